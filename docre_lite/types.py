@@ -1,0 +1,217 @@
+"""The records that flow through the package, from a document to its predicted triples.
+
+`Document → Batch → PairFeatures → Prediction → triples → Scores` (`Scores` lives in `evaluate`).
+
+Axes, one legend for code and book: B documents, N entities, M mentions, L tokens of a document,
+W windows and T tokens of a window (W = B and T = L unless a document is longer than the encoder),
+S sentences, D hidden units, R relations (0 = NA and threshold), A attention heads.
+*Head* is always the head entity of a pair; a module that ends in logits is a classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+NA = "NA"  # the class of unrelated pairs, always index 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A span of words that names an entity: words `[start, end)` of sentence `sentence`."""
+
+    name: str
+    sentence: int
+    start: int
+    end: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A set of mentions of one thing, in reading order. `id` is a knowledge-base id where the data has one."""
+
+    mentions: tuple[Mention, ...]
+    id: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.mentions[0].name
+
+    @property
+    def type(self) -> str:
+        return self.mentions[0].type
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(m.name for m in self.mentions)
+
+    @property
+    def sentences(self) -> frozenset[int]:
+        return frozenset(m.sentence for m in self.mentions)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Triple:
+    """A fact of one document: `relation` holds from entity `head` to entity `tail` (positions in `Document.entities`).
+
+    Two triples are equal when title, head, relation and tail are; what comes after describes the fact.
+    `score` is the margin by which a model chose it. `premises` and `depth` are known for the embedded
+    corpus only: the facts (head, relation, tail) a rule composed it from, and the number of composition
+    steps (0 = stated in the text).
+    """
+
+    title: str
+    head: int
+    relation: str
+    tail: int
+    evidence: tuple[int, ...] = field(default=(), compare=False)
+    score: float | None = field(default=None, compare=False)
+    premises: tuple[tuple[int, str, int], ...] = field(default=(), compare=False)
+    depth: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Sentences of words, the entities in order of first mention, and the gold triples.
+
+    `candidates` restricts the pairs that are to be classified (CDR: chemical → disease only); `None`
+    means all ordered pairs of different entities. `variant_of` names the original of a counterfactual
+    document of the embedded corpus.
+    """
+
+    title: str
+    sentences: tuple[tuple[str, ...], ...]
+    entities: tuple[Entity, ...]
+    triples: tuple[Triple, ...] = ()
+    candidates: frozenset[tuple[int, int]] | None = None
+    variant_of: str | None = None
+
+    @property
+    def words(self) -> int:
+        return sum(map(len, self.sentences))
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Every ordered pair (head, tail) that is to be classified."""
+        n = len(self.entities)
+        if self.candidates is not None:
+            return sorted(self.candidates)
+        return [(h, t) for h in range(n) for t in range(n) if h != t]
+
+    def same_sentence(self, head: int, tail: int) -> bool:
+        """Do some mention of the head and some mention of the tail stand in one sentence (an intra pair)?"""
+        return not self.entities[head].sentences.isdisjoint(self.entities[tail].sentences)
+
+
+@dataclass(frozen=True)
+class Relations:
+    """The classes of a task, NA first, and a readable label for each where the data has one."""
+
+    names: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not self.names or self.names[0] != NA:
+            raise ValueError(f"relation 0 must be {NA!r} (unrelated), not {self.names[:1]}; put it first")
+        if len(set(self.names)) != len(self.names):
+            twice = sorted({n for n in self.names if self.names.count(n) > 1})
+            raise ValueError(f"relations named twice: {twice}; every class needs one index")
+        object.__setattr__(self, "_index", {name: i for i, name in enumerate(self.names)})
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._index
+
+    def index(self, name: str) -> int:
+        return self._index[name]
+
+    def label(self, name: str) -> str:
+        return self.labels.get(name, name)
+
+    @classmethod
+    def of(cls, documents: Iterable[Document], labels: Mapping[str, str] | None = None) -> Relations:
+        """The relations that occur in the documents' triples, the most frequent first, after NA."""
+        count: dict[str, int] = {}
+        for document in documents:
+            for triple in document.triples:
+                count[triple.relation] = count.get(triple.relation, 0) + 1
+        return cls((NA, *sorted(count, key=lambda name: (-count[name], name))), dict(labels or {}))
+
+
+@dataclass
+class Batch:
+    """Documents as tensors. A document longer than the encoder is cut into overlapping windows.
+
+    `column[w, t]` is the place of a window's token among the L tokens of its document, or -1 for
+    padding and for the [CLS] and [SEP] that only an inner window has. Marker positions are -1 where
+    the marker is not in that window; `mention_entity` is -1 on padding.
+    """
+
+    windows: Int[Tensor, "W T"]
+    window_mask: Bool[Tensor, "W T"]
+    window_document: Int[Tensor, "W"]
+    column: Int[Tensor, "W T"]
+    token_sentence: Int[Tensor, "B L"]  # -1 for special tokens and padding
+    mention_start: Int[Tensor, "W M"]  # where a mention is read: its start marker, or its first sub-word
+    mention_end: Int[Tensor, "W M"]  # its end marker, or its last sub-word
+    mention_entity: Int[Tensor, "B M"]
+    entity_type: Int[Tensor, "B N"]  # 0 on padding, types from 1
+    same_sentence: Bool[Tensor, "B N N"]
+    mask: Bool[Tensor, "B N N"]  # the pairs that are to be classified
+    labels: Bool[Tensor, "B N N R"] | None
+    documents: Sequence[Document]
+
+    @property
+    def device(self) -> torch.device:
+        return self.windows.device
+
+    @property
+    def entity_mask(self) -> Bool[Tensor, "B N"]:
+        return self.entity_type > 0
+
+    def to(self, device) -> Batch:
+        moved = {
+            f.name: value.to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+@dataclass
+class PairFeatures:
+    """All that a paper may look at: what the shared encoder and pooling made of a batch.
+
+    `attention[b, s, o]` is the pair's attention over the document's tokens (sums to 1 where the pair
+    has any, zeros otherwise) and `context` the tokens pooled with it; both are symmetric in s and o.
+    Either is `None` if the features were built without context.
+    """
+
+    document: Float[Tensor, "B D"]
+    entities: Float[Tensor, "B N D"]
+    context: Float[Tensor, "B N N D"] | None
+    attention: Float[Tensor, "B N N L"] | None
+    tokens: Float[Tensor, "B L D"]
+    mask: Bool[Tensor, "B N N"]
+    batch: Batch
+
+
+@dataclass
+class Prediction:
+    """What a paper says of every pair. `losses` is empty without labels; `trace` holds what pictures need."""
+
+    logits: Float[Tensor, "B N N R"]
+    chosen: Bool[Tensor, "B N N R"]
+    margin: Float[Tensor, "B N N R"]  # score above the decision threshold, in logits
+    losses: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    trace: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> Float[Tensor, ""]:
+        return sum(self.losses.values())
