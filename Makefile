@@ -1,0 +1,67 @@
+# Two commands are enough: `make book` and `make test`. Each prepares .venv by itself.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PORT ?= 8000
+
+# One thread a process keeps results and times alike on every machine; nothing asks the network.
+export OMP_NUM_THREADS = 1
+export MKL_NUM_THREADS = 1
+export TOKENIZERS_PARALLELISM = false
+export HF_HUB_OFFLINE = 1
+export HF_HUB_DISABLE_PROGRESS_BARS = 1
+export TQDM_DISABLE = 1
+
+NOTEBOOKS = $(shell git ls-files -- '*.ipynb')
+STRIP_KEYS = metadata.language_info metadata.widgets metadata.colab metadata.accelerator \
+	cell.metadata.id cell.metadata.outputId cell.metadata.colab cell.metadata.execution
+
+.PHONY: help book test chapters lint format serve bench clean
+help:
+	@echo "make book      build the book: execute the chapters, write _build/html, check the pages"
+	@echo "make test      run the tests"
+	@echo "make chapters  execute the chapters only"
+	@echo "make lint      check style, spelling, and that notebooks carry no outputs"
+	@echo "make format    repair what 'make lint' can repair"
+	@echo "make serve     show the built book at http://localhost:$(PORT)/"
+	@echo "make bench     run the benchmarks again (long)"
+	@echo "make clean     remove the built book and all caches, but not $(VENV)"
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "docre_lite needs Python 3.11, 3.12 or 3.13; say which: make PYTHON=/path/to/python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[book,test]"
+	@touch $@
+
+book: $(READY)
+	$(BIN)/python book/build.py
+
+chapters: $(READY)
+	$(BIN)/python book/build.py --execute-only
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id --verify --extra-keys "$(STRIP_KEYS)" $(NOTEBOOKS))
+	git ls-files -z -- '*.md' '*.py' '*.ipynb' '*.toml' '*.yml' '*.bib' | xargs -0 $(BIN)/codespell
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id --extra-keys "$(STRIP_KEYS)" $(NOTEBOOKS))
+
+serve:
+	@test -f _build/html/index.html || { echo "no book yet: run 'make book' first"; exit 1; }
+	$(BIN)/python -m http.server --directory _build/html $(PORT)
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,69 @@
+"""Build the book: execute the chapters, write the pages, check them. `make book` calls this.
+
+Executed chapters are cached by their code cells. The package's own code is no part of that key, so the
+cache is dropped here when package, data, results, pins or Python change. Pages are always written
+again (`--all`): an incremental build after a failed one reports success.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "_build"
+INPUTS = ("docre_lite", "data", "benchmarks/results", "pyproject.toml", "constraints.txt")
+
+
+def fingerprint() -> str:
+    """Hash of all that an executed chapter depends on, beside its own code cells."""
+    digest = hashlib.sha256(sys.version.encode())
+    for name in INPUTS:
+        path = ROOT / name
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def drop_stale_cache() -> None:
+    stamp, now = BUILD / "fingerprint", fingerprint()
+    if stamp.exists() and stamp.read_text() == now:
+        return
+    shutil.rmtree(BUILD / ".jupyter_cache", ignore_errors=True)
+    BUILD.mkdir(exist_ok=True)
+    stamp.write_text(now)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--execute-only", action="store_true", help="execute the chapters, write no pages")
+    options = parser.parse_args()
+    start = time.time()
+    drop_stale_cache()
+    shutil.rmtree(BUILD / "html" / "reports", ignore_errors=True)  # tracebacks of an earlier build would stay
+    command = [sys.executable, "-m", "jupyter_book", "build", "--all", "-W", "-n", "--keep-going", "."]
+    if options.execute_only:
+        command += ["--builder", "custom", "--custom-builder", "dummy"]
+    # PYDEVD..: the kernel's debugger otherwise warns about frozen modules once a chapter.
+    environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    code = subprocess.run(command, cwd=ROOT, env=environment).returncode
+    if code == 0 and not options.execute_only:
+        checks = [sys.executable, "-m", "pytest", "tests/test_site.py"]
+        code = subprocess.run(checks, cwd=ROOT, env=environment | {"DOCRE_SITE": str(BUILD / "html")}).returncode
+    if code:
+        print("\nThe book was NOT built without faults; tracebacks of chapters: _build/html/reports/", file=sys.stderr)
+    elif not options.execute_only:
+        print(f"\nThe book is at {BUILD / 'html' / 'index.html'} ({time.time() - start:.0f} s)")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""Five document-level relation extraction papers on one thin spine.
+
+Names are imported when they are first used, so that `import docre_lite` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "types": ("NA", "Batch", "Document", "Entity", "Mention", "PairFeatures", "Prediction", "Relations", "Triple"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+__all__ = [*sorted(_MODULE), "__version__"]
+
+
+def __getattr__(name: str):
+    if name not in _MODULE:
+        raise AttributeError(f"docre_lite has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f".{_MODULE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
