@@ -1,0 +1,544 @@
+"""From predicted triples to numbers: every metric of the field in one place, each defined in `Scores`.
+
+Also here: the file that CodaLab wants (`write_submission`, `read_predictions`) and the search for decision
+thresholds (`best_threshold`, `cyclic_thresholds`). All sums are micro: pooled over documents, then divided.
+A ratio whose denominator is zero is 0.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from docre_lite.checks import DataError, place
+from docre_lite.types import Document, Triple
+
+Fact = tuple[str, str, str]  # head name, tail name, relation
+
+BUCKETS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 25), (26, 30), (31, 35), (36, 42), (43, None))  # entities
+
+
+@dataclass(frozen=True)
+class Row:
+    """The F1 of one part of the data: a bucket of documents, or a relation. `documents` says how many it rests on."""
+
+    label: str
+    documents: int
+    gold: int
+    predicted: int
+    correct: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a set of predictions is worth. Shares are in 0..1; `None` means that the data cannot say.
+
+    A prediction is correct if title, head, relation and tail are those of a gold triple. Repeated predictions
+    count once, as in DocRED's official scorer, and so do repeated labels. T is the gold set, P the predicted one.
+
+    documents, gold, predicted, correct
+        How many there are of each; gold = |T|, predicted = |P|, correct = |P ∩ T|.
+    precision, recall, f1
+        |P ∩ T| / |P|, |P ∩ T| / |T| and their harmonic mean. DocRED official.
+        *Surprising:* a macro average over documents or relations, common elsewhere, is not reported in this field.
+    ign_precision, ign_f1
+        DocRED official. A correct prediction is *seen* if some name of its head, some name of its tail and its
+        relation are a fact of the training set (`seen_facts`). ign_precision = (correct - seen) / (predicted -
+        seen); ign_f1 is the harmonic mean of ign_precision and the ordinary recall. `None` without training facts.
+        *Surprising:* papers say that shared facts are left out; yet recall still counts them, and a *wrong*
+        prediction that repeats a training fact still costs precision. (Some copies of the official scorer add 1e-5
+        to the denominator; this one does not.)
+    intra_precision, intra_recall, intra_f1
+        Gold and predictions restricted to pairs with a mention of the head and a mention of the tail in one
+        sentence. LSR; Re-DocRED's evaluation.
+        *Surprising:* it is a property of the pair, not of the fact: the sentence need not state it.
+    inter_precision, inter_recall, inter_f1
+        The same for all other pairs; also on both sides. Every triple is on one side.
+    infer_precision, infer_recall, infer_f1
+        Infer-F1 of GAIN and SIRE. A gold triple is *inferable* if its pair is an edge of a gold triangle head → o,
+        o → tail, head → tail of three different entities, whatever the relations. Recall = correct inferable /
+        inferable; precision = correct inferable / |P|.
+        *Surprising:* no code was ever released. All three edges count, not the conclusion only, and precision is
+        over *all* predictions, so that predicting gold scores below 1: both are read off the published numbers
+        (precision 39-45 with recall 53-59 for models whose ordinary ones are near 60).
+    infer_pairs_precision, infer_f1_pairs
+        The same with the predictions restricted to the pairs of the gold triangles as well (recall is the same).
+        Ours; gold scores 1.
+    composed_precision, composed_recall, composed_f1
+        For corpora whose gold triples say how they came about (depth, premises), else `None`. Gold = triples
+        composed from others (depth >= 1); predictions counted = all that are not a *stated* gold triple (depth 0).
+        Ours, the strict definition of Infer-F1.
+        *Surprising:* every false positive counts against it, whether or not composition led to it.
+    composed_recall_by_depth, stated_recall
+        Recall on the composed triples of each depth {1: ., 2: .}, and on those of depth 0. `None` as above. Ours.
+    rela_precision, rela_recall, rela_f1, rela_accuracy
+        Finding the related pairs: relations are forgotten, a pair is positive if it has any. PAEE.
+        *Surprising:* the paper speaks of accuracy, which is near .97 even for a model that says nothing. Its column
+        "Rela" must be rela_f1 and its column "ACC" rela_recall; rela_accuracy is the real one, over the pairs
+        that are to be classified (`Document.pairs`).
+    evidence_precision, evidence_recall, evidence_f1
+        DocRED official. Correct = sentences that a correct prediction shares with the evidence of its gold triple;
+        precision divides by the evidence of all predictions, recall by the evidence of all gold triples.
+        *Surprising:* evidence of a wrong triple counts against precision, that of a missed triple against recall,
+        so the model's F1 caps it. Of a repeated label the evidence is summed in the total and the last is compared.
+        In Re-DocRED more than half of the gold triples name no evidence.
+    by_entities
+        A `Row` for each number of entities 1-5, ..., 36-42, 43+; counts pooled within a row. ATLOP figure 4,
+        with DocuNet's buckets. *Surprising:* the outer rows rest on a handful of documents. A document without
+        entities is in no row.
+    by_relation
+        A `Row` for each relation of the gold or predicted triples, the most frequent in gold first; `documents` are
+        those in which it occurs, on either side.
+    """
+
+    documents: int
+    gold: int
+    predicted: int
+    correct: int
+    precision: float
+    recall: float
+    f1: float
+    ign_precision: float | None
+    ign_f1: float | None
+    intra_precision: float
+    intra_recall: float
+    intra_f1: float
+    inter_precision: float
+    inter_recall: float
+    inter_f1: float
+    infer_precision: float
+    infer_recall: float
+    infer_f1: float
+    infer_pairs_precision: float
+    infer_f1_pairs: float
+    composed_precision: float | None
+    composed_recall: float | None
+    composed_f1: float | None
+    composed_recall_by_depth: Mapping[int, float] | None
+    stated_recall: float | None
+    rela_precision: float
+    rela_recall: float
+    rela_f1: float
+    rela_accuracy: float
+    evidence_precision: float
+    evidence_recall: float
+    evidence_f1: float
+    by_entities: tuple[Row, ...]
+    by_relation: tuple[Row, ...]
+
+    def to_dict(self) -> dict:
+        """Plain lists, dictionaries and numbers that survive JSON (so depths become strings)."""
+        out = asdict(self)
+        out["by_entities"], out["by_relation"] = list(out["by_entities"]), list(out["by_relation"])
+        if self.composed_recall_by_depth is not None:
+            out["composed_recall_by_depth"] = {str(d): r for d, r in self.composed_recall_by_depth.items()}
+        return out
+
+
+def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Collection[Fact] | None = None) -> Scores:
+    """Compare predicted triples with the documents' gold triples; see `Scores` for every definition.
+
+    `seen` are the facts of the training set (`seen_facts`), which the Ign F1 needs. Two documents of one title are
+    one, as in the official scorer. Raises ValueError for a prediction whose title or entities are not there, and
+    for two different documents of one title.
+    """
+    known, gold, cited = _gold(documents)
+    found = _predicted(predicted, known)
+    correct = found.keys() & gold.keys()
+
+    def ratios(part: set[Triple]) -> Ratios:  # both sides restricted to a part of all triples
+        return _ratios(len(correct & part), len(found.keys() & part), len(gold.keys() & part))
+
+    everything = found.keys() | gold.keys()
+    intra = {t for t in everything if known[t.title].same_sentence(t.head, t.tail)}
+    edges = triangle_pairs(_pair(t) for t in gold)
+    in_triangle = {t for t in everything if _pair(t) in edges}
+    inferable, hits = len(in_triangle & gold.keys()), len(in_triangle & correct)
+
+    both, within = _ratios(len(correct), len(found), len(gold)), ratios(intra)
+    across, infer, infer_pairs = ratios(everything - intra), _ratios(hits, len(found), inferable), ratios(in_triangle)
+    composed = _composed(found, gold)
+    rela, rela_accuracy = _related(found, gold, known)
+    evidence = _ratios(
+        sum(len(set(found[t].evidence) & set(gold[t].evidence)) for t in correct),
+        sum(len(set(t.evidence)) for t in found.values()),
+        cited,
+    )
+    ign_precision = ign_f1 = None
+    if seen is not None:
+        repeats = sum(_is_seen(t, known[t.title], seen) for t in correct)
+        ign_precision = _share(len(correct) - repeats, len(found) - repeats)
+        ign_f1 = _f1(ign_precision, both.recall)  # recall stays as it is: so does the official scorer
+
+    return Scores(
+        documents=len(known),
+        gold=len(gold),
+        predicted=len(found),
+        correct=len(correct),
+        **both._asdict(),
+        ign_precision=ign_precision,
+        ign_f1=ign_f1,
+        **_named("intra", within),
+        **_named("inter", across),
+        **_named("infer", infer),
+        infer_pairs_precision=infer_pairs.precision,
+        infer_f1_pairs=infer_pairs.f1,
+        **composed,
+        **_named("rela", rela),
+        rela_accuracy=rela_accuracy,
+        **_named("evidence", evidence),
+        by_entities=_by_entities(found, gold, known),
+        by_relation=_by_relation(found, gold),
+    )
+
+
+def seen_facts(train_documents: Iterable[Document]) -> frozenset[Fact]:
+    """Every (head name, tail name, relation) of the training triples, over all names of both entities.
+
+    Relations are named as in the data. These are what `score` needs for Ign F1 (DocRED official).
+    """
+    return frozenset(
+        (head, tail, triple.relation)
+        for document in train_documents
+        for triple in document.triples
+        for head in document.entities[triple.head].names
+        for tail in document.entities[triple.tail].names
+    )
+
+
+def triangle_pairs(pairs: Iterable[tuple[str, int, int]]) -> set[tuple[str, int, int]]:
+    """The pairs (title, head, tail) on any edge of a triangle h → o, o → t, h → t of three different entities.
+
+    GAIN calls the triples on them inferable. All three edges are returned, not only the conclusion h → t.
+    """
+    pairs = {(title, head, tail) for title, head, tail in pairs if head != tail}
+    after, before = defaultdict(set), defaultdict(set)
+    for title, head, tail in pairs:
+        after[title, head].add(tail)
+        before[title, tail].add(head)
+    edges = set()
+    for title, head, tail in pairs:
+        for bridge in after[title, head] & before[title, tail]:
+            edges |= {(title, head, bridge), (title, bridge, tail), (title, head, tail)}
+    return edges
+
+
+# The parts of `score`
+
+
+class Ratios(NamedTuple):
+    precision: float
+    recall: float
+    f1: float
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _ratios(correct: int, predicted: int, gold: int) -> Ratios:
+    precision, recall = _share(correct, predicted), _share(correct, gold)
+    return Ratios(precision, recall, _f1(precision, recall))
+
+
+def _named(prefix: str, ratios: Ratios) -> dict[str, float]:
+    return {f"{prefix}_{name}": value for name, value in ratios._asdict().items()}
+
+
+def _pair(triple: Triple) -> tuple[str, int, int]:
+    return triple.title, triple.head, triple.tail
+
+
+def _by_title(documents: Iterable[Document]) -> dict[str, Document]:
+    known: dict[str, Document] = {}
+    for document in documents:
+        # DocRED's first development set holds two documents twice; the official scorer counts them once.
+        if known.setdefault(document.title, document).entities != document.entities:
+            raise ValueError(f"two different documents are called {document.title!r}; give each its own title")
+    return known
+
+
+def _gold(documents: Iterable[Document]) -> tuple[dict[str, Document], dict[Triple, Triple], int]:
+    """Documents by title, gold triples (each its own key: the last of equals holds the evidence), evidence cited."""
+    documents = list(documents)
+    triples = [triple for document in documents for triple in document.triples]
+    return _by_title(documents), {t: t for t in triples}, sum(len(t.evidence) for t in triples)
+
+
+def _unique(predicted: Iterable[Triple]) -> dict[Triple, Triple]:
+    """Each prediction under itself, because equal triples may differ in evidence; of repeated ones the first."""
+    unique: dict[Triple, Triple] = {}
+    for triple in predicted:
+        unique.setdefault(triple, triple)
+    return unique
+
+
+def _predicted(predicted: Iterable[Triple], known: Mapping[str, Document]) -> dict[Triple, Triple]:
+    """The predictions, repeated ones once, after a check that they can be meant."""
+    found = _unique(predicted)
+    for triple in found:
+        if triple.title not in known:
+            raise ValueError(f"prediction for {triple.title!r}, which is none of the {len(known)} documents to score")
+        entities = len(known[triple.title].entities)
+        if not (0 <= triple.head < entities and 0 <= triple.tail < entities):
+            raise ValueError(
+                f"prediction for {triple.title!r}: pair ({triple.head}, {triple.tail}), but entities are numbered"
+                f" from 0 and there are {entities}"
+            )
+    return found
+
+
+def _is_seen(triple: Triple, document: Document, seen: Collection[Fact]) -> bool:
+    heads, tails = document.entities[triple.head].names, document.entities[triple.tail].names
+    return any((head, tail, triple.relation) in seen for head in heads for tail in tails)
+
+
+def _composed(found: Mapping[Triple, Triple], gold: Mapping[Triple, Triple]) -> dict:
+    known = any(t.depth or t.premises for t in gold.values())
+    if not known:
+        names = "composed_precision composed_recall composed_f1 composed_recall_by_depth stated_recall"
+        return dict.fromkeys(names.split())
+    depth = {t: t.depth for t in gold.values()}
+    all_of, hit = Counter(depth.values()), Counter(d for t, d in depth.items() if t in found)
+    stated, derived = all_of[0], len(gold) - all_of[0]
+    ratios = _ratios(sum(hit.values()) - hit[0], len(found) - hit[0], derived)
+    return _named("composed", ratios) | {
+        "composed_recall_by_depth": {d: _share(hit[d], all_of[d]) for d in sorted(all_of) if d},
+        "stated_recall": _share(hit[0], stated),
+    }
+
+
+def _related(found: Iterable[Triple], gold: Iterable[Triple], known: Mapping[str, Document]) -> tuple[Ratios, float]:
+    predicted, true = {_pair(t) for t in found}, {_pair(t) for t in gold}
+    wrong = defaultdict(set)
+    for title, head, tail in predicted ^ true:
+        wrong[title].add((head, tail))
+    pairs = mistakes = 0
+    for title, document in known.items():
+        asked = document.pairs()
+        pairs += len(asked)
+        # a pair that is not to be classified (an entity with itself, a CDR pair of one type) is no part of accuracy
+        mistakes += len(wrong[title].intersection(asked)) if wrong[title] else 0
+    return _ratios(len(predicted & true), len(predicted), len(true)), _share(pairs - mistakes, pairs)
+
+
+def _row(label: str, documents: int, gold: set[Triple], found: set[Triple]) -> Row:
+    correct = len(gold & found)
+    return Row(label, documents, len(gold), len(found), correct, **_ratios(correct, len(found), len(gold))._asdict())
+
+
+def _by_entities(found: Iterable[Triple], gold: Iterable[Triple], known: Mapping[str, Document]) -> tuple[Row, ...]:
+    size = {title: len(document.entities) for title, document in known.items()}
+    rows = []
+    for low, high in BUCKETS:
+        titles = {title for title, n in size.items() if n >= low and (high is None or n <= high)}
+        label = f"{low}+" if high is None else f"{low}-{high}"
+        rows.append(
+            _row(label, len(titles), {t for t in gold if t.title in titles}, {t for t in found if t.title in titles})
+        )
+    return tuple(rows)
+
+
+def _by_relation(found: Iterable[Triple], gold: Iterable[Triple]) -> tuple[Row, ...]:
+    gold_of, found_of = defaultdict(set), defaultdict(set)
+    for triples, of in ((gold, gold_of), (found, found_of)):
+        for triple in triples:
+            of[triple.relation].add(triple)
+    names = sorted(gold_of.keys() | found_of.keys(), key=lambda name: (-len(gold_of[name]), name))
+    return tuple(
+        _row(name, len({t.title for t in gold_of[name] | found_of[name]}), gold_of[name], found_of[name])
+        for name in names
+    )
+
+
+# Files of predictions
+
+
+def write_submission(
+    predicted: Iterable[Triple], path: str | Path, documents: Iterable[Document] | None = None, zip: bool = False
+) -> Path:
+    """Write DocRED's submission file: a JSON list of {title, h_idx, t_idx, r, evidence, score}.
+
+    Sorted, repeated predictions once. With `zip`, also `result.zip` beside it, which holds the list as `result.json`
+    (CodaLab takes no other names). Returns the file to hand in. A reader may have numbered entities otherwise than
+    the data file did (`Document.order`): give the `documents`, so that the file's own numbers are written.
+    """
+    known = None if documents is None else _by_title(documents)
+    unique = _unique(predicted) if known is None else _predicted(predicted, known)
+    rows = []
+    for triple in unique.values():
+        order = None if known is None else known[triple.title].order
+        head, tail = (triple.head, triple.tail) if order is None else (order[triple.head], order[triple.tail])
+        evidence = sorted(set(triple.evidence))
+        rows.append(
+            {"title": triple.title, "h_idx": head, "t_idx": tail, "r": triple.relation}
+            | {"evidence": evidence, "score": triple.score}
+        )
+    rows.sort(key=lambda row: (row["title"], row["h_idx"], row["t_idx"], row["r"]))
+    text = json.dumps(rows, ensure_ascii=False, indent=0)
+    path = Path(path)
+    path.write_text(text + "\n", encoding="utf-8")
+    if not zip:
+        return path
+    archive = path.with_name("result.zip")
+    with zipfile.ZipFile(archive, "w") as file:
+        # without a date of its own the entry would carry the clock's, and equal predictions would give unequal files
+        file.writestr(zipfile.ZipInfo("result.json", (1980, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)
+    return archive
+
+
+def read_predictions(path: str | Path, documents: Iterable[Document]) -> list[Triple]:
+    """Read a submission (`.json`, or a `.zip` that holds `result.json`) back into triples of these documents.
+
+    Entity numbers are the data file's and are mapped to the documents' own (`Document.order`). Raises DataError for
+    what cannot be meant: a missing key, a title, entity or sentence that is not there. Repeated predictions are
+    kept once, as the official scorer does, with a warning that says how many there were.
+    """
+    known = _by_title(documents)
+    rows = _load(Path(path))
+    found = _unique(_read_row(row, known, f"{path}: prediction {i}") for i, row in enumerate(rows))
+    if len(found) < len(rows):
+        again = len(rows) - len(found)
+        warnings.warn(f"{path}: {again} of {len(rows)} predictions repeat another; each is kept once", stacklevel=2)
+    return list(found.values())
+
+
+def _load(path: Path) -> list:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if "result.json" not in archive.namelist():
+                raise DataError(f"{path}: holds no result.json, but {archive.namelist()}; CodaLab wants that name")
+            content = archive.read("result.json")
+    else:
+        content = path.read_bytes()
+    try:
+        rows = json.loads(content)
+    except ValueError as error:  # also bytes that are not text
+        raise DataError(f"{path}: not JSON ({error}); a submission is a JSON list of predictions") from None
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: holds a {type(rows).__name__}; a submission is a JSON list of predictions")
+    return rows
+
+
+def _read_row(row: object, known: Mapping[str, Document], where: str) -> Triple:
+    keys = ("title", "h_idx", "t_idx", "r")
+    if not isinstance(row, dict) or (missing := [key for key in keys if key not in row]):
+        lack = f"lacks {missing}" if isinstance(row, dict) else f"is a {type(row).__name__}"
+        raise DataError(f"{where} {lack}; a prediction is an object with {', '.join(keys)}")
+    title, relation = row["title"], row["r"]
+    if not isinstance(title, str) or title not in known:
+        raise DataError(f"{where}: title {title!r} is none of the {len(known)} documents; is it another split?")
+    here = place(where, title)
+    if not isinstance(relation, str):
+        raise DataError(f"{here}: r is {relation!r}; relations are named as in the data, like 'P17'")
+    document, order, pair = known[title], known[title].order, []
+    for key in ("h_idx", "t_idx"):
+        _check_index(row[key], range(len(document.entities)) if order is None else order, f"{here}: {key}", "entities")
+        pair.append(row[key] if order is None else order.index(row[key]))
+    evidence, margin = row.get("evidence") or [], row.get("score")
+    if not isinstance(evidence, list):
+        raise DataError(f"{here}: evidence is {evidence!r}; it is a list of sentence numbers")
+    for sentence in evidence:
+        _check_index(sentence, range(len(document.sentences)), f"{here}: evidence", "sentences")
+    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float)):
+        raise DataError(f"{here}: score is {margin!r}; it is a number or left out")
+    return Triple(title, pair[0], relation, pair[1], tuple(sorted(set(evidence))), margin)
+
+
+def _check_index(index: object, allowed: Sequence[int], where: str, what: str) -> None:
+    if not isinstance(index, int) or isinstance(index, bool) or index not in allowed:
+        raise DataError(f"{where} is {index!r}, but the document has {len(allowed)} {what}, numbered from 0")
+
+
+# Decision thresholds
+
+
+def best_threshold(
+    scores: Float[np.ndarray, " P"], gold: Bool[np.ndarray, " P"], total_gold: int
+) -> tuple[float, float]:
+    """The threshold θ with the best micro-F1 when every score above θ (`score > θ`) is a prediction, and that F1.
+
+    scores [P] finite, gold [P] bool; `total_gold` counts gold triples that are not among the P as well (recall
+    needs them). θ lies halfway between two scores, 1 beyond them at the ends; of equally good ones the highest.
+    All thresholds are tried by one sort, as GAIN does. Found on the data it is scored on, the F1 flatters.
+    """
+    scores, gold = _checked(scores, gold, total_gold, 1)
+    theta, right, chosen = _cuts(scores, gold)
+    f1 = _f1_of(right, chosen, total_gold)
+    best = int(np.argmax(f1))
+    return float(theta[best]), float(f1[best])
+
+
+def cyclic_thresholds(
+    scores: Float[np.ndarray, "P R"], gold: Bool[np.ndarray, "P R"], total_gold: int
+) -> Float[np.ndarray, " R"]:
+    """A threshold for each class by cyclic coordinate ascent on micro-F1 (Fan & Lin; ATLOP Table 6, "per-class").
+
+    scores [P, R] finite, gold [P, R] bool, thresholds [R]; leave the class NA out. Starts at the best common
+    threshold; each class in turn takes the value that is best given the others, until a whole round changes nothing.
+    The end is a local optimum and depends on the order of the classes. Rare classes over-fit: ATLOP found per-class
+    thresholds better than a common one on development data (61.73 to 60.14) and worse on test (60.35 to 60.62).
+    """
+    scores, gold = _checked(scores, gold, total_gold, 2)
+    thetas = np.full(scores.shape[1], best_threshold(scores.ravel(), gold.ravel(), total_gold)[0])
+    above = scores > thetas
+    right, chosen = (above & gold).sum(0), above.sum(0)
+    cuts = [_cuts(scores[:, r], gold[:, r]) for r in range(len(thetas))]
+    best, changed = _f1_of(right.sum(), chosen.sum(), total_gold), True
+    while changed:
+        changed = False
+        for r, (theta, hits, picks) in enumerate(cuts):
+            f1 = _f1_of(right.sum() - right[r] + hits, chosen.sum() - chosen[r] + picks, total_gold)
+            k = int(np.argmax(f1))
+            if f1[k] > best:  # strictly, so that the rounds end
+                best, changed = f1[k], True
+                thetas[r], right[r], chosen[r] = theta[k], hits[k], picks[k]
+    return thetas
+
+
+def _checked(scores: np.ndarray, gold: np.ndarray, total_gold: int, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
+    scores, gold = np.asarray(scores, dtype=float), np.asarray(gold, dtype=bool)
+    if scores.ndim != dimensions or scores.shape != gold.shape:
+        raise ValueError(f"scores {scores.shape} and gold {gold.shape} must both have {dimensions} axes and agree")
+    if not np.isfinite(scores).all():
+        raise ValueError("some scores are not finite; leave out pairs that are not to be classified")
+    if total_gold < gold.sum():
+        raise ValueError(f"total_gold is {total_gold}, but {gold.sum()} of the scored are gold")
+    return scores, gold
+
+
+def _f1_of(right, chosen, total_gold: int):
+    return 2 * right / np.maximum(chosen + total_gold, 1)  # 2TP / (predicted + gold), and 0 for 0 / 0
+
+
+def _cuts(scores: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every threshold that can be best, from the top: θ [K], gold above θ [K], all above θ [K]."""
+    if not len(scores):
+        return np.zeros(1), np.zeros(1, int), np.zeros(1, int)
+    order = np.argsort(-scores)
+    ranked, right = scores[order], np.cumsum(gold[order])
+    last = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True))  # equal scores cannot be told apart
+    upper = ranked[last]
+    middle = (upper + np.append(upper[1:], upper[-1] - 2)) / 2
+    # between two neighbouring floats there is no middle
+    theta = np.where(middle < upper, middle, np.append(upper[1:], upper[-1] - 1))
+    theta, right, chosen = np.append(upper[0] + 1, theta), np.append(0, right[last]), np.append(0, last + 1)
+    # going down past scores that are all wrong only costs precision: such a cut is never the best
+    useful = np.append(True, np.diff(right) > 0)
+    return theta[useful], right[useful], chosen[useful]

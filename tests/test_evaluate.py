@@ -1,0 +1,695 @@
+"""Scores against definitions written as loops, against values worked by hand, and the files that go to CodaLab."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+
+from docre_lite.checks import DataError
+from docre_lite.evaluate import (
+    Scores,
+    best_threshold,
+    cyclic_thresholds,
+    read_predictions,
+    score,
+    seen_facts,
+    triangle_pairs,
+    write_submission,
+)
+from docre_lite.types import Document, Entity, Mention, Triple
+
+# beartype draws a random element of a list to check; the examples stay the same
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+
+SENTENCES = (("one",), ("two",), ("three",))
+
+
+def entity(*mentions: tuple[str, int]) -> Entity:
+    return Entity(tuple(Mention(name, sentence, 0, 1, "T") for name, sentence in mentions))
+
+
+# Values by hand
+
+FOUR = (entity(("Ada", 0), ("Ms Lee", 1)), entity(("Borg", 0)), entity(("Cork", 1)), entity(("Dell", 2)))
+HAND = Document(
+    "Hand",
+    SENTENCES,
+    FOUR,
+    (
+        Triple("Hand", 0, "r", 1, evidence=(0,)),
+        Triple("Hand", 0, "s", 1),
+        Triple("Hand", 1, "s", 2, evidence=(0, 1)),
+        Triple("Hand", 0, "q", 2, evidence=(0, 1), premises=((0, "r", 1), (1, "s", 2)), depth=1),
+        Triple("Hand", 2, "s", 3, evidence=(1, 2)),
+        Triple("Hand", 3, "r", 0, evidence=(2,), premises=((0, "q", 2), (2, "s", 3)), depth=2),
+    ),
+)
+GUESSES = [
+    Triple("Hand", 0, "r", 1, evidence=(0, 1)),  # correct, and a fact of the training set
+    Triple("Hand", 0, "q", 2, evidence=(1, 2)),  # correct
+    Triple("Hand", 2, "s", 3, evidence=(2,)),  # correct
+    Triple("Hand", 1, "r", 2, evidence=(0,)),  # the right pair, the wrong relation
+    Triple("Hand", 0, "q", 3),  # wrong
+    Triple("Hand", 3, "q", 2, evidence=(1,)),  # wrong, though a fact of the training set
+    Triple("Hand", 1, "r", 0),  # wrong
+    Triple("Hand", 2, "r", 0, evidence=(0, 1, 2)),  # wrong
+    Triple("Hand", 0, "r", 1, evidence=(2,)),  # the first one again: counts for nothing, nor does its evidence
+]
+TRAIN = Document(
+    "Train",
+    SENTENCES,
+    (entity(("Ms Lee", 0), ("Lee", 1)), entity(("Borg", 0), ("Borgia", 2)), entity(("Dell", 1)), entity(("Cork", 1))),
+    (Triple("Train", 0, "r", 1), Triple("Train", 2, "q", 3), Triple("Train", 2, "r", 3)),
+)
+BY_HAND = dict(
+    documents=1,
+    gold=6,
+    predicted=8,  # nine lines, one of them twice
+    correct=3,
+    precision=3 / 8,
+    recall=3 / 6,
+    f1=2 * 3 / (8 + 6),
+    # one of the three correct is seen: (3 - 1) / (8 - 1); recall stays 1/2; 2 · 2/7 · 1/2 / (2/7 + 1/2) = 4/11
+    ign_precision=2 / 7,
+    ign_f1=4 / 11,
+    # sentence 0 holds entities 0 1, sentence 1 holds 0 2, sentence 2 holds 3: intra pairs are 01, 02 and back
+    intra_precision=2 / 4,  # predicted 0r1 0q2 1r0 2r0
+    intra_recall=2 / 3,  # gold 0r1 0s1 0q2
+    intra_f1=2 * 2 / (4 + 3),
+    inter_precision=1 / 4,  # predicted 2s3 1r2 0q3 3q2
+    inter_recall=1 / 3,  # gold 1s2 2s3 3r0
+    inter_f1=2 * 1 / (4 + 3),
+    # one triangle, 0→1→2 with 0→2 (0→2→3→0 is a circle, not a triangle): gold on it 0r1 0s1 1s2 0q2, found 0r1 0q2
+    infer_precision=2 / 8,
+    infer_recall=2 / 4,
+    infer_f1=2 * 2 / (8 + 4),
+    infer_pairs_precision=2 / 3,  # predicted on its pairs: 0r1 0q2 1r2
+    infer_f1_pairs=2 * 2 / (3 + 4),
+    # composed gold 0q2 3r0, found 0q2; of the eight predictions 0r1 and 2s3 are stated gold and do not count
+    composed_precision=1 / 6,
+    composed_recall=1 / 2,
+    composed_f1=2 * 1 / (6 + 2),
+    composed_recall_by_depth={1: 1.0, 2: 0.0},
+    stated_recall=2 / 4,  # stated gold 0r1 0s1 1s2 2s3
+    # related pairs: gold 01 12 02 23 30; predicted 01 02 23 12 03 32 10 20; both 01 02 23 12
+    rela_precision=4 / 8,
+    rela_recall=4 / 5,
+    rela_f1=2 * 4 / (8 + 5),
+    rela_accuracy=7 / 12,  # wrong on 03 32 10 20 30, of 4 · 3 ordered pairs
+    # shared by 0r1: {0}, by 0q2: {1}, by 2s3: {2}; predicted 2+2+1+1+0+1+0+3 = 10; gold 1+0+2+2+2+1 = 8
+    evidence_precision=3 / 10,
+    evidence_recall=3 / 8,
+    evidence_f1=2 * 3 / (10 + 8),
+)
+
+
+def test_every_field_by_hand():
+    scores = score(GUESSES, [HAND], seen_facts([TRAIN]))
+    assert {f.name for f in fields(Scores)} == BY_HAND.keys() | {"by_entities", "by_relation"}
+    for name, value in BY_HAND.items():
+        assert getattr(scores, name) == pytest.approx(value), name
+    labels = "1-5 6-10 11-15 16-20 21-25 26-30 31-35 36-42 43+".split()
+    assert [row.label for row in scores.by_entities] == labels
+    counts = [(row.documents, row.gold, row.predicted, row.correct) for row in scores.by_entities]
+    assert counts == [(1, 6, 8, 3)] + [(0, 0, 0, 0)] * 8
+    assert [row.f1 for row in scores.by_entities] == pytest.approx([3 / 7] + [0] * 8)
+    # s: gold 0s1 1s2 2s3, found 2s3. r: gold 0r1 3r0, predicted 0r1 1r2 1r0 2r0. q: gold 0q2, predicted 0q2 0q3 3q2
+    assert [(w.label, w.documents, w.gold, w.predicted, w.correct) for w in scores.by_relation] == [
+        ("s", 1, 3, 1, 1),
+        ("r", 1, 2, 4, 1),
+        ("q", 1, 1, 3, 1),
+    ]
+    assert [w.f1 for w in scores.by_relation] == pytest.approx([2 / 4, 2 / 6, 2 / 4])
+    assert [w.precision for w in scores.by_relation] == pytest.approx([1, 1 / 4, 1 / 3])
+    assert [w.recall for w in scores.by_relation] == pytest.approx([1 / 3, 1 / 2, 1])
+
+
+def test_seen_facts_are_all_pairs_of_names():
+    assert seen_facts([TRAIN]) == {
+        ("Ms Lee", "Borg", "r"),
+        ("Ms Lee", "Borgia", "r"),
+        ("Lee", "Borg", "r"),
+        ("Lee", "Borgia", "r"),
+        ("Dell", "Cork", "q"),
+        ("Dell", "Cork", "r"),
+    }
+
+
+def test_triangles_need_three_entities_of_one_document():
+    assert triangle_pairs([("a", 0, 1), ("a", 1, 2), ("a", 0, 2)]) == {("a", 0, 1), ("a", 1, 2), ("a", 0, 2)}
+    assert not triangle_pairs([("a", 0, 1), ("a", 1, 2), ("b", 0, 2)])
+    assert not triangle_pairs([("a", 0, 1), ("a", 1, 1), ("a", 0, 0), ("a", 1, 0)])
+    assert not triangle_pairs([("a", 0, 1), ("a", 1, 2), ("a", 2, 0)])
+
+
+def test_predicting_gold_is_perfect():
+    entities = (entity(("A", 0)), entity(("B", 0)), entity(("C", 1)))
+    triples = (
+        Triple("t", 0, "r", 1, evidence=(0,)),
+        Triple("t", 1, "s", 2, evidence=(1,)),
+        Triple("t", 0, "q", 2, evidence=(0, 1), depth=1, premises=((0, "r", 1), (1, "s", 2))),
+    )
+    document = Document("t", SENTENCES, entities, triples)
+    scores = score(triples, [document], {("A", "B", "r")})
+    values = scores.to_dict()
+    assert {name: value for name, value in values.items() if name.endswith("f1") or "_f1_" in name} == {
+        name: 1.0
+        for name in "f1 ign_f1 intra_f1 inter_f1 infer_f1 infer_f1_pairs composed_f1 rela_f1 evidence_f1".split()
+    }
+    assert values["composed_recall_by_depth"] == {"1": 1.0} and scores.stated_recall == scores.rela_accuracy == 1
+    assert scores.by_entities[0].f1 == 1 and all(row.f1 == 1 for row in scores.by_relation)
+
+
+def test_gold_off_the_triangles_costs_infer_precision():
+    scores = score(HAND.triples, [HAND])
+    # of the six gold triples four lie on the triangle: 4/6, 4/4, and 2 · 4 / (6 + 4)
+    assert (scores.infer_precision, scores.infer_recall) == pytest.approx((4 / 6, 1))
+    assert scores.infer_f1 == pytest.approx(0.8) and scores.infer_f1_pairs == 1
+
+
+def zero_but(scores: Scores, **expected) -> None:
+    """Every number is 0 except those named; `None` counts as named."""
+    for name, value in scores.to_dict().items():
+        if name not in ("by_entities", "by_relation"):
+            assert value == expected.get(name, 0), name
+
+
+NOT_KNOWN = dict.fromkeys(
+    (
+        "ign_precision ign_f1 composed_precision composed_recall composed_f1 composed_recall_by_depth stated_recall"
+    ).split()
+)
+
+
+def test_no_documents():
+    zero_but(score([], []), **NOT_KNOWN)
+    zero_but(score([], [], set()), **NOT_KNOWN | {"ign_precision": 0, "ign_f1": 0})
+
+
+def test_nothing_predicted():
+    scores = score([], [HAND], set())
+    zero_but(
+        scores, documents=1, gold=6, composed_recall_by_depth={"1": 0, "2": 0}, rela_accuracy=pytest.approx(7 / 12)
+    )
+
+
+def test_no_gold():
+    scores = score(GUESSES, [replace(HAND, triples=())])
+    zero_but(scores, documents=1, predicted=8, rela_accuracy=pytest.approx(4 / 12), **NOT_KNOWN)
+
+
+def test_one_entity_or_none():
+    one = Document("one", SENTENCES, FOUR[:1])
+    none = Document("none", SENTENCES, ())
+    scores = score([], [one, none])
+    zero_but(scores, documents=2, **NOT_KNOWN)
+    assert [row.documents for row in scores.by_entities] == [1] + [0] * 8
+
+
+def test_all_correct_and_all_seen_leaves_nothing_to_score():
+    seen = seen_facts([HAND])
+    scores = score(HAND.triples, [HAND], seen)
+    assert (scores.ign_precision, scores.ign_f1, scores.f1) == (0, 0, 1)
+    # another relation of a known pair is not a known fact
+    assert score(HAND.triples, [HAND], {(h, t, r + "x") for h, t, r in seen}).ign_f1 == 1
+
+
+def test_stated_only_corpus_has_no_composed_scores():
+    plain = replace(HAND, triples=tuple(replace(t, depth=0, premises=()) for t in HAND.triples))
+    scores = score(GUESSES, [plain])
+    assert scores.composed_f1 is None and scores.composed_recall_by_depth is None and scores.stated_recall is None
+    assert scores.infer_f1 == score(GUESSES, [HAND]).infer_f1  # that one needs no premises
+
+
+def test_buckets_meet_without_gap():
+    ends = {"1-5": (1, 5), "6-10": (6, 10), "11-15": (11, 15), "16-20": (16, 20), "21-25": (21, 25)}
+    ends |= {"26-30": (26, 30), "31-35": (31, 35), "36-42": (36, 42), "43+": (43, 60)}
+    for label, sizes in ends.items():
+        documents = [Document(str(n), SENTENCES, FOUR[:1] * n, (Triple(str(n), 0, "r", n - 1),)) for n in sizes]
+        rows = {row.label: row for row in score(documents[0].triples, documents).by_entities}
+        assert (rows[label].documents, rows[label].gold, rows[label].correct) == (2, 2, 1)
+        assert sum(row.documents for row in rows.values()) == 2
+
+
+def test_candidates_bound_the_accuracy_and_nothing_else():
+    limited = replace(HAND, candidates=frozenset({(0, 1), (0, 3), (3, 0), (2, 3)}))
+    # of the four candidate pairs 03 (predicted, not gold) and 30 (gold, not predicted) are wrong
+    scores = score(GUESSES, [limited])
+    assert scores.rela_accuracy == 2 / 4
+    assert scores.rela_f1 == pytest.approx(BY_HAND["rela_f1"]) and scores.gold == 6
+
+
+def test_repeated_labels_and_documents():
+    label = Triple("t", 0, "r", 1, evidence=(0,))
+    twice = Document("t", SENTENCES, FOUR, (label, replace(label, evidence=(1, 2))))
+    scores = score([replace(label, evidence=(2,))], [twice])
+    # one gold triple; its evidence is compared with the last label's and counted for both: 1/1 and 1/(1 + 2)
+    assert (scores.gold, scores.f1) == (1, 1)
+    assert (scores.evidence_precision, scores.evidence_recall) == pytest.approx((1, 1 / 3))
+    assert score(GUESSES, [HAND, HAND]).documents == 1
+    with pytest.raises(ValueError, match="'Hand'"):
+        score(GUESSES, [HAND, replace(HAND, entities=FOUR[:3])])
+
+
+def test_predictions_that_cannot_be_meant():
+    with pytest.raises(ValueError, match="'Nowhere'"):
+        score([Triple("Nowhere", 0, "r", 1)], [HAND])
+    for pair in ((0, 4), (4, 0), (-1, 0), (0, -1)):
+        with pytest.raises(ValueError, match="'Hand'.*there are 4"):
+            score([Triple("Hand", pair[0], "r", pair[1])], [HAND])
+
+
+def test_scores_survive_json():
+    for scores in (score(GUESSES, [HAND], set()), score([], [])):
+        assert json.loads(json.dumps(scores.to_dict(), allow_nan=False)) == scores.to_dict()
+
+
+def test_arguments_may_be_iterators_and_stay_as_they_came():
+    guesses = list(GUESSES)
+    assert score(iter(guesses), iter([HAND])) == score(guesses, [HAND])
+    assert guesses == GUESSES
+
+
+# The slow version, from the definitions
+
+
+def slow_f1(p: float, r: float) -> float:
+    return 0 if p + r == 0 else 2 * p * r / (p + r)
+
+
+def slow_ratio(a: int, b: int) -> float:
+    return 0 if b == 0 else a / b
+
+
+def slow_score(predicted: list[Triple], documents: list[Document], seen: set) -> dict:
+    """Every definition of specs as loops over lists of (title, head, relation, tail)."""
+    gold, guess, evidence_of, guessed_evidence, depth = [], [], {}, {}, {}
+    for document in documents:
+        for t in document.triples:
+            gold.append((t.title, t.head, t.relation, t.tail))
+            evidence_of[gold[-1]] = t.evidence
+            depth[gold[-1]] = t.depth
+    for t in predicted:
+        key = (t.title, t.head, t.relation, t.tail)
+        if key not in guess:
+            guess.append(key)
+            guessed_evidence[key] = t.evidence
+    documents = {d.title: d for d in documents}
+    out = {"documents": len(documents), "gold": len(gold), "predicted": len(guess)}
+    out["correct"] = sum(1 for g in guess if g in gold)
+
+    def three(name, gold_part, guess_part):
+        hits = sum(1 for g in guess_part if g in gold_part)
+        p, r = slow_ratio(hits, len(guess_part)), slow_ratio(hits, len(gold_part))
+        out.update({f"{name}precision": p, f"{name}recall": r, f"{name}f1": slow_f1(p, r)})
+
+    three("", gold, guess)
+
+    repeats = 0
+    for title, h, r, t in guess:
+        if (title, h, r, t) in gold:
+            hit = False
+            for one in documents[title].entities[h].mentions:
+                for other in documents[title].entities[t].mentions:
+                    hit = hit or (one.name, other.name, r) in seen
+            repeats += hit
+    out["ign_precision"] = slow_ratio(out["correct"] - repeats, len(guess) - repeats)
+    out["ign_f1"] = slow_f1(out["ign_precision"], out["recall"])
+
+    def intra(x):
+        return any(
+            one.sentence == other.sentence
+            for one in documents[x[0]].entities[x[1]].mentions
+            for other in documents[x[0]].entities[x[3]].mentions
+        )
+
+    three("intra_", [x for x in gold if intra(x)], [x for x in guess if intra(x)])
+    three("inter_", [x for x in gold if not intra(x)], [x for x in guess if not intra(x)])
+
+    def edge(x):
+        title, n = x[0], len(documents[x[0]].entities)
+        linked = [(h, t) for (name, h, _, t) in gold if name == title]
+        for h in range(n):
+            for o in range(n):
+                for t in range(n):
+                    if len({h, o, t}) == 3 and (h, o) in linked and (o, t) in linked and (h, t) in linked:
+                        if (x[1], x[3]) in [(h, o), (o, t), (h, t)]:
+                            return True
+        return False
+
+    inferable = [x for x in gold if edge(x)]
+    three("infer_pairs_", inferable, [x for x in guess if edge(x)])
+    out["infer_f1_pairs"] = out.pop("infer_pairs_f1")
+    out.pop("infer_pairs_recall")
+    hits = sum(1 for x in guess if x in inferable)
+    out["infer_precision"], out["infer_recall"] = slow_ratio(hits, len(guess)), slow_ratio(hits, len(inferable))
+    out["infer_f1"] = slow_f1(out["infer_precision"], out["infer_recall"])
+
+    if any(depth.values()):
+        stated = [x for x in gold if depth[x] == 0]
+        three("composed_", [x for x in gold if depth[x] > 0], [x for x in guess if x not in stated])
+        out["composed_recall_by_depth"] = {}
+        for level in range(1, 10):
+            of = [x for x in gold if depth[x] == level]
+            if of:
+                out["composed_recall_by_depth"][level] = sum(1 for x in of if x in guess) / len(of)
+        out["stated_recall"] = slow_ratio(sum(1 for x in stated if x in guess), len(stated))
+    else:
+        out |= {k: v for k, v in NOT_KNOWN.items() if not k.startswith("ign")}
+
+    gold_pairs, guess_pairs = {(x[0], x[1], x[3]) for x in gold}, {(x[0], x[1], x[3]) for x in guess}
+    three("rela_", sorted(gold_pairs), sorted(guess_pairs))
+    right = asked = 0
+    for document in documents.values():
+        for h in range(len(document.entities)):
+            for t in range(len(document.entities)):
+                if h != t and (document.candidates is None or (h, t) in document.candidates):
+                    asked += 1
+                    right += ((document.title, h, t) in gold_pairs) == ((document.title, h, t) in guess_pairs)
+    out["rela_accuracy"] = slow_ratio(right, asked)
+
+    shared = cited = truth = 0
+    for x in guess:
+        cited += len(guessed_evidence[x])
+        if x in gold:
+            shared += sum(1 for sentence in guessed_evidence[x] if sentence in evidence_of[x])
+    for x in gold:
+        truth += len(evidence_of[x])
+    p, r = slow_ratio(shared, cited), slow_ratio(shared, truth)
+    return out | {"evidence_precision": p, "evidence_recall": r, "evidence_f1": slow_f1(p, r)}
+
+
+@st.composite
+def tasks(draw) -> tuple[list[Document], list[Triple], set]:
+    documents, guesses, seen = [], [], set()
+    evidence = st.sets(st.integers(0, 2), max_size=3).map(lambda s: tuple(sorted(s)))
+    for title in draw(st.sets(st.sampled_from("xyz"), max_size=3)):
+        mention = st.tuples(st.sampled_from("abcd"), st.integers(0, 2))
+        entities = draw(st.lists(st.lists(mention, min_size=1, max_size=3), max_size=7))
+        n = len(entities)
+        index = st.integers(0, max(n - 1, 0))
+        triple = st.builds(Triple, st.just(title), index, st.sampled_from("pq"), index, evidence, depth=st.just(0))
+        triples = draw(st.lists(triple, max_size=12 if n else 0, unique=True))
+        triples = [replace(t, depth=draw(st.sampled_from((0, 0, 1, 2)))) for t in triples]
+        candidates = (
+            draw(st.none() | st.frozensets(st.tuples(index, index).filter(lambda p: p[0] != p[1]), max_size=5))
+            if n > 1
+            else None
+        )
+        documents.append(Document(title, SENTENCES, tuple(entity(*e) for e in entities), tuple(triples), candidates))
+        guesses += draw(st.lists(triple, max_size=6 if n else 0))
+        if triples:
+            guesses += [
+                replace(t, evidence=draw(evidence)) for t in draw(st.lists(st.sampled_from(triples), max_size=8))
+            ]
+        seen |= draw(
+            st.sets(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd"), st.sampled_from("pq")), max_size=5)
+        )
+    return documents, draw(st.permutations(guesses)), seen
+
+
+@settings(deadline=None, max_examples=200)
+@given(tasks())
+def test_fast_and_slow_agree(task):
+    documents, guesses, seen = task
+    scores = score(guesses, documents, seen)
+    slow = slow_score(guesses, documents, seen)
+    assert slow.keys() == BY_HAND.keys()
+    for name, value in slow.items():
+        fast = getattr(scores, name)
+        assert fast == (None if value is None else pytest.approx(value)), name
+    # the parts add up to the whole
+    for rows in (scores.by_entities, scores.by_relation):
+        for count in ("gold", "predicted", "correct"):
+            assert sum(getattr(row, count) for row in rows) == getattr(scores, count)
+
+
+@settings(deadline=None, max_examples=50)
+@given(tasks())
+def test_predicting_gold_is_perfect_wherever_there_is_gold(task):
+    documents, _, _ = task
+    gold = [t for d in documents for t in d.triples]
+    scores = score(gold + gold, documents, set())
+    assert scores.f1 == scores.ign_f1 == scores.rela_f1 == (1 if gold else 0)
+    assert scores.infer_f1_pairs in (0, 1) and scores.intra_f1 in (0, 1) and scores.composed_f1 in (None, 1)
+    assert scores.infer_recall == scores.infer_f1_pairs
+    assert scores.rela_accuracy == (1 if any(d.pairs() for d in documents) else 0)
+    assert scores.evidence_f1 == (1 if any(t.evidence for t in gold) else 0)
+
+
+# Files
+
+
+def test_submission_holds_what_codalab_wants(tmp_path):
+    path = tmp_path / "dev.json"
+    guesses = [Triple("b", 1, "P17", 0, (2, 0), 0.5), Triple("a", 0, "P2", 1), Triple("a", 0, "P1", 1)]
+    assert write_submission(guesses + [replace(guesses[0], evidence=(1,))], path) == path
+    assert json.loads(path.read_text()) == [
+        {"title": "a", "h_idx": 0, "t_idx": 1, "r": "P1", "evidence": [], "score": None},
+        {"title": "a", "h_idx": 0, "t_idx": 1, "r": "P2", "evidence": [], "score": None},
+        {"title": "b", "h_idx": 1, "t_idx": 0, "r": "P17", "evidence": [0, 2], "score": 0.5},
+    ]
+    assert not list(tmp_path.glob("*.zip"))
+    archive = write_submission(guesses, path, zip=True)
+    assert archive == tmp_path / "result.zip"
+    with zipfile.ZipFile(archive) as file:
+        assert file.namelist() == ["result.json"]
+        assert json.loads(file.read("result.json")) == json.loads(path.read_text())
+
+
+def test_submission_does_not_depend_on_order_or_clock(tmp_path, monkeypatch):
+    written = []
+    for guesses, day in ((GUESSES[:8], 1.0e9), (GUESSES[7::-1], 1.5e9)):
+        monkeypatch.setattr("time.time", lambda day=day: day)
+        archive = write_submission(guesses, tmp_path / "r.json", [HAND], zip=True)
+        written.append((archive.read_bytes(), (tmp_path / "r.json").read_bytes()))
+    assert written[0] == written[1]
+
+
+def everything(triples) -> list:
+    return sorted((t.title, t.head, t.relation, t.tail, t.evidence, t.score) for t in triples)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_predictions_come_back(tmp_path, zipped):
+    path = write_submission(
+        [replace(t, score=i / 8) for i, t in enumerate(GUESSES[:8])], tmp_path / "r.json", zip=zipped
+    )
+    back = read_predictions(path, [HAND])
+    assert everything(back) == everything(replace(t, score=i / 8) for i, t in enumerate(GUESSES[:8]))
+    assert score(back, [HAND]) == score(GUESSES, [HAND])
+
+
+def test_files_speak_the_data_files_numbers(tmp_path):
+    document = Document("Hand", SENTENCES, FOUR, HAND.triples, order=(2, 0, 3, 1))
+    path = write_submission([Triple("Hand", 0, "r", 3)], tmp_path / "r.json", [document])
+    row = json.loads(path.read_text())[0]
+    assert (row["h_idx"], row["t_idx"]) == (2, 1)
+    assert read_predictions(path, [document]) == [Triple("Hand", 0, "r", 3)]
+    with pytest.raises(ValueError, match="'Nowhere'"):
+        write_submission([Triple("Nowhere", 0, "r", 1)], path, [document])
+
+
+def test_repeated_predictions_are_read_once_and_said(tmp_path):
+    path = tmp_path / "r.json"
+    row = {"title": "Hand", "h_idx": 0, "t_idx": 1, "r": "r"}
+    path.write_text(json.dumps([row | {"evidence": [1]}, row, row | {"r": "q"}]))
+    with pytest.warns(UserWarning, match="1 of 3"):
+        back = read_predictions(path, [HAND])
+    # the first of the two keeps its evidence
+    assert everything(back) == [("Hand", 0, "q", 1, (), None), ("Hand", 0, "r", 1, (1,), None)]
+
+
+ROW = {"title": "Hand", "h_idx": 0, "t_idx": 1, "r": "r", "evidence": [0], "score": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"title": "Nowhere"}, "'Nowhere'"),
+        ({"title": 7}, "title 7"),
+        ({"h_idx": 4}, '"Hand".*h_idx is 4.*4 entities'),
+        ({"t_idx": -1}, "t_idx is -1"),
+        ({"t_idx": 1.0}, "t_idx is 1.0"),
+        ({"h_idx": True}, "h_idx is True"),
+        ({"r": 17}, "r is 17"),
+        ({"evidence": [3]}, "evidence is 3.*3 sentences"),
+        ({"evidence": 2}, "evidence is 2"),
+        ({"score": "high"}, "score is 'high'"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, change, says):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([ROW, ROW | {"r": "q"} | change]))
+    with pytest.raises(DataError, match=f"mine.json: prediction 1.*{says}") as caught:
+        read_predictions(path, [HAND])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["title", "h_idx", "t_idx", "r"])
+def test_missing_keys_are_named(tmp_path, key):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([{k: v for k, v in ROW.items() if k != key}]))
+    with pytest.raises(DataError, match=f"prediction 0 lacks .*{key}"):
+        read_predictions(path, [HAND])
+
+
+@pytest.mark.parametrize("content", [b"[", b"\xff\xfe\x00", b'{"title": "Hand"}', b"[3]", b""])
+def test_files_that_are_no_submission(tmp_path, content):
+    path = tmp_path / "mine.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="mine.json"):
+        read_predictions(path, [HAND])
+
+
+def test_zip_without_result_json(tmp_path):
+    path = tmp_path / "mine.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("predictions.json", "[]")
+    with pytest.raises(DataError, match="mine.zip.*result.json.*predictions.json"):
+        read_predictions(path, [HAND])
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_predictions(tmp_path / "none.json", [HAND])
+
+
+# Thresholds
+
+
+def best(scores: list[float], gold: list[bool], total: int) -> tuple[float, float]:
+    return best_threshold(np.array(scores, float), np.array(gold, bool), total)
+
+
+def test_best_threshold_by_hand():
+    # from the top: right, wrong, right, wrong; one more gold triple was never a candidate (3 in all)
+    # 1 predicted: 2·1/(1+3) = .5; 2: 2·1/(2+3) = .4; 3: 2·2/(3+3) = .667; 4: 2·2/(4+3) = .571
+    assert best([0.1, 0.9, 0.4, 0.6], [False, True, True, False], 3) == pytest.approx((0.25, 2 / 3))
+    # with tied scores the wrong one comes along: 2·2/(3+2) = .8, not 1
+    assert best([0.8, 0.5, 0.5], [True, True, False], 2) == pytest.approx((-0.5, 0.8))
+    # predicting all needs a threshold below, predicting nothing one above
+    assert best([3.0], [True], 1) == (2, 1)
+    assert best([3.0], [False], 1) == (4, 0)
+    # equally good: 1 of 1 right with two missed, 2·1/(1+3); 2 of 5, 2·2/(5+3). The higher threshold wins
+    assert best([5, 4, 3, 2, 1], [True, False, False, False, True], 3) == (4.5, 0.5)
+    assert best([], [], 2) == (0, 0) and best([], [], 0) == (0, 0)
+    close = np.nextafter(1.0, 2.0)
+    theta, f1 = best([close, 1.0], [True, False], 1)
+    assert f1 == 1 and 1.0 <= theta < close
+
+
+def f1_of(scores, gold, total, theta) -> float:
+    chosen = scores > theta
+    return 2 * int((chosen & gold).sum()) / max(int(chosen.sum()) + total, 1)
+
+
+def thresholds(column) -> list[float]:
+    """One threshold for everything that can be chosen, from nothing to all."""
+    return sorted(column.tolist(), reverse=True) + [column.min() - 1] if len(column) else [0.0]
+
+
+def tables(axes: int):
+    shape = st.tuples(*[st.integers(0 if axes == 1 else 1, 12), st.integers(1, 4)][:axes])
+    cell = st.tuples(st.integers(-6, 6).map(lambda x: x / 4), st.booleans())  # many ties
+
+    def table(shape):
+        size = int(np.prod(shape))
+        return st.lists(cell, min_size=size, max_size=size).map(
+            lambda cells: (
+                np.array([c[0] for c in cells], float).reshape(shape),
+                np.array([c[1] for c in cells], bool).reshape(shape),
+            )
+        )
+
+    return shape.flatmap(table)
+
+
+@settings(deadline=None, max_examples=200)
+@given(tables(1), st.integers(0, 4))
+def test_best_threshold_against_trying_all(table, missed):
+    scores, gold = table
+    total = int(gold.sum()) + missed
+    theta, f1 = best_threshold(scores, gold, total)
+    brute = [f1_of(scores, gold, total, candidate) for candidate in thresholds(scores)]
+    assert f1 == pytest.approx(f1_of(scores, gold, total, theta)) == pytest.approx(max(brute))
+
+
+def slow_cyclic(scores, gold, total) -> np.ndarray:
+    """The ascent as told: every class tries all, the highest threshold first, until a whole round is idle."""
+    thetas = np.full(scores.shape[1], best_threshold(scores.ravel(), gold.ravel(), total)[0])
+    idle = False
+    while not idle:
+        idle = True
+        for r in range(len(thetas)):
+            here, best = f1_of(scores, gold, total, thetas), thetas[r]
+            for candidate in thresholds(scores[:, r]):
+                trial = thetas.copy()
+                trial[r] = candidate
+                if (f1 := f1_of(scores, gold, total, trial)) > here:
+                    here, best, idle = f1, candidate, False
+            thetas[r] = best
+    return thetas
+
+
+@settings(deadline=None, max_examples=150)
+@given(tables(2), st.integers(0, 4))
+def test_cyclic_thresholds_against_the_slow_ascent(table, missed):
+    scores, gold = table
+    total = int(gold.sum()) + missed
+    thetas = cyclic_thresholds(scores, gold, total)
+    assert np.array_equal(scores > thetas, scores > slow_cyclic(scores, gold, total))
+    reached = f1_of(scores, gold, total, thetas)
+    assert reached >= best_threshold(scores.ravel(), gold.ravel(), total)[1]
+    for r in range(scores.shape[1]):  # no single class can do better
+        for candidate in thresholds(scores[:, r]):
+            trial = thetas.copy()
+            trial[r] = candidate
+            assert f1_of(scores, gold, total, trial) <= reached
+
+
+def test_cyclic_thresholds_by_hand():
+    # class 0 is right above 2, class 1 above 7: one threshold cannot serve both, two can
+    scores = np.array([[3.0, 8.0], [1.0, 6.0], [4.0, 5.0]])
+    gold = np.array([[True, True], [False, False], [True, False]])
+    assert best_threshold(scores.ravel(), gold.ravel(), 3)[1] == pytest.approx(2 * 3 / (5 + 3))
+    assert cyclic_thresholds(scores, gold, 3).tolist() == [2, 7]
+
+
+def test_thresholds_refuse_what_has_no_order():
+    with pytest.raises(ValueError, match="finite"):
+        best([np.nan], [True], 1)
+    with pytest.raises(ValueError, match="finite"):
+        cyclic_thresholds(np.array([[-np.inf]]), np.array([[True]]), 1)
+    with pytest.raises(ValueError, match="total_gold is 1"):
+        best([1.0, 2.0], [True, True], 1)
+    with pytest.raises((ValueError, TypeCheckError)):  # under pytest the signature speaks first
+        best([1.0, 2.0], [True], 1)
+
+
+# Real data
+
+
+def test_shares_of_redocred(real_data):
+    path = real_data / "redocred" / "dev_revised.json"
+    if not path.exists():
+        pytest.skip("no redocred/dev_revised.json in the folder of real data")
+    documents = []
+    for raw in json.loads(path.read_text()):
+        entities = [entity(*[(m["name"], m["sent_id"]) for m in mentions]) for mentions in raw["vertexSet"]]
+        triples = [Triple(raw["title"], x["h"], x["r"], x["t"], tuple(x["evidence"])) for x in raw["labels"]]
+        documents.append(Document(raw["title"], tuple(map(tuple, raw["sents"])), tuple(entities), tuple(triples)))
+    gold = [t for d in documents for t in d.triples]
+    scores = score(gold, documents, seen_facts(documents[:400]))
+    assert [row.documents for row in scores.by_entities] == [3, 21, 104, 166, 131, 66, 8, 1, 0]
+    assert scores.f1 == scores.intra_f1 == scores.inter_f1 == scores.rela_accuracy == scores.infer_f1_pairs == 1
+    assert round(scores.infer_precision, 3) == 0.696  # the share of gold on triangles
+    inter = [t for d in documents for t in d.triples if not d.same_sentence(t.head, t.tail)]
+    assert round(len(inter) / len(gold), 3) == 0.538
