@@ -81,7 +81,8 @@ class Document:
 
     `candidates` restricts the pairs that are to be classified (CDR: chemical → disease only); `None`
     means all ordered pairs of different entities. `variant_of` names the original of a counterfactual
-    document of the embedded corpus.
+    document of the embedded corpus. `order[i]` is the number that entity i has in the file the document
+    was read from; `None` means the file numbers them in the same order.
     """
 
     title: str
@@ -90,6 +91,7 @@ class Document:
     triples: tuple[Triple, ...] = ()
     candidates: frozenset[tuple[int, int]] | None = None
     variant_of: str | None = None
+    order: tuple[int, ...] | None = None
 
     @property
     def words(self) -> int:
@@ -149,17 +151,19 @@ class Batch:
     """Documents as tensors. A document longer than the encoder is cut into overlapping windows.
 
     `column[w, t]` is the place of a window's token among the L tokens of its document, or -1 for
-    padding and for the [CLS] and [SEP] that only an inner window has. Marker positions are -1 where
-    the marker is not in that window; `mention_entity` is -1 on padding.
+    padding and for the [CLS] and [SEP] that only an inner window has. A mention that was cut off has
+    `mention_start` -1; so has padding, where `mention_entity` is -1 too. `labels[..., 0]` is true for the
+    valid pairs that hold no relation.
     """
 
     windows: Int[Tensor, "W T"]
     window_mask: Bool[Tensor, "W T"]
     window_document: Int[Tensor, "W"]
     column: Int[Tensor, "W T"]
+    token_mask: Bool[Tensor, "B L"]
     token_sentence: Int[Tensor, "B L"]  # -1 for special tokens and padding
-    mention_start: Int[Tensor, "W M"]  # where a mention is read: its start marker, or its first sub-word
-    mention_end: Int[Tensor, "W M"]  # its end marker, or its last sub-word
+    mention_start: Int[Tensor, "B M"]  # column of a mention's start marker, or of its first sub-word
+    mention_end: Int[Tensor, "B M"]  # column of its end marker, or of its last sub-word
     mention_entity: Int[Tensor, "B M"]
     entity_type: Int[Tensor, "B N"]  # 0 on padding, types from 1
     same_sentence: Bool[Tensor, "B N N"]
