@@ -43,6 +43,18 @@ def check(documents: Sequence[Document], where: str, relations: Relations | None
                 )
 
 
+def span_fault(sentence: int, start: int, end: int, lengths: Sequence[int]) -> str | None:
+    """What is wrong with a mention of words `[start, end)`, with the way out; `None` if nothing is."""
+    if not 0 <= sentence < len(lengths):
+        return f"sent_id: {sentence} is outside the {len(lengths)} sentences; count them from 0"
+    if not 0 <= start < end <= lengths[sentence]:
+        return (
+            f"pos: [{start}, {end}] is empty or outside sentence {sentence} of {lengths[sentence]} words; "
+            "give [first word, last word + 1]"
+        )
+    return None
+
+
 def _check_document(document: Document, here: str) -> None:
     n = len(document.entities)
     lengths = [len(sentence) for sentence in document.sentences]
@@ -50,19 +62,10 @@ def _check_document(document: Document, here: str) -> None:
         raise DataError(f"{here}: field sents: no words; remove the document or give it a text")
     for e, entity in enumerate(document.entities):
         if not entity.mentions:
-            raise DataError(f"{here}: field vertexSet[{e}]: an entity without mentions; remove it or add one")
-        for m, mention in enumerate(entity.mentions):
-            field = f"{here}: field vertexSet[{e}][{m}]"
-            if not 0 <= mention.sentence < len(lengths):
-                raise DataError(
-                    f"{field}.sent_id: {mention.sentence} is outside the {len(lengths)} sentences; "
-                    f"count them from 0 to {len(lengths) - 1}"
-                )
-            if not 0 <= mention.start < mention.end <= lengths[mention.sentence]:
-                raise DataError(
-                    f"{field}.pos: [{mention.start}, {mention.end}] is empty or outside sentence {mention.sentence} of "
-                    f"{lengths[mention.sentence]} words; give [first word, last word + 1]"
-                )
+            raise DataError(f"{here}: entity {e}: has no mentions; remove it or add one")
+        for mention in entity.mentions:
+            if fault := span_fault(mention.sentence, mention.start, mention.end, lengths):
+                raise DataError(f"{here}: entity {e}, mention {mention.name!r}: {fault}")
     for triple in document.triples:
         pair = (triple.head, triple.tail)
         if not (0 <= triple.head < n and 0 <= triple.tail < n):

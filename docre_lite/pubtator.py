@@ -12,7 +12,7 @@ from docre_lite.checks import DataError, place
 from docre_lite.text import Span, build
 from docre_lite.types import Document, Triple
 
-_TEXT_LINE = re.compile(r"([^|\s]+)\|([ta])\|(.*)")
+_TEXT_LINE = re.compile(r"([^|\s\[]+)\|([ta])\|(.*)")
 # head type → tail type of the tasks in this format: CDR asks which chemical causes which disease, GDA which gene
 PAIRS = {
     frozenset({"Chemical", "Disease"}): ("Chemical", "Disease"),
@@ -94,7 +94,7 @@ def _document(block: dict, where: str, direction: tuple[str, str] | None, strict
             raise DataError(f"{here}: line {number}: offsets {start!r}, {end!r} are no whole numbers; correct them")
         if len(start) > 9 or len(end) > 9 or text[int(start) : int(end)] != name:
             raise DataError(
-                f"{here}: line {number}: characters {start[:9]} to {end[:9]} of title and abstract are not {name[:40]!r}; "
+                f"{here}: line {number}: characters {start[:9]} to {end[:9]} of the text are not {name[:40]!r}; "
                 "offsets count from 0 over the title, one space and the abstract"
             )
         for concept in concepts.split("|"):

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from docre_lite.checks import DataError, place
 from docre_lite.types import Document, Entity, Mention
@@ -34,7 +35,7 @@ _WORD = re.compile(
     | \S""",
     re.VERBOSE | re.IGNORECASE,
 )
-_END = re.compile(r"""[.!?]+["'”’)\]]*(?=\s+["'“‘(\[]*[^\W_a-z])""")
+_END = re.compile(r"""[.!?]+["'”’)\]]*(?=\s+["'“‘(\[]*([^\W_]))""")  # and the first letter of what follows
 _LAST_WORD = re.compile(r"([^\W\d_]+)\.$")
 
 
@@ -50,27 +51,19 @@ class Span:
 
 def split_sentences(text: str, spans: Iterable[Span] = (), breaks: Iterable[int] = ()) -> list[tuple[int, int]]:
     """Sentences as character ranges. `breaks` are places where one ends in any case (after a title)."""
-    # capitals of any script: a lower-case letter beyond a-z must not begin a sentence either
-    ends = [m.end() for m in _END.finditer(text) if not _goes_on(text, m)]
     inside = [(s.start, s.end) for s in spans]
-    ends = [e for e in ends if not any(start < e < end for start, end in inside)]
-    cuts = sorted({0, len(text), *ends, *breaks})
-    return [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if text[a:b].strip()]
+    ends = {m.end() for m in _END.finditer(text) if not _goes_on(text, m)} | set(breaks)
+    ends = {e for e in ends if not any(start < e < end for start, end in inside)}
+    cuts = sorted({0, len(text), *ends})
+    return [(a, b) for a, b in pairwise(cuts) if text[a:b].strip()]
 
 
 def _goes_on(text: str, end: re.Match) -> bool:
-    """Is this full stop part of an abbreviation, or does a small letter follow?"""
-    following = (
-        text[end.end() :].lstrip(" \t\n\r\"'“‘([")[:1]
-        if len(text) - end.end() < 200
-        else (text[end.end() : end.end() + 200].lstrip(" \t\n\r\"'“‘([")[:1])
-    )
-    if following.islower():
+    """Does the sentence go on after this point: a small letter follows, or it belongs to an abbreviation?"""
+    if end[1].islower():
         return True
-    if end.group() != ".":
-        return False
     last = _LAST_WORD.search(text[max(0, end.start() - 40) : end.end()])
-    return bool(last) and (len(last[1]) == 1 or last[1].lower() in ABBREVIATIONS)
+    return last is not None and (len(last[1]) == 1 or last[1].lower() in ABBREVIATIONS)
 
 
 def split_words(text: str, start: int, end: int, cuts: Iterable[int] = ()) -> list[tuple[int, int]]:
@@ -93,27 +86,29 @@ def build(title: str, text: str, spans: list[Span], where: str, breaks: Iterable
                 f"{here}: mention [{span.start}, {span.end}] is empty or outside the text of {len(text)} characters; "
                 "give [first character, last character + 1]"
             )
-    breaks = [b for b in breaks if not any(s.start < b < s.end for s in spans)]
+    spans = sorted((_stripped(span, text) for span in spans), key=lambda s: (s.start, s.end))
     cuts = {c for s in spans for c in (s.start, s.end)}
     sentences = [split_words(text, a, b, cuts) for a, b in split_sentences(text, spans, breaks)]
-    begins = {a: (s, w) for s, words in enumerate(sentences) for w, (a, _) in enumerate(words)}
-    finish = {b: w + 1 for words in sentences for w, (_, b) in enumerate(words)}
-    mentions: dict[str, list[Mention]] = {}
-    for span in sorted(spans, key=lambda s: (s.start, s.end)):
-        name = text[span.start : span.end]
-        # spaces at the rim of a mention belong to no word
-        start = span.start + len(name) - len(name.lstrip())
-        sentence, first = begins[start]
-        last = finish[span.end - len(name) + len(name.rstrip())]
-        mention = Mention(" ".join(name.split()), sentence, first, last, span.type)
-        mentions.setdefault(span.key, [])
-        if mention not in mentions[span.key]:
-            mentions[span.key].append(mention)
+    starts = {a: (s, w) for s, words in enumerate(sentences) for w, (a, _) in enumerate(words)}
+    ends = {b: w + 1 for words in sentences for w, (_, b) in enumerate(words)}
+    mentions: dict[str, dict[Mention, None]] = {}
+    for span in spans:
+        sentence, start = starts[span.start]
+        name = " ".join(text[span.start : span.end].split())
+        mention = Mention(name, sentence, start, ends[span.end], span.type)
+        mentions.setdefault(span.key, {})[mention] = None
     return Document(
         title=title,
         sentences=tuple(tuple(text[a:b] for a, b in words) for words in sentences),
         entities=tuple(Entity(tuple(m), id=key) for key, m in mentions.items()),
     )
+
+
+def _stripped(span: Span, text: str) -> Span:
+    """Spaces at the rim of a mention belong to no word."""
+    name = text[span.start : span.end]
+    start = span.start + len(name) - len(name.lstrip())
+    return replace(span, start=start, end=start + len(name.strip()))
 
 
 # --- marked-up text -------------------------------------------------------------------------------------------------
