@@ -1,0 +1,153 @@
+"""The pictures: right cells, right words, nothing that only colour tells."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+
+from docre_lite import show  # noqa: E402
+from docre_lite.types import Document, Entity, Mention, Triple  # noqa: E402
+
+
+@pytest.fixture
+def small() -> Document:
+    """Two sentences, three entities, one composed triple; a name that must be escaped."""
+
+    def entity(name, type, *places):
+        return Entity(tuple(Mention(name, s, a, b, type) for s, a, b in places))
+
+    return Document(
+        title="A & B",
+        sentences=(("Ann", "<lives>", "in", "Old", "Bern", "."), ("Bern", "is", "in", "Switzerland", ".")),
+        entities=(
+            entity("Ann", "PER", (0, 0, 1)),
+            entity("Bern", "LOC", (0, 3, 5), (1, 0, 1)),
+            entity("Switzerland", "LOC", (1, 3, 4)),
+        ),
+        triples=(
+            Triple("A & B", 0, "lives_in", 1),
+            Triple("A & B", 1, "country", 2),
+            Triple("A & B", 0, "citizen", 2, premises=((0, "lives_in", 1), (1, "country", 2)), depth=1),
+        ),
+    )
+
+
+class Balanced(HTMLParser):
+    """Fails when a tag closes that is not the one last opened; collects text and titles."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.text, self.titles = [], [], []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.open.append(tag)
+        self.titles += [value for name, value in attributes if name == "title"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def texts(axes) -> list[str]:
+    return [t.get_text() for t in axes.texts]
+
+
+def test_document_names_each_mention_once_and_escapes(small):
+    html = Balanced(show.document(small, highlight=[2], evidence=[1]).data)
+    assert html.titles.count("entity 1: Bern, type LOC") == 2
+    assert html.titles.count("evidence sentence") == 1
+    assert "".join(html.text).split() == (
+        "A & B [0] Ann0 <lives> in Old Bern1 . [1] Bern1 is in Switzerland2 .".split()
+    )
+    assert show.document(small, highlight=[2]).data.count("font-weight:700") == 1
+
+
+def test_words_carry_their_weight_as_number_and_bar(small):
+    weights = np.zeros(small.words)
+    weights[7], weights[9] = 0.5, 1.0
+    html = show.document(small, weights=weights).data
+    assert html.count('title="0.5"') == html.count('title="1"') == 1
+    assert html.count("border-bottom:5px") == 1 and html.count("border-bottom:2px") == 1
+    Balanced(html)
+    assert Balanced(show.heat(["a", "<b>"], [0, 0]).data).text == ["a", " ", "<b>"]
+    with pytest.raises(ValueError, match="11 words"):
+        show.document(small, weights=[1.0])
+
+
+def test_pair_matrix_has_heads_down_and_tails_across(small):
+    names = [e.name for e in small.entities]
+    values = np.array([[9, 0.25, 0.5], [0, 9, 1], [0, 0, 9]])
+    figure = show.pair_matrix(values, names, title="Scores", label="probability", pairs=[(0, 2)])
+    axes = figure.axes[0]
+    assert axes.get_ylabel() == "head entity" and axes.get_xlabel() == "tail entity"
+    assert [t.get_text() for t in axes.get_yticklabels()] == names
+    assert texts(axes) == ["0.25", "0.50", "0.00", "1.00", "0.00", "0.00"]  # the diagonal is no pair
+    assert axes.patches[-1].get_xy() == (2, 0)  # head 0 is a row, tail 2 a column
+    assert show.alt(figure) == "Scores; across: tail entity; down: head entity. down: probability"
+    with pytest.raises(ValueError, match="3 x 3, not 2 x 3"):
+        show.pair_matrix(values[:2], names)
+
+
+def test_triples_matrix_tells_stated_from_composed_and_hit_from_wrong(small):
+    gold = show.triples_matrix(small).axes[0]  # relations in order: citizen, country, lives_in
+    assert sorted(texts(gold)) == ["1*", "2", "3"]
+    legend = [t.get_text() for t in gold.get_legend().get_texts()]
+    assert legend == ["stated", "composed *", "1 citizen", "2 country", "3 lives_in"]
+    predicted = [Triple("A & B", 0, "lives_in", 1), Triple("A & B", 2, "country", 1), Triple("other", 0, "x", 1)]
+    compared = show.triples_matrix(small, predicted).axes[0]
+    where = {t.get_position(): t.get_text() for t in compared.texts}
+    assert where == {(1.5, 0.5): "3", (2.5, 0.5): "1o", (2.5, 1.5): "2o", (1.5, 2.5): "2x"}
+
+
+def test_curves_and_bars_carry_labels():
+    history = [{"step": 1, "loss": 2.0, "f1": None}, {"step": 2, "loss": 1.0, "f1": 40.0}]
+    axes = show.curves(history, y=["loss", "f1"], xlabel="steps", ylabel="loss / F1 in %").axes[0]
+    assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2], [2]]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("steps", "loss / F1 in %")
+    axes = show.bars({"ATLOP": 61.09, "DocuNet": 61.83}, xlabel="dev F1 in %").axes[0]
+    assert texts(axes) == ["61.1", "61.8"] and [p.get_width() for p in axes.patches] == [61.09, 61.83]
+
+
+def test_source_is_read_from_the_module():
+    text = show.source(show.say, Triple).data
+    assert "`say` in `docre_lite/show.py`" in text and "    return Markdown(text)\n```" in text
+    assert "class Triple:" in text and "`Triple` in `docre_lite/types.py`" in text
+
+
+def test_results_reads_rows_and_single_records(tmp_path, monkeypatch):
+    monkeypatch.setattr(show, "_PACKAGE", tmp_path / "docre_lite")
+    assert show.results("atlop") == []
+    folder = tmp_path / "benchmarks" / "results"
+    folder.mkdir(parents=True)
+    (folder / "atlop-tiny.json").write_text(json.dumps([{"seed": 1}, {"seed": 2}]))
+    (folder / "docunet.json").write_text(json.dumps({"seed": 3}))
+    assert show.results("atlop") == [{"seed": 1}, {"seed": 2}]
+    assert len(show.results()) == 3
+
+
+def test_table_has_caption_and_column_headers():
+    html = show.table([{"paper": "A<B", "F1": 61.09}, {"paper": "C", "F1": None}], caption="Scores & more").data
+    Balanced(html)
+    assert html.count('<th scope="col">') == 2 and "<caption>Scores &amp; more</caption>" in html
+    assert "61.1" in html and "A&lt;B" in html and "NaN" not in html
+
+
+def test_colours_differ_in_greyscale():
+    def lightness(colour):
+        red, green, blue = (
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in matplotlib.colors.to_rgb(colour)
+        )
+        return 116 * (0.2126 * red + 0.7152 * green + 0.0722 * blue) ** (1 / 3) - 16
+
+    steps = np.diff([lightness(colour) for colour in show.COLOURS])
+    assert (steps > 10).all()
