@@ -151,8 +151,8 @@ def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Coll
     """Compare predicted triples with the documents' gold triples; see `Scores` for every definition.
 
     `seen` are the facts of the training set (`seen_facts`), which the Ign F1 needs. Two documents of one title are
-    one, as in the official scorer. Raises ValueError for a prediction whose title or entities are not there, and
-    for two different documents of one title.
+    one, as in the official scorer. Raises ValueError for a prediction whose title or entities are not there (the
+    official scorer counts an unknown title as a wrong prediction), and for two different documents of one title.
     """
     known, gold, cited = _gold(documents)
     found = _predicted(predicted, known)

@@ -258,6 +258,13 @@ def test_repeated_labels_and_documents():
         score(GUESSES, [HAND, replace(HAND, entities=FOUR[:3])])
 
 
+def test_relation_rows_count_documents_of_either_side():
+    documents = [Document(title, SENTENCES, FOUR, (Triple(title, 0, "r", 1),)) for title in "abc"]
+    guesses = [Triple("a", 0, "r", 1), Triple("a", 0, "s", 1), Triple("b", 0, "s", 1), Triple("b", 1, "s", 0)]
+    rows = [(w.label, w.documents, w.gold, w.predicted, w.correct) for w in score(guesses, documents).by_relation]
+    assert rows == [("r", 3, 3, 1, 1), ("s", 2, 0, 3, 0)]
+
+
 def test_predictions_that_cannot_be_meant():
     with pytest.raises(ValueError, match="'Nowhere'"):
         score([Triple("Nowhere", 0, "r", 1)], [HAND])
