@@ -49,7 +49,8 @@ def main() -> int:
     start = time.time()
     drop_stale_cache()
     shutil.rmtree(BUILD / "html" / "reports", ignore_errors=True)  # tracebacks of an earlier build would stay
-    command = [sys.executable, "-m", "jupyter_book", "build", "--all", "-W", "-n", "--keep-going", "."]
+    tool = Path(sys.executable).parent / "jupyter-book"
+    command = [str(tool), "build", "--all", "-W", "-n", "--keep-going", "."]
     if options.execute_only:
         command += ["--builder", "custom", "--custom-builder", "dummy"]
     # PYDEVD..: the kernel's debugger otherwise warns about frozen modules once a chapter.

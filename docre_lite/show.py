@@ -157,7 +157,10 @@ def triples_matrix(document: Document, predicted: Iterable[Triple] | None = None
 def curves(
     history, y: Sequence[str] = ("loss",), x: str = "step", xlabel: str = "", ylabel: str = "", title: str = ""
 ) -> Figure:
-    """Lines over training. `history`: a table, or records (mappings or dataclasses) with the fields `x` and `y`."""
+    """Lines over training. `history`: a table, or records (mappings or dataclasses) with the fields `x` and `y`.
+
+    Fields of a field are written with a dot: `y=["loss", "scores.f1"]`.
+    """
     table = _frame_of(history)
     figure, axes = plt.subplots()
     plt.close(figure)
@@ -241,7 +244,7 @@ def _frame(html: str) -> str:
 def _frame_of(rows) -> pd.DataFrame:
     if isinstance(rows, pd.DataFrame | Mapping):
         return pd.DataFrame(rows)
-    return pd.DataFrame([dataclasses.asdict(r) if dataclasses.is_dataclass(r) else dict(r) for r in rows])
+    return pd.json_normalize([dataclasses.asdict(r) if dataclasses.is_dataclass(r) else dict(r) for r in rows])
 
 
 def _shades(words: Sequence[str], weights, what: str) -> Iterator[str]:
