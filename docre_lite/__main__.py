@@ -1,0 +1,412 @@
+"""The command line: `docre-lite corpus | train | predict | score | data`, also as `python -m docre_lite`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from dataclasses import fields as dataclass_fields
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+# Everything heavy is imported inside the commands: `--help` answers at once.
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command. Exit codes: 0 done, 2 bad input or arguments, 130 interrupted."""
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, PermissionError) as error:
+        print(f"docre-lite: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("docre-lite: interrupted", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="docre-lite", description="Document-level relation extraction: five papers, one spine."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    c = _command(
+        commands, "corpus", corpus, "write the embedded corpus as DocRED JSON", "docre-lite corpus --out corpus"
+    )
+    c.add_argument("--out", type=Path, required=True, help="folder for train, dev, test and counterfactual documents")
+    for split, count in (("train", 600), ("dev", 150), ("test", 150)):
+        c.add_argument(f"--{split}", type=_count, default=count, help=f"{split} documents")
+    c.add_argument("--seed", type=int, default=0, help="the same seed gives the same documents everywhere")
+
+    c = _command(
+        commands,
+        "train",
+        train,
+        "train a paper's model and score it after every epoch",
+        "docre-lite train --paper atlop --train corpus/train.json --dev corpus/dev.json --encoder tiny --out runs/first",
+    )
+    c.add_argument("--paper", default="atlop", help="which paper")
+    c.add_argument(
+        "--train",
+        type=Path,
+        metavar="FILE",
+        help="training documents: DocRED JSON (.gz too), parquet, PubTator or marked-up text",
+    )
+    c.add_argument(
+        "--dev",
+        type=Path,
+        metavar="FILE",
+        help="development documents, scored after every epoch; none = the last epoch is kept",
+    )
+    c.add_argument(
+        "--encoder",
+        default="tiny",
+        metavar="tiny|NAME|PATH",
+        help="'tiny' (from scratch), a hub name, or a folder with a BERT- or RoBERTa-like model",
+    )
+    c.add_argument(
+        "--recipe",
+        help="published settings to start from, see --help-paper (default: tiny for the tiny encoder, else docred)",
+    )
+    c.add_argument(
+        "--epochs", type=_count, metavar="E", help="passes over the training documents (default: the recipe's)"
+    )
+    c.add_argument("--seed", type=int, default=66, metavar="S", help="seed of weights, document order and dropout")
+    c.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for metrics.json, model/ (best epoch) and last/ (to resume)"
+    )
+    c.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any setting of --help-paper, repeatable; variant=NAME picks an ablation",
+    )
+    c.add_argument(
+        "--relations",
+        type=Path,
+        metavar="FILE",
+        help="JSON map of relations, NA = 0 (default: those of the training documents)",
+    )
+    c.add_argument("--limit", type=_count, metavar="N", help="use the first N training documents only")
+    c.add_argument(
+        "--threads", type=_count, metavar="N", help="CPU threads (default: torch's own choice, or OMP_NUM_THREADS)"
+    )
+    c.add_argument(
+        "--resume", type=Path, metavar="DIR", help="continue the run in DIR; all other arguments are read from it"
+    )
+    c.add_argument("--help-paper", metavar="PAPER", help="list a paper's recipes, variants and settings, and stop")
+
+    c = _command(
+        commands,
+        "predict",
+        predict,
+        "find the triples of documents with a trained model",
+        "docre-lite predict --run runs/first --data corpus/test.json --out result.json",
+    )
+    c.add_argument("--run", dest="folder", type=Path, required=True, metavar="DIR", help="folder of `train --out`")
+    c.add_argument(
+        "--data", type=Path, required=True, metavar="FILE", help="documents; their labels, if any, are not looked at"
+    )
+    c.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="JSON in the DocRED submission format, with scores"
+    )
+    c.add_argument("--zip", action="store_true", help="also write result.zip beside it, as CodaLab wants it")
+    c.add_argument(
+        "--evidence",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="share of a pair's attention that makes a sentence evidence",
+    )
+    c.add_argument("--batch-size", type=_count, default=8, help="documents at a time")
+
+    c = _command(
+        commands,
+        "score",
+        score,
+        "score predictions with every metric of the field",
+        "docre-lite score --predictions result.json --gold corpus/test.json --train corpus/train.json",
+    )
+    c.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="result.json or result.zip")
+    c.add_argument("--gold", type=Path, required=True, metavar="FILE", help="documents with labels")
+    c.add_argument("--train", type=Path, metavar="FILE", help="training documents, whose facts Ign F1 leaves out")
+    c.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    data = commands.add_parser("data", help="fetch public data sets, describe files")
+    kinds = data.add_subparsers(required=True, metavar="COMMAND")
+    c = _command(
+        kinds, "fetch", data_fetch, "download a public data set", "docre-lite data fetch redocred --to data/redocred"
+    )
+    c.add_argument("name", choices=["docred", "redocred", "cdr", "dwie", "gda"], help="which data set")
+    c.add_argument(
+        "--to",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder to write to; an interrupted download goes on there",
+    )
+    c = _command(
+        kinds,
+        "info",
+        data_info,
+        "counts of a file of documents, and warnings",
+        "docre-lite data info corpus/train.json",
+    )
+    c.add_argument("file", type=Path, metavar="FILE", help="documents in any format that is read")
+    c.add_argument("--train", type=Path, metavar="FILE", help="also look for documents that stand in this file too")
+    c.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return top
+
+
+def _command(commands, name: str, run, help: str, example: str):
+    c = commands.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=f"example: {example}",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    c.set_defaults(run=run)
+    return c
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1, not {text!r}")
+    return int(text)
+
+
+def corpus(args) -> None:
+    from .corpus import write
+
+    paths = write(args.out, train=args.train, dev=args.dev, test=args.test, seed=args.seed)
+    print(json.dumps({name: str(path) for name, path in paths.items()}, indent=1))
+
+
+def train(args) -> int:
+    if args.help_paper:
+        from .model import paper
+
+        print(describe_paper(paper(args.help_paper)))
+        return 0
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    if args.resume:
+        plan = _read_plan(args.resume)
+        return _train(plan, args.resume, resume=True)
+    missing = [name for name in ("train", "out") if getattr(args, name) is None]
+    if missing:
+        raise ValueError(f"train needs --{' and --'.join(missing)} (or --resume DIR)")
+    if (args.out / "run.json").exists():
+        raise ValueError(
+            f"{args.out} holds a run already: continue it with --resume {args.out}, or choose another --out"
+        )
+    return _train(_plan(args), args.out, resume=False)
+
+
+def _plan(args) -> dict[str, Any]:
+    """All arguments of a run, as they are written to run.json."""
+    given: dict[str, Any] = {}
+    for item in args.set:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes KEY=VALUE, not {item!r}")
+        given[key] = value
+    given |= {"epochs": args.epochs} if args.epochs else {}
+    return {
+        "paper": args.paper,
+        "encoder": args.encoder,
+        "recipe": args.recipe or ("tiny" if args.encoder == "tiny" else "docred"),
+        "settings": given,
+        "seed": args.seed,
+        "train": str(args.train.resolve()),
+        "dev": str(args.dev.resolve()) if args.dev else None,
+        "relations": str(args.relations.resolve()) if args.relations else None,
+        "limit": args.limit,
+    }
+
+
+def _read_plan(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no run.json here; --resume takes the --out folder of an earlier run")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
+    from accelerate.utils import set_seed
+    from tqdm.auto import tqdm
+
+    from .model import DocRE, build, expand, paper
+    from .readers import read, read_relations
+    from .train import TrainConfig, fit, last_checkpoint
+    from .settings import update
+
+    kind = paper(plan["paper"])
+    if plan["recipe"] not in kind.recipes:
+        raise ValueError(f"{kind.name} has no recipe {plan['recipe']!r}; have {', '.join(kind.recipes)}")
+    settings = expand(kind, {**kind.recipes[plan["recipe"]], **plan["settings"]})
+    names = {f.name for f in dataclass_fields(TrainConfig)}
+    config = update(replace(TrainConfig(), seed=plan["seed"]), {k: v for k, v in settings.items() if k in names})
+    documents = read(plan["train"])[: plan["limit"]]
+    dev = read(plan["dev"]) if plan["dev"] else []
+    relations = read_relations(plan["relations"]) if plan["relations"] else None
+    checkpoint = last_checkpoint(out) if resume else None
+    set_seed(config.seed)
+    if checkpoint:
+        model = DocRE.load(checkpoint)
+    else:
+        rest = {k: v for k, v in settings.items() if k not in names}
+        model = build(kind.name, documents, plan["encoder"], relations, **rest)
+    if relations:
+        model.tokenizer.check([*documents, *dev])
+    else:
+        _note_unknown(model.relations, dev)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "run.json").write_text(json.dumps(plan, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    interrupted = []
+    previous = {
+        s: signal.signal(s, lambda number, _: _interrupt(interrupted, number)) for s in (signal.SIGINT, signal.SIGTERM)
+    }
+    steps = fit(model, documents, dev, config, out, resume)
+    try:
+        with tqdm(unit="step", desc=plan["paper"]) as bar:
+            for step in steps:
+                bar.total = step.steps
+                bar.update(step.step - bar.n)
+                bar.set_postfix(epoch=step.epoch, loss=f"{step.loss:.3f}", refresh=False)
+                if step.scores:
+                    s = step.scores
+                    bar.write(
+                        f"epoch {step.epoch}: dev F1 {100 * s.f1:.2f}, Ign F1 {100 * (s.ign_f1 or 0):.2f}, "
+                        f"P {100 * s.precision:.2f}, R {100 * s.recall:.2f}",
+                        file=sys.stderr,
+                    )
+                if interrupted and step.step < step.steps:
+                    steps.close()  # writes the checkpoint
+                    print(
+                        f"docre-lite: stopped after step {step.step}; continue with: docre-lite train --resume {out}",
+                        file=sys.stderr,
+                    )
+                    return 130
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    print(json.dumps({"out": str(out), "metrics": str(out / "metrics.json"), "model": str(out / "model")}, indent=1))
+    return 0
+
+
+def _note_unknown(relations, dev) -> None:
+    unknown = [t.relation for d in dev for t in d.triples if t.relation not in relations]
+    if unknown:
+        names = ", ".join(sorted(set(unknown)))
+        print(
+            f"docre-lite: {len(unknown)} dev triples have relations that no training document has ({names}); "
+            "they are counted as missed",
+            file=sys.stderr,
+        )
+
+
+def _interrupt(interrupted: list, number: int) -> None:
+    if interrupted:  # the second time means now
+        raise KeyboardInterrupt
+    interrupted.append(number)
+
+
+def predict(args) -> None:
+    from .evaluate import write_submission
+    from .model import DocRE
+    from .predict import predict as find
+    from .readers import read
+
+    if args.out.is_dir():
+        raise ValueError(f"{args.out} is a folder; --out takes a file, such as {args.out / 'result.json'}")
+    documents = read(args.data)
+    folder = args.folder / "model" if (args.folder / "model").is_dir() else args.folder
+    model = DocRE.load(folder)
+    triples = find(model, documents, args.batch_size, progress=True, evidence=args.evidence)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_submission(triples, args.out, documents, zip=args.zip)
+    print(json.dumps({"documents": len(documents), "triples": len(triples), "out": str(args.out)}, indent=1))
+
+
+def score(args) -> None:
+    from .evaluate import read_predictions, score as compare, seen_facts
+    from .readers import read
+
+    gold = read(args.gold)
+    seen = seen_facts(read(args.train)) if args.train else None
+    scores = compare(read_predictions(args.predictions, gold), gold, seen)
+    print(json.dumps(scores.to_dict(), indent=1) if args.json else _table(scores.to_dict()))
+
+
+def data_fetch(args) -> None:
+    from .hub import fetch
+
+    print(json.dumps({str(k): str(v) for k, v in fetch(args.name, args.to).items()}, indent=1))
+
+
+def data_info(args) -> None:
+    from .readers import describe, read
+
+    found = describe(read(args.file), read(args.train) if args.train else None)
+    print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else _table(found))
+
+
+def _table(values: dict[str, Any], indent: str = "") -> str:
+    """Nested results as aligned lines; shares of one as percentages are left as they are: the JSON has the same numbers."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}", _table(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines.append(f"{indent}{key}")
+            lines += [indent + "  " + "  ".join(f"{k} {_figure(v)}" for k, v in row.items()) for row in value]
+        else:
+            lines.append(f"{indent}{key:<24} {_figure(value)}")
+    return "\n".join(lines)
+
+
+def _figure(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def describe_paper(kind) -> str:
+    """A paper's recipes, variants and settings, as `--help-paper` prints them."""
+    from .encode import Reading
+    from .encoder import TinyConfig
+    from .settings import kind_of
+    from .train import TrainConfig
+
+    lines = [kind.title, "", "recipes (--recipe NAME):"]
+    lines += [f"  {name:<22} " + ", ".join(f"{k}={v}" for k, v in r.items()) for name, r in kind.recipes.items()]
+    lines += ["", "variants (--set variant=NAME), with the paper's DocRED dev scores (Ign F1 / F1):"]
+    for name, v in kind.variants.items():
+        printed = f" [{'-' if v.ign_f1 is None else f'{v.ign_f1:.2f}'} / {v.f1:.2f}]" if v.f1 else ""
+        lines.append(f"  {name:<22} {v.help}{printed}")
+        if v.settings:
+            lines.append(f"  {'':<22}   = " + ", ".join(f"{k}={value}" for k, value in v.settings.items()))
+    for title, record in (
+        (f"{kind.name}", kind.Options),
+        ("reading and pooling, shared by all papers", Reading),
+        ("training", TrainConfig),
+        ("the tiny encoder", TinyConfig),
+    ):
+        lines += ["", f"settings of {title} (--set KEY=VALUE):"]
+        for f in dataclass_fields(record):
+            lines.append(f"  {f.name:<18} {f.metadata['help']}")
+            lines.append(f"  {'':<18}   {kind_of(record, f.name)}, default {f.default}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""From documents to tensors: markers around mentions, sub-words, windows, and a padded `Batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from .readers import DataError
+from .settings import option
+from .types import Batch, Document, Relations
+
+STAR = "*"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How text becomes tokens and mentions become vectors: the part of a model that all papers share."""
+
+    marker: Literal["star", "type", "none"] = option(
+        "star", "around each mention: '*' (ATLOP section 3.1), its entity type as a new token, or nothing"
+    )
+    read: Literal["start", "both", "span"] = option(
+        "start", "a mention's vector: at its start marker, the mean of both markers, or the mean of its span"
+    )
+    pool: Literal["lse", "mean"] = option("lse", "an entity from its mentions: log-sum-exp, ATLOP (2), or mean")
+    context: Literal["sum", "softmax", "off"] = option(
+        "sum", "localized context: products of attention divided by their sum, ATLOP (10); softmax of them; or none"
+    )
+    attention_dropout: bool = option(
+        False, "drop attention rows in training as the published code does (its context was pooled after dropout)"
+    )
+    window: int = option(512, "tokens the encoder reads at once; longer documents are read in overlapping windows")
+    stride: int = option(384, "tokens from one window to the next in documents longer than two windows")
+    max_tokens: int | None = option(None, "cut documents after so many tokens (published code: 1024); none = never")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A document in sub-words. Columns count from its [CLS]; -1 marks a mention that was cut off."""
+
+    document: Document
+    ids: list[int]
+    sentence: list[int]
+    start: list[int]
+    end: list[int]
+    entity: list[int]
+
+
+def marker_words(marker: str, kind: str) -> tuple[str, str]:
+    """The words put before and after a mention of type `kind`."""
+    return {"star": (STAR, STAR), "type": (f"[{kind}]", f"[/{kind}]")}[marker]
+
+
+@dataclass
+class Tokenizer:
+    """Turns documents into batches: a sub-word tokenizer with the class map, the entity types and the markers."""
+
+    subwords: PreTrainedTokenizerFast
+    relations: Relations
+    types: tuple[str, ...]
+    reading: Reading = field(default_factory=Reading)
+
+    def __post_init__(self):
+        if self.reading.marker == "type":
+            words = [w for kind in self.types for w in marker_words("type", kind)]
+            self.subwords.add_tokens(words, special_tokens=True)
+        needed = {"[CLS]": self.subwords.cls_token_id, "[SEP]": self.subwords.sep_token_id}
+        if missing := [name for name, value in needed.items() if value is None]:
+            raise ValueError(f"the encoder's tokenizer has no {', '.join(missing)}; choose a BERT- or RoBERTa-like one")
+        self._pad = self.subwords.pad_token_id or 0
+
+    def encode(self, documents: Sequence[Document]) -> list[Tokens]:
+        """Markers in, sub-words out. All starts at a word stand before it, all ends after, nested mentions too."""
+        if not documents:
+            return []
+        marked = [self._mark(document) for document in documents]
+        encoded = self.subwords(
+            [words or [""] for words, *_ in marked],
+            is_split_into_words=True,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        return [
+            self._locate(document, encoded["input_ids"][i], encoded.word_ids(i), *mark)
+            for i, (document, mark) in enumerate(zip(documents, marked, strict=True))
+        ]
+
+    def _mark(self, document: Document) -> tuple[list[str], list[int], list[tuple[int, int, int]]]:
+        """The document's words with markers, each one's sentence, and each mention's (first, last, entity)."""
+        opening: dict[tuple[int, int], list[tuple[int, str | None]]] = {}
+        closing: dict[tuple[int, int], list[tuple[int, str | None]]] = {}
+        mentions = [(m, i) for i, entity in enumerate(document.entities) for m in entity.mentions]
+        for k, (m, _) in enumerate(mentions):
+            before, after = (None, None) if self.reading.marker == "none" else marker_words(self.reading.marker, m.type)
+            opening.setdefault((m.sentence, m.start), []).append((k, before))
+            closing.setdefault((m.sentence, m.end - 1), []).append((k, after))
+        words, sentences = [], []
+        first, last = [0] * len(mentions), [0] * len(mentions)
+        for s, sentence in enumerate(document.sentences):
+            for w, word in enumerate(sentence):
+                for k, mark in opening.get((s, w), ()):
+                    first[k] = len(words)
+                    words += [mark] * (mark is not None)
+                words.append(word)
+                for k, mark in closing.get((s, w), ()):
+                    last[k] = len(words) - (mark is None)
+                    words += [mark] * (mark is not None)
+            sentences += [s] * (len(words) - len(sentences))
+        return words, sentences, [(first[k], last[k], i) for k, (_, i) in enumerate(mentions)]
+
+    def _locate(self, document, ids, word_ids, words, sentences, mentions) -> Tokens:
+        limit = len(ids) if self.reading.max_tokens is None else max(self.reading.max_tokens - 2, 1)
+        ids, word_ids = ids[:limit], word_ids[:limit]
+        first_piece: dict[int, int] = {}
+        last_piece: dict[int, int] = {}
+        for column, word in enumerate(word_ids, start=1):  # column 0 is [CLS]
+            first_piece.setdefault(word, column)
+            last_piece[word] = column
+        start = [first_piece.get(first, -1) for first, _, _ in mentions]
+        end = [max(last_piece.get(last, -1), begin) for (_, last, _), begin in zip(mentions, start, strict=True)]
+        sentence = [-1, *(sentences[word] if sentences else -1 for word in word_ids), -1]
+        ids = [self.subwords.cls_token_id, *ids, self.subwords.sep_token_id]
+        return Tokens(document, ids, sentence, start, end, [i for *_, i in mentions])
+
+    def check(self, documents: Sequence[Document]) -> None:
+        """Raises DataError if a triple's relation is not one of the model's: better now than after an epoch."""
+        for document in documents:
+            for triple in document.triples:
+                if triple.relation not in self.relations:
+                    known = ", ".join(self.relations.names[1:6])
+                    raise DataError(
+                        f'document "{document.title}": relation {triple.relation!r} is not among the model\'s '
+                        f"{len(self.relations) - 1} ({known}, …); add it to the map of relations"
+                    )
+
+    def collate(self, encoded: Sequence[Tokens], labels: bool = True) -> Batch:
+        """Documents padded to the batch's longest, its most mentions and entities, with windows over the long ones."""
+        windows, masks, owners, columns = [], [], [], []
+        for b, tokens in enumerate(encoded):
+            for ids, column in self._windows(tokens.ids):
+                windows.append(ids)
+                masks.append([True] * len(ids))
+                owners.append(b)
+                columns.append(column)
+        entity = [
+            [i if at >= 0 else -1 for i, at in zip(tokens.entity, tokens.start, strict=True)] for tokens in encoded
+        ]
+        return Batch(
+            windows=_pad(windows, self._pad),
+            window_mask=_pad(masks, False),
+            window_document=torch.tensor(owners),
+            column=_pad(columns, -1),
+            token_mask=_pad([[True] * len(tokens.ids) for tokens in encoded], False),
+            token_sentence=_pad([tokens.sentence for tokens in encoded], -1),
+            mention_start=_pad([tokens.start for tokens in encoded], -1),
+            mention_end=_pad([tokens.end for tokens in encoded], -1),
+            mention_entity=_pad(entity, -1),
+            **self._pairs([tokens.document for tokens in encoded], labels),
+        )
+
+    def _windows(self, ids: list[int]):
+        """Pieces of at most `window` tokens with their columns, each with its own [CLS] and [SEP]."""
+        size, length = self.reading.window, len(ids)
+        if length <= size:
+            yield ids, list(range(length))
+            return
+        inner = size - 2
+        last = length - size + 1  # first column of the last window, behind its own [CLS]
+        if last <= size - 1:  # two windows cover it: the first tokens and the last ones
+            starts = [1, last]
+        else:
+            starts = [*range(1, last, self.reading.stride), last]
+        for begin in starts:
+            piece = range(begin, begin + inner)
+            first = 0 if begin == 1 else -1
+            final = length - 1 if begin == last else -1
+            yield [ids[0], *(ids[c] for c in piece), ids[-1]], [first, *piece, final]
+
+    def _pairs(self, documents: list[Document], labels: bool) -> dict:
+        size = max(1, *(len(document.entities) for document in documents), 1)
+        kinds = {kind: i for i, kind in enumerate(self.types, start=1)}
+        unknown = len(kinds) + 1
+        entity_type = torch.zeros(len(documents), size, dtype=torch.long)
+        same = torch.zeros(len(documents), size, size, dtype=torch.bool)
+        mask = torch.zeros_like(same)
+        target = torch.zeros(*same.shape, len(self.relations), dtype=torch.bool) if labels else None
+        for b, document in enumerate(documents):
+            n = len(document.entities)
+            entity_type[b, :n] = torch.tensor([kinds.get(e.type, unknown) for e in document.entities], dtype=torch.long)
+            stands = torch.zeros(n, max(1, len(document.sentences)))
+            for i, entity in enumerate(document.entities):
+                stands[i, list(entity.sentences)] = 1
+            same[b, :n, :n] = stands @ stands.T > 0
+            if document.candidates is None:
+                mask[b, :n, :n] = ~torch.eye(n, dtype=torch.bool)
+            elif document.candidates:
+                head, tail = zip(*document.candidates, strict=True)
+                mask[b, list(head), list(tail)] = True
+            if target is not None:
+                for t in document.triples:
+                    if t.relation in self.relations:  # others cannot be learnt; `check` tells who wants to know
+                        target[b, t.head, t.tail, self.relations.index(t.relation)] = True
+        if target is not None:
+            target[..., 0] = mask & ~target.any(-1)
+        return {
+            "entity_type": entity_type,
+            "same_sentence": same,
+            "mask": mask,
+            "labels": target,
+            "documents": documents,
+        }
+
+
+def _pad(rows: list[list], value) -> torch.Tensor:
+    """Rows of different length as one tensor, at least one column wide."""
+    width = max(1, *(len(row) for row in rows), 1)
+    return torch.tensor(
+        [row + [value] * (width - len(row)) for row in rows],
+        dtype=torch.bool if isinstance(value, bool) else torch.long,
+    )

@@ -1,0 +1,267 @@
+"""Encoders: token vectors of whole documents, and the last layer's attention only in the rows that anyone reads.
+
+`PretrainedEncoder` wraps any BERT- or RoBERTa-like model; `TinyEncoder` is small enough to train from nothing on a
+laptop. Both run every layer with fused attention and rebuild the few rows at mentions: a full set of maps costs
+hundreds of times the memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from tokenizers import Tokenizer as WordTokenizer
+from tokenizers import models, normalizers, pre_tokenizers
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+
+from .encode import STAR
+from .settings import option
+from .types import Batch, Document
+
+
+class Encoder(nn.Module):
+    """Reads windows and puts documents together again. Subclasses say how one window is read."""
+
+    width: int
+    heads: int
+    longest: int  # tokens of one window at most
+
+    def read_windows(
+        self, ids: Int[Tensor, "W T"], mask: Bool[Tensor, "W T"]
+    ) -> tuple[Float[Tensor, "W T D"], Float[Tensor, "W T D"], Float[Tensor, "W T D"]]:
+        """Token vectors, and the last layer's queries and keys (before the split into heads)."""
+        raise NotImplementedError
+
+    def forward(
+        self, batch: Batch, positions: Int[Tensor, "B P"] | None = None
+    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B A P L"] | None]:
+        """Token vectors of each document, and the attention rows *from* the given columns (zero rows for -1).
+
+        Tokens that several windows hold are averaged; rows are averaged where both windows see a column, then
+        renormalised.
+        """
+        hidden, query, key = self.read_windows(batch.windows, batch.window_mask)
+        whole = len(batch.windows) == len(batch.token_mask)  # no document is longer than a window
+        tokens = hidden if whole else self._join(hidden, batch)
+        if positions is None:
+            return tokens, None
+        local, present = self._locate(positions, batch)
+        rows = self._rows(query, key, local, batch.window_mask) * present[:, None, :, None]
+        return tokens, rows if whole else self._join_rows(rows, present, batch)
+
+    def _locate(self, positions: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The places of document columns within each window, and whether the window holds them."""
+        wanted = positions[batch.window_document]
+        # A window is contiguous: its second token fixes the offset of all (the first may be a [CLS] of its own).
+        local = (wanted - (batch.column[:, 1:2] - 1)).clamp(0, batch.column.shape[1] - 1)
+        return local, (batch.column.gather(1, local) == wanted) & (wanted >= 0)
+
+    def _rows(self, query: Tensor, key: Tensor, local: Tensor, mask: Tensor) -> Float[Tensor, "W A P T"]:
+        split = (len(query), -1, self.heads, self.width // self.heads)
+        picked = query.gather(1, local.unsqueeze(-1).expand(-1, -1, query.shape[-1]))
+        scores = picked.view(split).transpose(1, 2) @ key.view(split).permute(0, 2, 3, 1)
+        scores = self.adjust_scores(scores / math.sqrt(split[-1]), local)
+        return scores.float().masked_fill(~mask[:, None, None], -torch.inf).softmax(-1).to(scores.dtype)
+
+    def adjust_scores(self, scores: Float[Tensor, "W A P T"], local: Int[Tensor, "W P"]) -> Float[Tensor, "W A P T"]:
+        """What an encoder adds to its attention scores besides queries times keys."""
+        return scores
+
+    def _join(self, hidden: Tensor, batch: Batch) -> Tensor:
+        return self._scatter(hidden, batch) / self._scatter(torch.ones_like(hidden[..., :1]), batch).clamp_min(1)
+
+    def _join_rows(self, rows: Tensor, present: Tensor, batch: Batch) -> Tensor:
+        windows, heads, positions, length = rows.shape
+        flat = self._scatter(rows.permute(0, 3, 1, 2).reshape(windows, length, heads * positions), batch)
+        seen = self._scatter(present[:, None].expand(-1, length, -1).to(rows.dtype), batch).clamp_min(1)
+        flat = flat.view(*flat.shape[:2], heads, positions) / seen.unsqueeze(2)
+        return (flat / flat.sum(1, keepdim=True).clamp_min(1e-10)).permute(0, 2, 3, 1)
+
+    def _scatter(self, values: Tensor, batch: Batch) -> Tensor:
+        """Sums window tokens [W, T, X] into document columns [B, L, X]."""
+        documents, length = batch.token_mask.shape
+        at = batch.window_document.unsqueeze(1) * length + batch.column
+        at = torch.where(batch.column >= 0, at, documents * length)  # what has no column goes to a row that is dropped
+        total = values.new_zeros(documents * length + 1, values.shape[-1])
+        total = total.index_add(0, at.flatten(), values.flatten(0, 1))
+        return total[:-1].view(documents, length, -1)
+
+
+class PretrainedEncoder(Encoder):
+    """A BERT- or RoBERTa-like transformer of the hub or a folder, all layers with fused (SDPA) attention."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        config = model.config
+        attention = getattr(getattr(model, "encoder", None), "layer", [None])[-1]
+        attention = getattr(getattr(attention, "attention", None), "self", None)
+        if not (hasattr(attention, "query") and hasattr(attention, "key")) or "deberta" in config.model_type:
+            raise ValueError(
+                f"encoder of type {config.model_type!r} is not BERT-like: its last layer has no plain query and key "
+                "to read attention from; choose a BERT, RoBERTa, ELECTRA or XLM-RoBERTa model"
+            )
+        self.model = model
+        self.width, self.heads = config.hidden_size, config.num_attention_heads
+        # RoBERTa keeps two position rows for padding
+        self.longest = config.max_position_embeddings - (
+            config.pad_token_id + 1 if "roberta" in config.model_type else 0
+        )
+        self._last = {}
+        attention.query.register_forward_hook(lambda _m, _i, out: self._last.__setitem__("query", out))
+        attention.key.register_forward_hook(lambda _m, _i, out: self._last.__setitem__("key", out))
+
+    def read_windows(self, ids, mask):
+        hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return hidden, self._last.pop("query"), self._last.pop("key")
+
+    def resize(self, vocabulary: int) -> None:
+        if vocabulary > self.model.get_input_embeddings().num_embeddings:
+            self.model.resize_token_embeddings(vocabulary, mean_resizing=False)
+
+    def save(self, folder: Path) -> None:
+        """The architecture only; weights are saved with the whole model."""
+        self.model.config.save_pretrained(folder)
+
+    @classmethod
+    def load(cls, name: str) -> tuple[PretrainedEncoder, PreTrainedTokenizerFast]:
+        """Encoder and tokenizer by hub name or folder. Raises ValueError that says what to do without a network."""
+        try:
+            config = AutoConfig.from_pretrained(name)
+            # RoBERTa's tokenizer takes split words only if each starts with a space
+            extra = {"add_prefix_space": True} if "roberta" in config.model_type else {}
+            subwords = AutoTokenizer.from_pretrained(name, use_fast=True, **extra)
+            # the pooler would receive no gradient
+            model = AutoModel.from_pretrained(
+                name, attn_implementation="sdpa", dtype=torch.float32, **_no_pooler(config)
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"encoder {name!r} could not be loaded: {str(error).splitlines()[0]} "
+                "(give 'tiny', a hub name with the network on, or a folder with config.json, tokenizer and weights)"
+            ) from None
+        return cls(model), subwords
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> PretrainedEncoder:
+        """The architecture a model was saved with, weights to be filled in."""
+        config = AutoConfig.from_pretrained(folder)
+        return cls(AutoModel.from_config(config, attn_implementation="sdpa", dtype=torch.float32, **_no_pooler(config)))
+
+
+def _no_pooler(config) -> dict:
+    return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta", "camembert") else {}
+
+
+@dataclass(frozen=True)
+class TinyConfig:
+    """The tiny encoder: trained from scratch, for CPUs and for the embedded corpus."""
+
+    layers: int = option(2, "transformer layers of the tiny encoder")
+    width: int = option(128, "hidden units of the tiny encoder")
+    heads: int = option(4, "attention heads of the tiny encoder")
+    dropout: float = option(0.1, "dropout of the tiny encoder")
+    min_count: int = option(5, "a word must occur so often in the training documents to enter the vocabulary")
+
+
+class TinyEncoder(Encoder):
+    """A small pre-norm transformer with relative positions over a width-3 convolution.
+
+    Each head's bias by distance starts as a decay of its own slope. Without that start all attention is uniform,
+    the product of two entities' attention is the same for every pair, and localized context has nothing to pool.
+    """
+
+    REACH = 64  # distances beyond share one bias
+
+    def __init__(self, vocabulary: int, config: TinyConfig):
+        super().__init__()
+        self.config, self.width, self.heads, self.longest = config, config.width, config.heads, 1 << 20
+        self.embedding = nn.Embedding(vocabulary, config.width, padding_idx=0)
+        nn.init.normal_(self.embedding.weight, std=0.5)
+        self.blend = nn.Conv1d(config.width, config.width, 3, padding=1)  # word order within a phrase
+        self.layers = nn.ModuleList(TinyLayer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        distance = torch.arange(-self.REACH, self.REACH + 1).abs()
+        slopes = 0.6 * 0.5 ** torch.arange(config.heads)
+        self.bias = nn.Parameter(-slopes[:, None] * distance)  # [A, 2·REACH+1], shared by the layers
+
+    def read_windows(self, ids, mask):
+        x = self.embedding(ids) * mask.unsqueeze(-1)
+        x = self.dropout(x + F.gelu(self.blend(x.transpose(1, 2)).transpose(1, 2)))
+        place = torch.arange(ids.shape[1], device=ids.device)
+        bias = self._bias(place.unsqueeze(0), place).to(x.dtype)  # [1, A, T, T]
+        bias = bias.masked_fill(~mask[:, None, None], -torch.inf)
+        for layer in self.layers:
+            x, query, key = layer(x, bias)
+        return self.norm(x), query, key
+
+    def adjust_scores(self, scores, local):
+        return scores + self._bias(local, torch.arange(scores.shape[-1], device=scores.device))
+
+    def _bias(self, query: Int[Tensor, "W P"], key: Int[Tensor, "T"]) -> Float[Tensor, "W A P T"]:
+        distance = (key - query.unsqueeze(-1)).clamp(-self.REACH, self.REACH) + self.REACH
+        return self.bias[:, distance].transpose(0, 1)
+
+    def resize(self, vocabulary: int) -> None:
+        """Adds rows for markers that the tokenizer gained."""
+        old = self.embedding
+        if vocabulary > old.num_embeddings:
+            self.embedding = nn.Embedding(vocabulary, old.embedding_dim, padding_idx=0)
+            nn.init.normal_(self.embedding.weight, std=0.5)
+            self.embedding.weight.data[: old.num_embeddings] = old.weight.data
+
+    def save(self, folder: Path) -> None:
+        import json
+
+        spec = asdict(self.config) | {"vocabulary": self.embedding.num_embeddings}
+        Path(folder, "tiny.json").write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> TinyEncoder:
+        import json
+
+        spec = json.loads(Path(folder, "tiny.json").read_text(encoding="utf-8"))
+        return cls(spec.pop("vocabulary"), TinyConfig(**spec))
+
+
+class TinyLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward; hands out its queries and keys."""
+
+    def __init__(self, config: TinyConfig):
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.norm_attention, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Float[Tensor, "W T D"], bias: Float[Tensor, "W A T T"]) -> tuple[Tensor, Tensor, Tensor]:
+        y = self.norm_attention(x)
+        query, key, value = self.query(y), self.key(y), self.value(y)
+        split = (*x.shape[:2], self.heads, -1)
+        mixed = F.scaled_dot_product_attention(
+            *(z.view(split).transpose(1, 2) for z in (query, key, value)), attn_mask=bias
+        )
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.feed(self.norm_feed(x))), query, key
+
+
+def tiny_tokenizer(documents: Iterable[Document], min_count: int = 5) -> PreTrainedTokenizerFast:
+    """Whole lower-cased words of the documents that occur at least `min_count` times; the rest is [UNK]."""
+    count = Counter(word.lower() for document in documents for sentence in document.sentences for word in sentence)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", STAR]
+    known = sorted(w for w, c in count.items() if c >= min_count and w not in special)
+    words = WordTokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *known])}, unk_token="[UNK]"))
+    words.normalizer = normalizers.Lowercase()
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )

@@ -1,0 +1,216 @@
+"""A whole model: an encoder, the shared features, and a paper; found by name, saved and loaded without pickle."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from . import ops
+from .encode import Reading, Tokenizer
+from .encoder import Encoder, PretrainedEncoder, TinyConfig, TinyEncoder, tiny_tokenizer
+from .objectives import Objective
+from .settings import Variant, fields, update
+from .types import Batch, Document, PairFeatures, Prediction, Relations
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a paper must know of the features it will be given."""
+
+    width: int  # D, the encoder's hidden units
+    relations: int  # R, with NA
+    types: int  # entity types, padding and unknown included
+    context: bool = True  # is there localized context?
+
+
+class PairClassifier(nn.Module):
+    """A paper: everything after the pair features. One subclass to a file in `papers/`, built as `Paper(inputs, options)`."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    Options: ClassVar[type]  # a dataclass of settings, see `settings.option`
+    recipes: ClassVar[dict[str, dict[str, Any]]]  # published settings by data set, each with its table
+    variants: ClassVar[dict[str, Variant]]  # rungs and ablations that the paper printed
+    equivariant: ClassVar[bool] = True  # does entity order leave the logits as they are?
+
+    objective: Objective
+
+    def logits(self, pairs: PairFeatures, trace: dict[str, Tensor]) -> Float[Tensor, "B N N R"]:
+        raise NotImplementedError
+
+    def forward(self, pairs: PairFeatures, labels: Bool[Tensor, "B N N R"] | None = None) -> Prediction:
+        """Logits of every pair, the relations chosen, and with labels the losses. Pairs outside the mask hold nothing."""
+        trace: dict[str, Tensor] = {}
+        logits = self.logits(pairs, trace)
+        chosen, margin = self.objective.decide(logits.detach())
+        losses = {} if labels is None else {"relation": self.objective.loss(logits[pairs.mask], labels[pairs.mask])}
+        return Prediction(logits, chosen & pairs.mask.unsqueeze(-1), margin, losses, trace)
+
+
+def _papers() -> dict[str, type[PairClassifier]]:
+    """Every paper in the folder `papers/`, by name."""
+    from . import papers
+
+    found = {}
+    for module in pkgutil.iter_modules(papers.__path__):
+        for thing in vars(importlib.import_module(f"{papers.__name__}.{module.name}")).values():
+            if isinstance(thing, type) and issubclass(thing, PairClassifier) and thing is not PairClassifier:
+                found[thing.name] = thing
+    return dict(sorted(found.items()))
+
+
+def paper(name: str) -> type[PairClassifier]:
+    """The paper of that name. Raises ValueError with the names there are."""
+    found = _papers()
+    if name not in found:
+        raise ValueError(f"no paper {name!r}; have {', '.join(found)}")
+    return found[name]
+
+
+class DocRE(nn.Module):
+    """Documents in, predictions out: tokenizer, encoder, shared pooling and a paper."""
+
+    def __init__(self, tokenizer: Tokenizer, encoder: Encoder, classifier: PairClassifier):
+        super().__init__()
+        if tokenizer.reading.window > encoder.longest:
+            raise ValueError(
+                f"window={tokenizer.reading.window}, but the encoder reads {encoder.longest} tokens at most"
+            )
+        encoder.resize(len(tokenizer.subwords))
+        self.tokenizer, self.encoder, self.classifier = tokenizer, encoder, classifier
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def relations(self) -> Relations:
+        return self.tokenizer.relations
+
+    def batch(self, documents: Sequence[Document], labels: bool = True) -> Batch:
+        """The documents as one batch on the model's device."""
+        return self.tokenizer.collate(self.tokenizer.encode(documents), labels).to(self.device)
+
+    def features(self, batch: Batch) -> PairFeatures:
+        """What every paper starts from: entity embeddings and localized context."""
+        reading = self.tokenizer.reading
+        count = batch.entity_type.shape[1]
+        pooled = reading.context != "off"
+        tokens, rows = self.encoder(batch, self._positions(batch) if pooled else None)
+        mentions = ops.mention_vectors(tokens, batch.mention_start, batch.mention_end, reading.read)
+        context = attention = None
+        if pooled:
+            if reading.read == "both":
+                rows = rows.unflatten(2, (2, -1)).mean(2)
+            if reading.attention_dropout:
+                rows = F.dropout(rows, 0.1, self.training)
+            looks = ops.entity_attention(rows, batch.mention_entity, count)
+            context, attention = ops.pool_context(looks, tokens, reading.context, batch.token_mask)
+        return PairFeatures(
+            document=tokens[:, 0],
+            entities=ops.pool_mentions(mentions, batch.mention_entity, count, reading.pool),
+            context=context,
+            attention=attention,
+            tokens=tokens,
+            mask=batch.mask,
+            batch=batch,
+        )
+
+    def _positions(self, batch: Batch) -> Tensor:
+        if self.tokenizer.reading.read != "both":
+            return batch.mention_start
+        return torch.cat([batch.mention_start, batch.mention_end], 1)
+
+    def forward(self, batch: Batch) -> Prediction:
+        return self.classifier(self.features(batch), batch.labels)
+
+    def save(self, folder: str | Path) -> None:
+        """Everything prediction needs, as JSON and safetensors."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = {
+            "paper": self.classifier.name,
+            "options": asdict(self.classifier.options),
+            "reading": asdict(self.tokenizer.reading),
+            "encoder": "tiny" if isinstance(self.encoder, TinyEncoder) else "pretrained",
+            "relations": list(self.relations.names),
+            "labels": dict(self.relations.labels),
+            "types": list(self.tokenizer.types),
+        }
+        (folder / "model.json").write_text(json.dumps(spec, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        self.encoder.save(folder)
+        self.tokenizer.subwords.save_pretrained(folder)
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> DocRE:
+        """A saved model. Raises ValueError if the folder does not hold one."""
+        folder = Path(folder)
+        if not (folder / "model.json").is_file():
+            raise ValueError(f"{folder}: no model.json here; give the folder that `docre-lite train --out` wrote")
+        spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        encoder = (TinyEncoder if spec["encoder"] == "tiny" else PretrainedEncoder).from_folder(folder)
+        subwords = PreTrainedTokenizerFast.from_pretrained(folder)
+        relations = Relations(tuple(spec["relations"]), spec["labels"])
+        tokenizer = Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]))
+        kind = paper(spec["paper"])
+        model = cls(tokenizer, encoder, kind(_inputs(tokenizer, encoder), kind.Options(**spec["options"])))
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model.eval()
+
+
+def build(
+    name: str, documents: Sequence[Document], encoder: str = "tiny", relations: Relations | None = None, **settings: Any
+) -> DocRE:
+    """A new model for a paper, with relations, entity types (and the tiny encoder's words) taken from documents.
+
+    `encoder` is "tiny", a hub name or a folder. `settings` are those of `Reading`, the paper's `Options` and
+    `TinyConfig`, and `variant`, the name of one of the paper's rungs or ablations. Raises ValueError on names that
+    none of them has.
+    """
+    kind = paper(name)
+    settings = expand(kind, settings)
+    known = fields(Reading, kind.Options, TinyConfig)
+    if unknown := sorted(set(settings) - set(known)):
+        raise ValueError(f"{name} has no setting {unknown[0]!r}; have {', '.join(sorted(known))}, variant")
+    if not documents:
+        raise ValueError("no documents to take relations and words from; give at least one")
+    reading = update(Reading(), settings)
+    if encoder == "tiny":
+        config = update(TinyConfig(), settings)
+        subwords = tiny_tokenizer(documents, config.min_count)
+        network: Encoder = TinyEncoder(len(subwords), config)
+    else:
+        network, subwords = PretrainedEncoder.load(encoder)
+    types = tuple(sorted({m.type for d in documents for e in d.entities for m in e.mentions}))
+    tokenizer = Tokenizer(subwords, relations or Relations.of(documents), types, reading)
+    options = update(kind.Options(), settings)
+    return DocRE(tokenizer, network, kind(_inputs(tokenizer, network), options))
+
+
+def _inputs(tokenizer: Tokenizer, encoder: Encoder) -> Inputs:
+    types = len(tokenizer.types) + 2  # padding and unknown
+    return Inputs(encoder.width, len(tokenizer.relations), types, tokenizer.reading.context != "off")
+
+
+def expand(kind: type[PairClassifier], settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the named variant's filled in; what is given beside the variant wins."""
+    settings = dict(settings)
+    name = settings.pop("variant", None)
+    if name is None:
+        return settings
+    if name not in kind.variants:
+        raise ValueError(f"{kind.name} has no variant {name!r}; have {', '.join(kind.variants)}")
+    return {**kind.variants[name].settings, **settings}

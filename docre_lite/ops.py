@@ -1,0 +1,145 @@
+"""The operations that all five papers share, without parameters: pooling mentions, pooling context, group bilinear."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+EPSILON = 1e-10  # keeps the context of a pair without common attention at zero, and others exact in float32
+
+
+def mention_vectors(
+    tokens: Float[Tensor, "B L D"],
+    start: Int[Tensor, "B M"],
+    end: Int[Tensor, "B M"],
+    read: Literal["start", "both", "span"] = "start",
+) -> Float[Tensor, "B M D"]:
+    """One vector a mention: at its start marker (ATLOP), the mean of both markers (DRE-MIR), or of its whole span."""
+    if read == "span":
+        sums = torch.nn.functional.pad(tokens.cumsum(1), (0, 0, 1, 0))
+        length = (end - start + 1).clamp_min(1).unsqueeze(-1)
+        return (gather_rows(sums, end.clamp_min(0) + 1) - gather_rows(sums, start.clamp_min(0))) / length
+    first = gather_rows(tokens, start.clamp_min(0))
+    return first if read == "start" else (first + gather_rows(tokens, end.clamp_min(0))) / 2
+
+
+def gather_rows(values: Float[Tensor, "B L D"], index: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
+    """Row `index[b, m]` of `values[b]`, in one gather for the whole batch."""
+    return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
+
+
+def pool_mentions(
+    mentions: Float[Tensor, "B M D"],
+    mention_entity: Int[Tensor, "B M"],
+    entities: int,
+    how: Literal["lse", "mean"] = "lse",
+) -> Float[Tensor, "B N D"]:
+    """Entity embedding: log-sum-exp over its mentions, a smooth maximum. ATLOP (2).
+
+    `mention_entity` is -1 for mentions that have no vote (padding, cut off). An entity without any vote is zero.
+    """
+    present = mention_entity >= 0
+    if how == "mean":
+        return averaging_matrix(mention_entity, entities) @ mentions
+    slot = torch.where(present, mention_entity, entities)  # mentions without a vote go to an extra row, dropped below
+    index = slot.unsqueeze(-1).expand_as(mentions)
+    shape = (mentions.shape[0], entities + 1, mentions.shape[2])
+    # The entity's own maximum, not a global one: exp cannot underflow for all of an entity's mentions.
+    peak = mentions.new_full(shape, -torch.inf).scatter_reduce(1, index, mentions.detach(), "amax")
+    peak = peak.masked_fill(peak == -torch.inf, 0)
+    total = mentions.new_zeros(shape).scatter_add(1, index, (mentions - peak.gather(1, index)).exp())
+    voted = total > 0
+    pooled = torch.where(voted, total, 1).log() + peak
+    return pooled.masked_fill(~voted, 0)[:, :entities]
+
+
+def averaging_matrix(mention_entity: Int[Tensor, "B M"], entities: int) -> Float[Tensor, "B N M"]:
+    """Row i averages over the mentions of entity i; zero rows for entities without one."""
+    member = mention_entity.unsqueeze(1) == torch.arange(entities, device=mention_entity.device).view(1, -1, 1)
+    weight = member.float()
+    return weight / weight.sum(-1, keepdim=True).clamp_min(1)
+
+
+def entity_attention(
+    rows: Float[Tensor, "B A M L"], mention_entity: Int[Tensor, "B M"], entities: int
+) -> Float[Tensor, "B A N L"]:
+    """Where an entity looks: the mean of its mentions' attention rows, one distribution over tokens a head."""
+    return averaging_matrix(mention_entity, entities).to(rows.dtype).unsqueeze(1) @ rows
+
+
+def pool_context(
+    attention: Float[Tensor, "B A N L"],
+    tokens: Float[Tensor, "B L D"],
+    how: Literal["sum", "softmax"] = "sum",
+    token_mask: Bool[Tensor, "B L"] | None = None,
+) -> tuple[Float[Tensor, "B N N D"], Float[Tensor, "B N N L"]]:
+    """Localized context: tokens weighted by what head and tail entity both attend to. ATLOP (9)–(10).
+
+    Products of the two attentions are summed over attention heads by one batched matrix product a token, so no
+    [N, N, A, L] tensor exists, then normalised. "softmax", as three later papers print it, is nearly uniform:
+    products of probabilities are tiny. Returns the context and the weights; both are symmetric in head and tail.
+    """
+    batch, _, entities, length = attention.shape
+    by_token = attention.permute(0, 3, 2, 1)  # [B, L, N, A]
+    product = (by_token @ by_token.transpose(-1, -2)).permute(0, 2, 3, 1)  # [B, N, N, L]
+    if how == "softmax":
+        scores = product if token_mask is None else product.masked_fill(~token_mask[:, None, None], -torch.inf)
+        weights = scores.softmax(-1)
+    else:
+        weights = product / (product.sum(-1, keepdim=True) + EPSILON)
+    context = weights.reshape(batch, entities * entities, length) @ tokens
+    return context.view(batch, entities, entities, -1), weights
+
+
+class GroupBilinear(torch.autograd.Function):
+    """`out[p, r] = Σ_k head[p, k]ᵀ W[k, :, :, r] tail[p, k]`, one group at a time. ATLOP (5).
+
+    The outer product of one group, [P, b, b], is the largest tensor, and backward rebuilds it instead of keeping
+    all of them: the published form keeps [P, d·b] twice. Exact; only memory differs.
+    """
+
+    CHUNK = 4096  # pairs at a time, which bounds memory on documents with 100 entities
+
+    @staticmethod
+    def forward(ctx, head, tail, weight):
+        ctx.save_for_backward(head, tail, weight)
+        out = head.new_zeros(head.shape[0], weight.shape[-1])
+        for part in _parts(len(head)):
+            for k in range(weight.shape[0]):
+                out[part].addmm_(_outer(head[part, k], tail[part, k]), weight[k])
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        head, tail, weight = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_head, grad_tail, grad_weight = torch.empty_like(head), torch.empty_like(tail), torch.zeros_like(weight)
+        block = head.shape[-1]
+        for part in _parts(len(head)):
+            for k in range(weight.shape[0]):
+                grad_weight[k].addmm_(_outer(head[part, k], tail[part, k]).T, grad[part])
+                outer = (grad[part] @ weight[k].T).view(-1, block, block)
+                grad_head[part, k] = torch.bmm(outer, tail[part, k].unsqueeze(-1)).squeeze(-1)
+                grad_tail[part, k] = torch.bmm(head[part, k].unsqueeze(1), outer).squeeze(1)
+        return grad_head, grad_tail, grad_weight
+
+
+def _parts(count: int) -> list[slice]:
+    return [slice(i, i + GroupBilinear.CHUNK) for i in range(0, count, GroupBilinear.CHUNK)]
+
+
+def _outer(head: Tensor, tail: Tensor) -> Tensor:
+    return (head.unsqueeze(2) * tail.unsqueeze(1)).flatten(1)
+
+
+def group_bilinear(
+    head: Float[Tensor, "P G b"], tail: Float[Tensor, "P G b"], weight: Float[Tensor, "G bb R"]
+) -> Float[Tensor, "P R"]:
+    """Bilinear scores of P pairs whose d = G·b dimensions interact within their group only. ATLOP (5)."""
+    if torch.is_autocast_enabled(head.device.type):  # a custom function is opaque to autocast
+        kind = torch.get_autocast_dtype(head.device.type)
+        head, tail, weight = head.to(kind), tail.to(kind), weight.to(kind)
+    return GroupBilinear.apply(head, tail, weight)

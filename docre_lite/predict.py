@@ -1,0 +1,94 @@
+"""From documents to triples with a trained model, with scores and evidence sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .encode import Tokens
+from .model import DocRE
+from .types import Batch, Document, PairFeatures, Prediction, Triple
+
+EVIDENCE = 0.2  # share of a pair's attention that makes a sentence evidence
+
+
+def predict(
+    model: DocRE, documents: Sequence[Document], batch_size: int = 8, progress: bool = False, evidence: float = EVIDENCE
+) -> list[Triple]:
+    """The triples a model finds, with their margin over the threshold as score and evidence sentences.
+
+    Evidence are the sentences that hold at least the share `evidence` of the pair's attention, the strongest first;
+    none without localized context. The order follows the documents, then head, tail and relation.
+    """
+    found: dict[int, list[Triple]] = {}
+    with torch.inference_mode():
+        for where, batch, pairs, prediction in run(model, documents, batch_size, labels=False, progress=progress):
+            for b, triples in _read(model, batch, pairs, prediction, evidence):
+                found[where[b]] = triples
+    return [triple for k in range(len(documents)) for triple in found.get(k, ())]
+
+
+def run(
+    model: DocRE, documents: Sequence[Document], batch_size: int = 8, labels: bool = True, progress: bool = False
+) -> Iterator[tuple[list[int], Batch, PairFeatures, Prediction]]:
+    """One forward pass over documents in batches of like length: their indices, batch, features and prediction."""
+    training = model.training
+    model.eval()
+    try:
+        encoded = model.tokenizer.encode(documents)
+        with tqdm(total=len(documents), unit="doc", disable=None if progress else True) as bar:
+            for where in batches(encoded, batch_size):
+                batch = model.tokenizer.collate([encoded[k] for k in where], labels).to(model.device)
+                pairs = model.features(batch)
+                yield where, batch, pairs, model.classifier(pairs, batch.labels)
+                bar.update(len(where))
+    finally:
+        model.train(training)
+
+
+def batches(encoded: Sequence[Tokens], size: int) -> list[list[int]]:
+    """Indices in batches of like length, the longest first, so that memory runs out at once or not at all."""
+    order = sorted(range(len(encoded)), key=lambda k: (-len(encoded[k].ids), k))
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def sentence_shares(attention: Float[Tensor, "P L"], token_sentence: Tensor, sentences: int) -> Float[Tensor, "P S"]:
+    """How much of each pair's attention lies in each sentence; markers count, [CLS] and [SEP] do not."""
+    inside = token_sentence >= 0
+    shares = attention.new_zeros(len(attention), sentences)
+    shares.index_add_(1, token_sentence[inside], attention[:, inside])
+    return shares / shares.sum(-1, keepdim=True).clamp_min(1e-10)
+
+
+def _read(model, batch, pairs, prediction, evidence) -> Iterator[tuple[int, list[Triple]]]:
+    names = model.relations.names
+    for b, document in enumerate(batch.documents):
+        head, tail, relation = prediction.chosen[b].nonzero(as_tuple=True)
+        scores = prediction.margin[b, head, tail, relation].tolist()
+        sentences: list[tuple[int, ...]] = [()] * len(scores)
+        if pairs.attention is not None and document.sentences and scores:
+            shares = sentence_shares(
+                pairs.attention[b, head, tail].float(), batch.token_sentence[b], len(document.sentences)
+            )
+            order = shares.argsort(dim=-1, descending=True, stable=True).tolist()
+            kept = (shares >= evidence).sum(-1).tolist()
+            sentences = [tuple(row[:k]) for row, k in zip(order, kept, strict=True)]
+        rows = zip(head.tolist(), tail.tolist(), relation.tolist(), sentences, scores, strict=True)
+        yield b, [Triple(document.title, h, names[r], t, evidence=e, score=s) for h, t, r, e, s in rows]
+
+
+def tune(model: DocRE, documents: Sequence[Document], batch_size: int = 8) -> None:
+    """Sets the thresholds of a tunable objective on development documents; does nothing for the others."""
+    objective = model.classifier.objective
+    if not objective.tunable or not documents:
+        return
+    logits, labels = [], []
+    with torch.inference_mode():
+        for _, batch, pairs, prediction in run(model, documents, batch_size):
+            logits.append(prediction.logits[pairs.mask].float().cpu())
+            labels.append(batch.labels[pairs.mask].cpu())
+    objective.fit(torch.cat(logits), torch.cat(labels))

@@ -1,0 +1,338 @@
+"""Training: one loop for every paper, one step at a time, that can be stopped anywhere and continued bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from safetensors.torch import load_file, save_file
+
+from .evaluate import Scores, score, seen_facts
+from .model import DocRE
+from .predict import predict, tune
+from .settings import option
+from .types import Document
+
+BUCKET = 32  # batches that are sorted by length among themselves, so that batches hold documents of like length
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train; the defaults are ATLOP's on DocRED (Table 2)."""
+
+    epochs: int = option(30, "passes over the training documents")
+    batch_size: int = option(4, "documents a step, over all processes")
+    accumulation: int = option(1, "steps whose gradients are summed up before the weights move")
+    encoder_lr: float = option(5e-5, "peak learning rate of the encoder")
+    classifier_lr: float = option(1e-4, "peak learning rate of everything else")
+    warmup: float = option(0.06, "share of all steps in which the learning rate rises linearly; then it falls to 0")
+    weight_decay: float = option(0.0, "AdamW weight decay (the published code's optimiser had none)")
+    adam_epsilon: float = option(1e-6, "AdamW epsilon of the published code")
+    clip: float = option(1.0, "largest norm of the gradient")
+    precision: Literal["auto", "fp32", "bf16"] = option(
+        "auto", "bf16 autocast, or fp32; auto = bf16 on a GPU that has it"
+    )
+    select: Literal["f1", "ign_f1"] = option("f1", "dev score that decides which epoch's model is kept")
+    save_every: int = option(200, "steps between checkpoints inside an epoch")
+    seed: int = option(66, "seed of initial weights, order of documents and dropout")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimisation step; the last step of an epoch brings the dev scores."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    losses: dict[str, float]
+    seconds: float
+    scores: Scores | None = None
+
+
+@dataclass
+class State:
+    """Where a run stands: all of it that is not a tensor."""
+
+    step: int = 0
+    loss_sum: float = 0.0
+    best: float = -1.0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit(
+    model: DocRE,
+    train: Sequence[Document],
+    dev: Sequence[Document] = (),
+    config: TrainConfig | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> Iterator[Step]:
+    """Trains `model` in place and yields after every step; stop by leaving the loop.
+
+    With `out`, the folder receives `metrics.json` (scores of every epoch), `model/` (the best epoch by dev score,
+    the last one without dev documents) and `last/` (the checkpoint that `resume=True` continues from, also written when
+    the loop is left). On one device and thread count, a resumed run ends where an uninterrupted one ends, bit for bit.
+    """
+    run = _Run(model, train, dev, config or TrainConfig(), None if out is None else Path(out))
+    run.start(resume)
+    while run.state.step < run.steps:
+        step = run.advance()
+        try:
+            yield step
+        except GeneratorExit:
+            run.save_last()
+            raise
+
+
+class _Run:
+    def __init__(self, model: DocRE, train, dev, config: TrainConfig, out: Path | None):
+        if not train:
+            raise ValueError("no training documents")
+        self.config, self.out, self.state = config, out, State()
+        self.accelerator = _accelerator(config)
+        self.documents, self.dev = train, dev
+        self.encoded = model.tokenizer.encode(train)
+        model.tokenizer.check(train)
+        self.seen = seen_facts(train)
+        self.per_epoch = math.ceil(len(train) / (config.batch_size * config.accumulation))
+        self.steps = self.per_epoch * config.epochs
+        self.model = model
+        self.wrapped = self.accelerator.prepare(model)  # moves the model before the optimiser sees it
+        groups = [
+            {"params": [p for n, p in model.named_parameters() if n.startswith("encoder.")], "peak": config.encoder_lr},
+            {
+                "params": [p for n, p in model.named_parameters() if not n.startswith("encoder.")],
+                "peak": config.classifier_lr,
+            },
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=0.0, eps=config.adam_epsilon, weight_decay=config.weight_decay, fused=True
+        )
+        self.order: list[list[int]] = []
+
+    def start(self, resume: bool) -> None:
+        set_seed(self.config.seed)
+        if resume and self.out is not None and (folder := last_checkpoint(self.out)):
+            self._load(folder)
+
+    def advance(self) -> Step:
+        """One step of the optimiser; at the end of an epoch also evaluation and saving."""
+        begin = time.perf_counter()
+        config, state = self.config, self.state
+        epoch, within = divmod(state.step, self.per_epoch)
+        if within == 0 or not self.order:
+            self.order = self._epoch(epoch)
+        parts = self.order[within * config.accumulation : (within + 1) * config.accumulation]
+        self.model.train()
+        losses: dict[str, float] = {}
+        for where in parts:
+            for name, value in self._backward(where, len(parts)).items():
+                losses[name] = losses.get(name, 0.0) + value / len(parts)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * warmup_linear(state.step + 1, self.steps, config.warmup)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = sum(losses.values())
+        state.step += 1
+        state.loss_sum += loss
+        scores = None
+        if state.step % self.per_epoch == 0:
+            scores = self._finish_epoch(epoch + 1, begin)
+        else:
+            state.seconds += time.perf_counter() - begin
+            if state.step % config.save_every == 0:
+                self.save_last()
+        return Step(epoch + 1, state.step, self.steps, loss, losses, time.perf_counter() - begin, scores)
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
+        """The epoch's batches: shuffled, then of like length, then shuffled; the same for a given seed and epoch."""
+        draw = torch.Generator().manual_seed(self.config.seed * 10_007 + epoch)
+        order = torch.randperm(len(self.encoded), generator=draw).tolist()
+        size, chunk = self.config.batch_size, self.config.batch_size * BUCKET
+        found = []
+        for i in range(0, len(order), chunk):
+            near = sorted(order[i : i + chunk], key=lambda k: len(self.encoded[k].ids))
+            found += [near[j : j + size] for j in range(0, len(near), size)]
+        return [found[k] for k in torch.randperm(len(found), generator=draw).tolist()]
+
+    def _backward(self, where: list[int], parts: int) -> dict[str, float]:
+        accelerator = self.accelerator
+        mine = where[accelerator.process_index :: accelerator.num_processes]
+        batch = self.model.tokenizer.collate([self.encoded[k] for k in mine or where[:1]]).to(accelerator.device)
+        with accelerator.autocast():
+            losses = self.wrapped(batch).losses
+        loss = sum(losses.values())
+        weight = 1.0
+        if accelerator.num_processes > 1:  # losses are means over pairs: weigh processes by how many they hold
+            pairs = batch.mask.sum() * bool(mine)
+            weight = pairs * accelerator.num_processes / accelerator.reduce(pairs).clamp_min(1)
+        accelerator.backward(loss * weight / parts)
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        if not all(map(math.isfinite, values.values())):
+            titles = ", ".join(repr(self.documents[k].title) for k in where)
+            raise FloatingPointError(
+                f"the loss is not finite at documents {titles}: lower the learning rates or use fp32"
+            )
+        return values
+
+    def _finish_epoch(self, epoch: int, begin: float) -> Scores | None:
+        state, scores = self.state, None
+        if self.dev:
+            tune(self.model, self.dev)
+            with self.accelerator.autocast():
+                scores = score(predict(self.model, self.dev), self.dev, self.seen)
+        state.seconds += time.perf_counter() - begin
+        row = {"epoch": epoch, "loss": state.loss_sum / self.per_epoch, "seconds": round(state.seconds, 2)}
+        row |= {"peak_memory_gb": round(peak_memory(self.accelerator.device), 3)}
+        if scores:  # by_relation would make up most of the file; `docre-lite score` gives it
+            row["dev"] = {k: v for k, v in scores.to_dict().items() if k != "by_relation"}
+        state.history.append(row)
+        state.loss_sum = 0.0
+        figure = (getattr(scores, self.config.select) or 0.0) if scores else math.inf
+        if figure > state.best or not scores:
+            state.best = figure if scores else -1.0
+            if self.out and self.accelerator.is_main_process:
+                _replace(self.out / "model", self.model.save)
+        self.save_last()
+        return scores
+
+    def save_last(self) -> None:
+        """The checkpoint to continue from: model, optimiser, random state, place; complete or not there at all."""
+        if self.out is None or not self.accelerator.is_main_process:
+            return
+        _replace(self.out / "last", self._save)
+        _write_json(self.out / "metrics.json", {"history": self.state.history, "environment": environment()})
+
+    def _save(self, folder: Path) -> None:
+        self.model.save(folder)
+        tensors = {"random.cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value.contiguous()
+        save_file(tensors, folder / "training.safetensors")
+        _write_json(folder / "state.json", asdict(self.state) | {"run": self._identity()})
+
+    def _load(self, folder: Path) -> None:
+        saved = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if (was := saved.pop("run")) != (now := self._identity()):
+            changed = [key for key in now if was.get(key) != now[key]]
+            raise ValueError(
+                f"{folder}: this run had other {', '.join(changed)}; resume with the same, or start a new --out"
+            )
+        self.state = State(**saved)
+        self.model.load_state_dict(load_file(folder / "model.safetensors"))
+        tensors = load_file(folder / "training.safetensors")
+        for name, parameter in self.model.named_parameters():
+            keys = {key: f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
+            if keys["step"] in tensors:
+                self.optimizer.state[parameter] = {
+                    key: tensors[full].to(parameter.device) for key, full in keys.items()
+                }
+        epoch, within = divmod(self.state.step, self.per_epoch)
+        self.order = self._epoch(epoch) if within else []
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be continued."""
+        return {
+            "settings": asdict(replace(self.config, save_every=0)),
+            "training documents": fingerprint(self.documents),
+        }
+
+
+def warmup_linear(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak learning rate at step 1 … steps: a linear rise over the first share `warmup`, then a linear fall."""
+    rise = max(1, round(steps * warmup))
+    return step / rise if step <= rise else max(0.0, (steps - step) / max(1, steps - rise))
+
+
+def fingerprint(documents: Sequence[Document]) -> str:
+    """A checksum of titles, words and triples."""
+    digest = sha256()
+    for d in documents:
+        facts = [(t.head, t.relation, t.tail) for t in d.triples]
+        digest.update(json.dumps([d.title, d.sentences, facts], ensure_ascii=False).encode())
+    return digest.hexdigest()
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most memory held so far in GB: of the GPU, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions and commit: what a number needs beside it."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "transformers", "accelerate")},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of this source tree, with '+' if files under version control were changed; None when installed."""
+    here = Path(__file__).parent
+    try:
+        ask = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip() or None
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    bf16 = config.precision == "bf16"
+    if config.precision == "auto":
+        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return Accelerator(mixed_precision="bf16" if bf16 else "no")
+
+
+def _replace(folder: Path, write) -> None:
+    """Writes a folder beside its place and swaps it in, so that a kill leaves the old or the new one whole."""
+    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    write(new)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    return next((f for f in (out / "last", out / "last.old") if (f / "state.json").is_file()), None)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    new.replace(path)
