@@ -321,10 +321,10 @@ def _interrupt(interrupted: list, number: int) -> None:
 
 
 def predict(args) -> None:
-    from .evaluate import write_submission
     from .model import DocRE
     from .predict import predict as find
     from .readers import read
+    from .submission import write_submission
 
     if args.out.is_dir():
         raise ValueError(f"{args.out} is a folder; --out takes a file, such as {args.out / 'result.json'}")
@@ -338,8 +338,10 @@ def predict(args) -> None:
 
 
 def score(args) -> None:
-    from .evaluate import read_predictions, score as compare, seen_facts
+    from .evaluate import score as compare
+    from .evaluate import seen_facts
     from .readers import read
+    from .submission import read_predictions
 
     gold = read(args.gold)
     seen = seen_facts(read(args.train)) if args.train else None

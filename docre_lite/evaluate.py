@@ -1,26 +1,17 @@
 """From predicted triples to numbers: every metric of the field in one place, each defined in `Scores`.
 
-Also here: the file that CodaLab wants (`write_submission`, `read_predictions`) and the search for decision
-thresholds (`best_threshold`, `cyclic_thresholds`). All sums are micro: pooled over documents, then divided.
-A ratio whose denominator is zero is 0.
+All sums are micro: pooled over documents, then divided. A ratio whose denominator is zero is 0. Predictions to and
+from files: `submission`; the search for decision thresholds: `thresholds`.
 """
 
 from __future__ import annotations
 
-import json
-import warnings
-import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Bool, Float
-
-from docre_lite.checks import DataError, place
-from docre_lite.types import Document, Triple
+from .types import Document, Triple
 
 Fact = tuple[str, str, str]  # head name, tail name, relation
 
@@ -155,7 +146,7 @@ def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Coll
     official scorer counts an unknown title as a wrong prediction), and for two different documents of one title.
     """
     known, gold, cited = _gold(documents)
-    found = _predicted(predicted, known)
+    found = checked(predicted, known)
     correct = found.keys() & gold.keys()
 
     def ratios(part: set[Triple]) -> Ratios:  # both sides restricted to a part of all triples
@@ -265,7 +256,7 @@ def _pair(triple: Triple) -> tuple[str, int, int]:
     return triple.title, triple.head, triple.tail
 
 
-def _by_title(documents: Iterable[Document]) -> dict[str, Document]:
+def by_title(documents: Iterable[Document]) -> dict[str, Document]:
     known: dict[str, Document] = {}
     for document in documents:
         # DocRED's first development set holds two documents twice; the official scorer counts them once.
@@ -278,20 +269,20 @@ def _gold(documents: Iterable[Document]) -> tuple[dict[str, Document], dict[Trip
     """Documents by title, gold triples (each its own key: the last of equals holds the evidence), evidence cited."""
     documents = list(documents)
     triples = [triple for document in documents for triple in document.triples]
-    return _by_title(documents), {t: t for t in triples}, sum(len(t.evidence) for t in triples)
+    return by_title(documents), {t: t for t in triples}, sum(len(t.evidence) for t in triples)
 
 
-def _unique(predicted: Iterable[Triple]) -> dict[Triple, Triple]:
+def unique(predicted: Iterable[Triple]) -> dict[Triple, Triple]:
     """Each prediction under itself, because equal triples may differ in evidence; of repeated ones the first."""
-    unique: dict[Triple, Triple] = {}
+    first: dict[Triple, Triple] = {}
     for triple in predicted:
-        unique.setdefault(triple, triple)
-    return unique
+        first.setdefault(triple, triple)
+    return first
 
 
-def _predicted(predicted: Iterable[Triple], known: Mapping[str, Document]) -> dict[Triple, Triple]:
+def checked(predicted: Iterable[Triple], known: Mapping[str, Document]) -> dict[Triple, Triple]:
     """The predictions, repeated ones once, after a check that they can be meant."""
-    found = _unique(predicted)
+    found = unique(predicted)
     for triple in found:
         if triple.title not in known:
             raise ValueError(f"prediction for {triple.title!r}, which is none of the {len(known)} documents to score")
@@ -365,180 +356,3 @@ def _by_relation(found: Iterable[Triple], gold: Iterable[Triple]) -> tuple[Row, 
         _row(name, len({t.title for t in gold_of[name] | found_of[name]}), gold_of[name], found_of[name])
         for name in names
     )
-
-
-# Files of predictions
-
-
-def write_submission(
-    predicted: Iterable[Triple], path: str | Path, documents: Iterable[Document] | None = None, zip: bool = False
-) -> Path:
-    """Write DocRED's submission file: a JSON list of {title, h_idx, t_idx, r, evidence, score}.
-
-    Sorted, repeated predictions once. With `zip`, also `result.zip` beside it, which holds the list as `result.json`
-    (CodaLab takes no other names). Returns the file to hand in. A reader may have numbered entities otherwise than
-    the data file did (`Document.order`): give the `documents`, so that the file's own numbers are written.
-    """
-    known = None if documents is None else _by_title(documents)
-    unique = _unique(predicted) if known is None else _predicted(predicted, known)
-    rows = []
-    for triple in unique.values():
-        order = None if known is None else known[triple.title].order
-        head, tail = (triple.head, triple.tail) if order is None else (order[triple.head], order[triple.tail])
-        evidence = sorted(set(triple.evidence))
-        rows.append(
-            {"title": triple.title, "h_idx": head, "t_idx": tail, "r": triple.relation}
-            | {"evidence": evidence, "score": triple.score}
-        )
-    rows.sort(key=lambda row: (row["title"], row["h_idx"], row["t_idx"], row["r"]))
-    text = json.dumps(rows, ensure_ascii=False, indent=0)
-    path = Path(path)
-    path.write_text(text + "\n", encoding="utf-8")
-    if not zip:
-        return path
-    archive = path.with_name("result.zip")
-    with zipfile.ZipFile(archive, "w") as file:
-        # without a date of its own the entry would carry the clock's, and equal predictions would give unequal files
-        file.writestr(zipfile.ZipInfo("result.json", (1980, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)
-    return archive
-
-
-def read_predictions(path: str | Path, documents: Iterable[Document]) -> list[Triple]:
-    """Read a submission (`.json`, or a `.zip` that holds `result.json`) back into triples of these documents.
-
-    Entity numbers are the data file's and are mapped to the documents' own (`Document.order`). Raises DataError for
-    what cannot be meant: a missing key, a title, entity or sentence that is not there. Repeated predictions are
-    kept once, as the official scorer does, with a warning that says how many there were.
-    """
-    known = _by_title(documents)
-    rows = _load(Path(path))
-    found = _unique(_read_row(row, known, f"{path}: prediction {i}") for i, row in enumerate(rows))
-    if len(found) < len(rows):
-        again = len(rows) - len(found)
-        warnings.warn(f"{path}: {again} of {len(rows)} predictions repeat another; each is kept once", stacklevel=2)
-    return list(found.values())
-
-
-def _load(path: Path) -> list:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if "result.json" not in archive.namelist():
-                raise DataError(f"{path}: holds no result.json, but {archive.namelist()}; CodaLab wants that name")
-            content = archive.read("result.json")
-    else:
-        content = path.read_bytes()
-    try:
-        rows = json.loads(content)
-    except ValueError as error:  # also bytes that are not text
-        raise DataError(f"{path}: not JSON ({error}); a submission is a JSON list of predictions") from None
-    if not isinstance(rows, list):
-        raise DataError(f"{path}: holds a {type(rows).__name__}; a submission is a JSON list of predictions")
-    return rows
-
-
-def _read_row(row: object, known: Mapping[str, Document], where: str) -> Triple:
-    keys = ("title", "h_idx", "t_idx", "r")
-    if not isinstance(row, dict) or (missing := [key for key in keys if key not in row]):
-        lack = f"lacks {missing}" if isinstance(row, dict) else f"is a {type(row).__name__}"
-        raise DataError(f"{where} {lack}; a prediction is an object with {', '.join(keys)}")
-    title, relation = row["title"], row["r"]
-    if not isinstance(title, str) or title not in known:
-        raise DataError(f"{where}: title {title!r} is none of the {len(known)} documents; is it another split?")
-    here = place(where, title)
-    if not isinstance(relation, str):
-        raise DataError(f"{here}: r is {relation!r}; relations are named as in the data, like 'P17'")
-    document, order, pair = known[title], known[title].order, []
-    for key in ("h_idx", "t_idx"):
-        _check_index(row[key], range(len(document.entities)) if order is None else order, f"{here}: {key}", "entities")
-        pair.append(row[key] if order is None else order.index(row[key]))
-    evidence, margin = row.get("evidence") or [], row.get("score")
-    if not isinstance(evidence, list):
-        raise DataError(f"{here}: evidence is {evidence!r}; it is a list of sentence numbers")
-    for sentence in evidence:
-        _check_index(sentence, range(len(document.sentences)), f"{here}: evidence", "sentences")
-    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float)):
-        raise DataError(f"{here}: score is {margin!r}; it is a number or left out")
-    return Triple(title, pair[0], relation, pair[1], tuple(sorted(set(evidence))), margin)
-
-
-def _check_index(index: object, allowed: Sequence[int], where: str, what: str) -> None:
-    if not isinstance(index, int) or isinstance(index, bool) or index not in allowed:
-        raise DataError(f"{where} is {index!r}, but the document has {len(allowed)} {what}, numbered from 0")
-
-
-# Decision thresholds
-
-
-def best_threshold(
-    scores: Float[np.ndarray, " P"], gold: Bool[np.ndarray, " P"], total_gold: int
-) -> tuple[float, float]:
-    """The threshold θ with the best micro-F1 when every score above θ (`score > θ`) is a prediction, and that F1.
-
-    scores [P] finite, gold [P] bool; `total_gold` counts gold triples that are not among the P as well (recall
-    needs them). θ lies halfway between two scores, 1 beyond them at the ends; of equally good ones the highest.
-    All thresholds are tried by one sort, as GAIN does. Found on the data it is scored on, the F1 flatters.
-    """
-    scores, gold = _checked(scores, gold, total_gold, 1)
-    theta, right, chosen = _cuts(scores, gold)
-    f1 = _f1_of(right, chosen, total_gold)
-    best = int(np.argmax(f1))
-    return float(theta[best]), float(f1[best])
-
-
-def cyclic_thresholds(
-    scores: Float[np.ndarray, "P R"], gold: Bool[np.ndarray, "P R"], total_gold: int
-) -> Float[np.ndarray, " R"]:
-    """A threshold for each class by cyclic coordinate ascent on micro-F1 (Fan & Lin; ATLOP Table 6, "per-class").
-
-    scores [P, R] finite, gold [P, R] bool, thresholds [R]; leave the class NA out. Starts at the best common
-    threshold; each class in turn takes the value that is best given the others, until a whole round changes nothing.
-    The end is a local optimum and depends on the order of the classes. Rare classes over-fit: ATLOP found per-class
-    thresholds better than a common one on development data (61.73 to 60.14) and worse on test (60.35 to 60.62).
-    """
-    scores, gold = _checked(scores, gold, total_gold, 2)
-    thetas = np.full(scores.shape[1], best_threshold(scores.ravel(), gold.ravel(), total_gold)[0])
-    above = scores > thetas
-    right, chosen = (above & gold).sum(0), above.sum(0)
-    cuts = [_cuts(scores[:, r], gold[:, r]) for r in range(len(thetas))]
-    best, changed = _f1_of(right.sum(), chosen.sum(), total_gold), True
-    while changed:
-        changed = False
-        for r, (theta, hits, picks) in enumerate(cuts):
-            f1 = _f1_of(right.sum() - right[r] + hits, chosen.sum() - chosen[r] + picks, total_gold)
-            k = int(np.argmax(f1))
-            if f1[k] > best:  # strictly, so that the rounds end
-                best, changed = f1[k], True
-                thetas[r], right[r], chosen[r] = theta[k], hits[k], picks[k]
-    return thetas
-
-
-def _checked(scores: np.ndarray, gold: np.ndarray, total_gold: int, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
-    scores, gold = np.asarray(scores, dtype=float), np.asarray(gold, dtype=bool)
-    if scores.ndim != dimensions or scores.shape != gold.shape:
-        raise ValueError(f"scores {scores.shape} and gold {gold.shape} must both have {dimensions} axes and agree")
-    if not np.isfinite(scores).all():
-        raise ValueError("some scores are not finite; leave out pairs that are not to be classified")
-    if total_gold < gold.sum():
-        raise ValueError(f"total_gold is {total_gold}, but {gold.sum()} of the scored are gold")
-    return scores, gold
-
-
-def _f1_of(right, chosen, total_gold: int):
-    return 2 * right / np.maximum(chosen + total_gold, 1)  # 2TP / (predicted + gold), and 0 for 0 / 0
-
-
-def _cuts(scores: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every threshold that can be best, from the top: θ [K], gold above θ [K], all above θ [K]."""
-    if not len(scores):
-        return np.zeros(1), np.zeros(1, int), np.zeros(1, int)
-    order = np.argsort(-scores)
-    ranked, right = scores[order], np.cumsum(gold[order])
-    last = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True))  # equal scores cannot be told apart
-    upper = ranked[last]
-    middle = (upper + np.append(upper[1:], upper[-1] - 2)) / 2
-    # between two neighbouring floats there is no middle
-    theta = np.where(middle < upper, middle, np.append(upper[1:], upper[-1] - 1))
-    theta, right, chosen = np.append(upper[0] + 1, theta), np.append(0, right[last]), np.append(0, last + 1)
-    # going down past scores that are all wrong only costs precision: such a cut is never the best
-    useful = np.append(True, np.diff(right) > 0)
-    return theta[useful], right[useful], chosen[useful]

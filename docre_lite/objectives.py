@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .evaluate import best_threshold, cyclic_thresholds
+from .thresholds import best_threshold, cyclic_thresholds
 
 TOP = 4  # relations a pair may hold at most: `num_labels` of ATLOP's DocRED script
 

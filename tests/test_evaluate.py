@@ -1,67 +1,23 @@
-"""Scores against definitions written as loops, against values worked by hand, and the files that go to CodaLab."""
+"""Scores against definitions written as loops, and against values worked by hand."""
 
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import fields, replace
 
-import numpy as np
 import pytest
+from hand import FOUR, GUESSES, HAND, SENTENCES, entity
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxtyping import TypeCheckError
 
-from docre_lite.checks import DataError
-from docre_lite.evaluate import (
-    Scores,
-    best_threshold,
-    cyclic_thresholds,
-    read_predictions,
-    score,
-    seen_facts,
-    triangle_pairs,
-    write_submission,
-)
-from docre_lite.types import Document, Entity, Mention, Triple
+from docre_lite.evaluate import Scores, score, seen_facts, triangle_pairs
+from docre_lite.types import Document, Triple
 
 # beartype draws a random element of a list to check; the examples stay the same
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
-SENTENCES = (("one",), ("two",), ("three",))
-
-
-def entity(*mentions: tuple[str, int]) -> Entity:
-    return Entity(tuple(Mention(name, sentence, 0, 1, "T") for name, sentence in mentions))
-
-
 # Values by hand
 
-FOUR = (entity(("Ada", 0), ("Ms Lee", 1)), entity(("Borg", 0)), entity(("Cork", 1)), entity(("Dell", 2)))
-HAND = Document(
-    "Hand",
-    SENTENCES,
-    FOUR,
-    (
-        Triple("Hand", 0, "r", 1, evidence=(0,)),
-        Triple("Hand", 0, "s", 1),
-        Triple("Hand", 1, "s", 2, evidence=(0, 1)),
-        Triple("Hand", 0, "q", 2, evidence=(0, 1), premises=((0, "r", 1), (1, "s", 2)), depth=1),
-        Triple("Hand", 2, "s", 3, evidence=(1, 2)),
-        Triple("Hand", 3, "r", 0, evidence=(2,), premises=((0, "q", 2), (2, "s", 3)), depth=2),
-    ),
-)
-GUESSES = [
-    Triple("Hand", 0, "r", 1, evidence=(0, 1)),  # correct, and a fact of the training set
-    Triple("Hand", 0, "q", 2, evidence=(1, 2)),  # correct
-    Triple("Hand", 2, "s", 3, evidence=(2,)),  # correct
-    Triple("Hand", 1, "r", 2, evidence=(0,)),  # the right pair, the wrong relation
-    Triple("Hand", 0, "q", 3),  # wrong
-    Triple("Hand", 3, "q", 2, evidence=(1,)),  # wrong, though a fact of the training set
-    Triple("Hand", 1, "r", 0),  # wrong
-    Triple("Hand", 2, "r", 0, evidence=(0, 1, 2)),  # wrong
-    Triple("Hand", 0, "r", 1, evidence=(2,)),  # the first one again: counts for nothing, nor does its evidence
-]
 TRAIN = Document(
     "Train",
     SENTENCES,
@@ -449,236 +405,6 @@ def test_predicting_gold_is_perfect_wherever_there_is_gold(task):
     assert scores.infer_recall == scores.infer_f1_pairs
     assert scores.rela_accuracy == (1 if any(d.pairs() for d in documents) else 0)
     assert scores.evidence_f1 == (1 if any(t.evidence for t in gold) else 0)
-
-
-# Files
-
-
-def test_submission_holds_what_codalab_wants(tmp_path):
-    path = tmp_path / "dev.json"
-    guesses = [Triple("b", 1, "P17", 0, (2, 0), 0.5), Triple("a", 0, "P2", 1), Triple("a", 0, "P1", 1)]
-    assert write_submission(guesses + [replace(guesses[0], evidence=(1,))], path) == path
-    assert json.loads(path.read_text()) == [
-        {"title": "a", "h_idx": 0, "t_idx": 1, "r": "P1", "evidence": [], "score": None},
-        {"title": "a", "h_idx": 0, "t_idx": 1, "r": "P2", "evidence": [], "score": None},
-        {"title": "b", "h_idx": 1, "t_idx": 0, "r": "P17", "evidence": [0, 2], "score": 0.5},
-    ]
-    assert not list(tmp_path.glob("*.zip"))
-    archive = write_submission(guesses, path, zip=True)
-    assert archive == tmp_path / "result.zip"
-    with zipfile.ZipFile(archive) as file:
-        assert file.namelist() == ["result.json"]
-        assert json.loads(file.read("result.json")) == json.loads(path.read_text())
-
-
-def test_submission_does_not_depend_on_order_or_clock(tmp_path, monkeypatch):
-    written = []
-    for guesses, day in ((GUESSES[:8], 1.0e9), (GUESSES[7::-1], 1.5e9)):
-        monkeypatch.setattr("time.time", lambda day=day: day)
-        archive = write_submission(guesses, tmp_path / "r.json", [HAND], zip=True)
-        written.append((archive.read_bytes(), (tmp_path / "r.json").read_bytes()))
-    assert written[0] == written[1]
-
-
-def everything(triples) -> list:
-    return sorted((t.title, t.head, t.relation, t.tail, t.evidence, t.score) for t in triples)
-
-
-@pytest.mark.parametrize("zipped", [False, True])
-def test_predictions_come_back(tmp_path, zipped):
-    path = write_submission(
-        [replace(t, score=i / 8) for i, t in enumerate(GUESSES[:8])], tmp_path / "r.json", zip=zipped
-    )
-    back = read_predictions(path, [HAND])
-    assert everything(back) == everything(replace(t, score=i / 8) for i, t in enumerate(GUESSES[:8]))
-    assert score(back, [HAND]) == score(GUESSES, [HAND])
-
-
-def test_files_speak_the_data_files_numbers(tmp_path):
-    document = Document("Hand", SENTENCES, FOUR, HAND.triples, order=(2, 0, 3, 1))
-    path = write_submission([Triple("Hand", 0, "r", 3)], tmp_path / "r.json", [document])
-    row = json.loads(path.read_text())[0]
-    assert (row["h_idx"], row["t_idx"]) == (2, 1)
-    assert read_predictions(path, [document]) == [Triple("Hand", 0, "r", 3)]
-    with pytest.raises(ValueError, match="'Nowhere'"):
-        write_submission([Triple("Nowhere", 0, "r", 1)], path, [document])
-
-
-def test_repeated_predictions_are_read_once_and_said(tmp_path):
-    path = tmp_path / "r.json"
-    row = {"title": "Hand", "h_idx": 0, "t_idx": 1, "r": "r"}
-    path.write_text(json.dumps([row | {"evidence": [1]}, row, row | {"r": "q"}]))
-    with pytest.warns(UserWarning, match="1 of 3"):
-        back = read_predictions(path, [HAND])
-    # the first of the two keeps its evidence
-    assert everything(back) == [("Hand", 0, "q", 1, (), None), ("Hand", 0, "r", 1, (1,), None)]
-
-
-ROW = {"title": "Hand", "h_idx": 0, "t_idx": 1, "r": "r", "evidence": [0], "score": 1.5}
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"title": "Nowhere"}, "'Nowhere'"),
-        ({"title": 7}, "title 7"),
-        ({"h_idx": 4}, '"Hand".*h_idx is 4.*4 entities'),
-        ({"t_idx": -1}, "t_idx is -1"),
-        ({"t_idx": 1.0}, "t_idx is 1.0"),
-        ({"h_idx": True}, "h_idx is True"),
-        ({"r": 17}, "r is 17"),
-        ({"evidence": [3]}, "evidence is 3.*3 sentences"),
-        ({"evidence": 2}, "evidence is 2"),
-        ({"score": "high"}, "score is 'high'"),
-    ],
-)
-def test_bad_rows_are_named(tmp_path, change, says):
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps([ROW, ROW | {"r": "q"} | change]))
-    with pytest.raises(DataError, match=f"mine.json: prediction 1.*{says}") as caught:
-        read_predictions(path, [HAND])
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("key", ["title", "h_idx", "t_idx", "r"])
-def test_missing_keys_are_named(tmp_path, key):
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps([{k: v for k, v in ROW.items() if k != key}]))
-    with pytest.raises(DataError, match=f"prediction 0 lacks .*{key}"):
-        read_predictions(path, [HAND])
-
-
-@pytest.mark.parametrize("content", [b"[", b"\xff\xfe\x00", b'{"title": "Hand"}', b"[3]", b""])
-def test_files_that_are_no_submission(tmp_path, content):
-    path = tmp_path / "mine.json"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match="mine.json"):
-        read_predictions(path, [HAND])
-
-
-def test_zip_without_result_json(tmp_path):
-    path = tmp_path / "mine.zip"
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("predictions.json", "[]")
-    with pytest.raises(DataError, match="mine.zip.*result.json.*predictions.json"):
-        read_predictions(path, [HAND])
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        read_predictions(tmp_path / "none.json", [HAND])
-
-
-# Thresholds
-
-
-def best(scores: list[float], gold: list[bool], total: int) -> tuple[float, float]:
-    return best_threshold(np.array(scores, float), np.array(gold, bool), total)
-
-
-def test_best_threshold_by_hand():
-    # from the top: right, wrong, right, wrong; one more gold triple was never a candidate (3 in all)
-    # 1 predicted: 2·1/(1+3) = .5; 2: 2·1/(2+3) = .4; 3: 2·2/(3+3) = .667; 4: 2·2/(4+3) = .571
-    assert best([0.1, 0.9, 0.4, 0.6], [False, True, True, False], 3) == pytest.approx((0.25, 2 / 3))
-    # with tied scores the wrong one comes along: 2·2/(3+2) = .8, not 1
-    assert best([0.8, 0.5, 0.5], [True, True, False], 2) == pytest.approx((-0.5, 0.8))
-    # predicting all needs a threshold below, predicting nothing one above
-    assert best([3.0], [True], 1) == (2, 1)
-    assert best([3.0], [False], 1) == (4, 0)
-    # equally good: 1 of 1 right with two missed, 2·1/(1+3); 2 of 5, 2·2/(5+3). The higher threshold wins
-    assert best([5, 4, 3, 2, 1], [True, False, False, False, True], 3) == (4.5, 0.5)
-    assert best([], [], 2) == (0, 0) and best([], [], 0) == (0, 0)
-    close = np.nextafter(1.0, 2.0)
-    theta, f1 = best([close, 1.0], [True, False], 1)
-    assert f1 == 1 and 1.0 <= theta < close
-
-
-def f1_of(scores, gold, total, theta) -> float:
-    chosen = scores > theta
-    return 2 * int((chosen & gold).sum()) / max(int(chosen.sum()) + total, 1)
-
-
-def thresholds(column) -> list[float]:
-    """One threshold for everything that can be chosen, from nothing to all."""
-    return sorted(column.tolist(), reverse=True) + [column.min() - 1] if len(column) else [0.0]
-
-
-def tables(axes: int):
-    shape = st.tuples(*[st.integers(0 if axes == 1 else 1, 12), st.integers(1, 4)][:axes])
-    cell = st.tuples(st.integers(-6, 6).map(lambda x: x / 4), st.booleans())  # many ties
-
-    def table(shape):
-        size = int(np.prod(shape))
-        return st.lists(cell, min_size=size, max_size=size).map(
-            lambda cells: (
-                np.array([c[0] for c in cells], float).reshape(shape),
-                np.array([c[1] for c in cells], bool).reshape(shape),
-            )
-        )
-
-    return shape.flatmap(table)
-
-
-@settings(deadline=None, max_examples=200)
-@given(tables(1), st.integers(0, 4))
-def test_best_threshold_against_trying_all(table, missed):
-    scores, gold = table
-    total = int(gold.sum()) + missed
-    theta, f1 = best_threshold(scores, gold, total)
-    brute = [f1_of(scores, gold, total, candidate) for candidate in thresholds(scores)]
-    assert f1 == pytest.approx(f1_of(scores, gold, total, theta)) == pytest.approx(max(brute))
-
-
-def slow_cyclic(scores, gold, total) -> np.ndarray:
-    """The ascent as told: every class tries all, the highest threshold first, until a whole round is idle."""
-    thetas = np.full(scores.shape[1], best_threshold(scores.ravel(), gold.ravel(), total)[0])
-    idle = False
-    while not idle:
-        idle = True
-        for r in range(len(thetas)):
-            here, best = f1_of(scores, gold, total, thetas), thetas[r]
-            for candidate in thresholds(scores[:, r]):
-                trial = thetas.copy()
-                trial[r] = candidate
-                if (f1 := f1_of(scores, gold, total, trial)) > here:
-                    here, best, idle = f1, candidate, False
-            thetas[r] = best
-    return thetas
-
-
-@settings(deadline=None, max_examples=150)
-@given(tables(2), st.integers(0, 4))
-def test_cyclic_thresholds_against_the_slow_ascent(table, missed):
-    scores, gold = table
-    total = int(gold.sum()) + missed
-    thetas = cyclic_thresholds(scores, gold, total)
-    assert np.array_equal(scores > thetas, scores > slow_cyclic(scores, gold, total))
-    reached = f1_of(scores, gold, total, thetas)
-    assert reached >= best_threshold(scores.ravel(), gold.ravel(), total)[1]
-    for r in range(scores.shape[1]):  # no single class can do better
-        for candidate in thresholds(scores[:, r]):
-            trial = thetas.copy()
-            trial[r] = candidate
-            assert f1_of(scores, gold, total, trial) <= reached
-
-
-def test_cyclic_thresholds_by_hand():
-    # class 0 is right above 2, class 1 above 7: one threshold cannot serve both, two can
-    scores = np.array([[3.0, 8.0], [1.0, 6.0], [4.0, 5.0]])
-    gold = np.array([[True, True], [False, False], [True, False]])
-    assert best_threshold(scores.ravel(), gold.ravel(), 3)[1] == pytest.approx(2 * 3 / (5 + 3))
-    assert cyclic_thresholds(scores, gold, 3).tolist() == [2, 7]
-
-
-def test_thresholds_refuse_what_has_no_order():
-    with pytest.raises(ValueError, match="finite"):
-        best([np.nan], [True], 1)
-    with pytest.raises(ValueError, match="finite"):
-        cyclic_thresholds(np.array([[-np.inf]]), np.array([[True]]), 1)
-    with pytest.raises(ValueError, match="total_gold is 1"):
-        best([1.0, 2.0], [True, True], 1)
-    with pytest.raises((ValueError, TypeCheckError)):  # under pytest the signature speaks first
-        best([1.0, 2.0], [True], 1)
 
 
 # Real data

@@ -1,0 +1,109 @@
+"""Predictions as files: what CodaLab wants (`write_submission`), and back again (`read_predictions`)."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from .checks import DataError, place
+from .evaluate import by_title, checked, unique
+from .types import Document, Triple
+
+
+def write_submission(
+    predicted: Iterable[Triple], path: str | Path, documents: Iterable[Document] | None = None, zip: bool = False
+) -> Path:
+    """Write DocRED's submission file: a JSON list of {title, h_idx, t_idx, r, evidence, score}.
+
+    Sorted, repeated predictions once. With `zip`, also `result.zip` beside it, which holds the list as `result.json`
+    (CodaLab takes no other names). Returns the file to hand in. A reader may have numbered entities otherwise than
+    the data file did (`Document.order`): give the `documents`, so that the file's own numbers are written.
+    """
+    known = None if documents is None else by_title(documents)
+    found = unique(predicted) if known is None else checked(predicted, known)
+    rows = []
+    for triple in found.values():
+        order = None if known is None else known[triple.title].order
+        head, tail = (triple.head, triple.tail) if order is None else (order[triple.head], order[triple.tail])
+        evidence = sorted(set(triple.evidence))
+        rows.append(
+            {"title": triple.title, "h_idx": head, "t_idx": tail, "r": triple.relation}
+            | {"evidence": evidence, "score": triple.score}
+        )
+    rows.sort(key=lambda row: (row["title"], row["h_idx"], row["t_idx"], row["r"]))
+    text = json.dumps(rows, ensure_ascii=False, indent=0)
+    path = Path(path)
+    path.write_text(text + "\n", encoding="utf-8")
+    if not zip:
+        return path
+    archive = path.with_name("result.zip")
+    with zipfile.ZipFile(archive, "w") as file:
+        # without a date of its own the entry would carry the clock's, and equal predictions would give unequal files
+        file.writestr(zipfile.ZipInfo("result.json", (1980, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)
+    return archive
+
+
+def read_predictions(path: str | Path, documents: Iterable[Document]) -> list[Triple]:
+    """Read a submission (`.json`, or a `.zip` that holds `result.json`) back into triples of these documents.
+
+    Entity numbers are the data file's and are mapped to the documents' own (`Document.order`). Raises DataError for
+    what cannot be meant: a missing key, a title, entity or sentence that is not there. Repeated predictions are
+    kept once, as the official scorer does, with a warning that says how many there were.
+    """
+    known = by_title(documents)
+    rows = _load(Path(path))
+    found = unique(_read_row(row, known, f"{path}: prediction {i}") for i, row in enumerate(rows))
+    if len(found) < len(rows):
+        again = len(rows) - len(found)
+        warnings.warn(f"{path}: {again} of {len(rows)} predictions repeat another; each is kept once", stacklevel=2)
+    return list(found.values())
+
+
+def _load(path: Path) -> list:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if "result.json" not in archive.namelist():
+                raise DataError(f"{path}: holds no result.json, but {archive.namelist()}; CodaLab wants that name")
+            content = archive.read("result.json")
+    else:
+        content = path.read_bytes()
+    try:
+        rows = json.loads(content)
+    except ValueError as error:  # also bytes that are not text
+        raise DataError(f"{path}: not JSON ({error}); a submission is a JSON list of predictions") from None
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: holds a {type(rows).__name__}; a submission is a JSON list of predictions")
+    return rows
+
+
+def _read_row(row: object, known: Mapping[str, Document], where: str) -> Triple:
+    keys = ("title", "h_idx", "t_idx", "r")
+    if not isinstance(row, dict) or (missing := [key for key in keys if key not in row]):
+        lack = f"lacks {missing}" if isinstance(row, dict) else f"is a {type(row).__name__}"
+        raise DataError(f"{where} {lack}; a prediction is an object with {', '.join(keys)}")
+    title, relation = row["title"], row["r"]
+    if not isinstance(title, str) or title not in known:
+        raise DataError(f"{where}: title {title!r} is none of the {len(known)} documents; is it another split?")
+    here = place(where, title)
+    if not isinstance(relation, str):
+        raise DataError(f"{here}: r is {relation!r}; relations are named as in the data, like 'P17'")
+    document, order, pair = known[title], known[title].order, []
+    for key in ("h_idx", "t_idx"):
+        _check_index(row[key], range(len(document.entities)) if order is None else order, f"{here}: {key}", "entities")
+        pair.append(row[key] if order is None else order.index(row[key]))
+    evidence, margin = row.get("evidence") or [], row.get("score")
+    if not isinstance(evidence, list):
+        raise DataError(f"{here}: evidence is {evidence!r}; it is a list of sentence numbers")
+    for sentence in evidence:
+        _check_index(sentence, range(len(document.sentences)), f"{here}: evidence", "sentences")
+    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float)):
+        raise DataError(f"{here}: score is {margin!r}; it is a number or left out")
+    return Triple(title, pair[0], relation, pair[1], tuple(sorted(set(evidence))), margin)
+
+
+def _check_index(index: object, allowed: Sequence[int], where: str, what: str) -> None:
+    if not isinstance(index, int) or isinstance(index, bool) or index not in allowed:
+        raise DataError(f"{where} is {index!r}, but the document has {len(allowed)} {what}, numbered from 0")
