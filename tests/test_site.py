@@ -1,0 +1,106 @@
+"""The built book, page by page: links, alt texts, ids, language, nothing from outside. `make book` runs this."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from conftest import ROOT
+
+SITE = Path(os.environ.get("DOCRE_SITE", ROOT / "_build" / "html"))
+PAGES = sorted(p.relative_to(SITE) for p in SITE.rglob("*.html") if "_static" not in p.parts) if SITE.is_dir() else []
+GENERATED = {"genindex.html", "search.html"}  # by the theme
+
+if not PAGES:
+    pytest.skip("no built book here; `make book` builds it and runs these tests", allow_module_level=True)
+
+
+@cache
+def page(name: Path) -> BeautifulSoup:
+    return BeautifulSoup((SITE / name).read_text(encoding="utf-8"), "html.parser")
+
+
+@cache
+def anchors(name: Path) -> set[str]:
+    return {tag["id"] for tag in page(name).find_all(id=True)}
+
+
+def each_page(test):
+    return pytest.mark.parametrize("name", PAGES, ids=str)(test)
+
+
+@each_page
+def test_links_inside_the_book_resolve(name):
+    broken = []
+    for tag in page(name).find_all(["a", "link", "img", "script", "source", "iframe"]):
+        address = tag.get("href") or tag.get("src")
+        if not address or urlsplit(address).scheme or address.startswith("//"):
+            continue
+        parts = urlsplit(address)
+        target = (SITE / name.parent / unquote(parts.path)).resolve() if parts.path else SITE / name
+        if not target.exists():
+            broken.append(address)
+        elif parts.fragment and target.suffix == ".html":
+            if unquote(parts.fragment) not in anchors(target.relative_to(SITE.resolve() if parts.path else SITE)):
+                broken.append(address)
+    assert not broken
+
+
+@each_page
+def test_every_image_says_what_it_shows(name):
+    for image in page(name).find_all("img"):
+        text = (image.get("alt") or "").strip()
+        decoration = image.get("alt") == "" and image.get("role") == "presentation"
+        says = len(text) >= 8 and not re.search(r"\.(svg|png|jpe?g|gif)$|^_images", text)
+        assert decoration or says, f"{image.get('src')}: alt={text!r}"
+
+
+@each_page
+def test_ids_are_unique_and_language_is_said(name):
+    ids = [tag["id"] for tag in page(name).find_all(id=True)]
+    twice = {i for i in ids if ids.count(i) > 1}
+    assert not twice
+    assert page(name).html.get("lang") == "en"
+
+
+@each_page
+def test_nothing_is_loaded_from_outside(name):
+    outside = [
+        tag.get("src") or tag.get("href")
+        for tag in page(name).find_all(["script", "link", "img", "iframe", "source", "video", "audio"])
+        if (tag.get("src") or tag.get("href") or "").startswith(("http:", "https:", "//"))
+        and tag.get("rel") != ["canonical"]
+    ]
+    assert not outside
+    for style in page(name).find_all("style"):
+        assert not re.search(r"url\(\s*['\"]?(https?:)?//", style.get_text())
+
+
+@each_page
+def test_frames_have_titles(name):
+    assert all(frame.get("title") for frame in page(name).find_all("iframe"))
+
+
+@each_page
+def test_one_title_and_no_level_skipped(name):
+    if name.name in GENERATED or name == Path("index.html"):
+        return
+    levels = [int(h.name[1]) for h in page(name).find("article").find_all(re.compile("^h[1-6]$"))]
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), levels
+
+
+@each_page
+def test_no_traceback_is_shown(name):
+    assert "Traceback (most recent call last)" not in page(name).get_text()
+
+
+@pytest.mark.parametrize("name", [p for p in PAGES if (ROOT / p.with_suffix(".ipynb")).exists()], ids=str)
+def test_chapters_open_in_colab(name):
+    links = [a["href"] for a in page(name).find_all("a", href=True) if "colab.research.google.com" in a["href"]]
+    assert links and links[0].endswith(f"/blob/main/{name.with_suffix('.ipynb')}")
