@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         "train",
         train,
         "train a paper's model and score it after every epoch",
-        "docre-lite train --paper atlop --train corpus/train.json --dev corpus/dev.json --encoder tiny --out runs/first",
+        "docre-lite train --paper atlop --train corpus/train.json --dev corpus/dev.json --out runs/first",
     )
     c.add_argument("--paper", default="atlop", help="which paper")
     c.add_argument(
@@ -245,8 +245,8 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
 
     from .model import DocRE, build, expand, paper
     from .readers import read, read_relations
-    from .train import TrainConfig, fit, last_checkpoint
     from .settings import update
+    from .train import TrainConfig, fit, last_checkpoint
 
     kind = paper(plan["paper"])
     if plan["recipe"] not in kind.recipes:
@@ -363,7 +363,7 @@ def data_info(args) -> None:
 
 
 def _table(values: dict[str, Any], indent: str = "") -> str:
-    """Nested results as aligned lines; shares of one as percentages are left as they are: the JSON has the same numbers."""
+    """Nested results as aligned lines, with the numbers that the JSON has."""
     lines = []
     for key, value in values.items():
         if isinstance(value, dict):

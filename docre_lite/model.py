@@ -36,7 +36,7 @@ class Inputs:
 
 
 class PairClassifier(nn.Module):
-    """A paper: everything after the pair features. One subclass to a file in `papers/`, built as `Paper(inputs, options)`."""
+    """A paper: everything after the pair features. One subclass to a file in `papers/`: `Paper(inputs, options)`."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -51,7 +51,7 @@ class PairClassifier(nn.Module):
         raise NotImplementedError
 
     def forward(self, pairs: PairFeatures, labels: Bool[Tensor, "B N N R"] | None = None) -> Prediction:
-        """Logits of every pair, the relations chosen, and with labels the losses. Pairs outside the mask hold nothing."""
+        """Logits of every pair, the relations chosen, with labels the losses. Pairs outside the mask hold nothing."""
         trace: dict[str, Tensor] = {}
         logits = self.logits(pairs, trace)
         chosen, margin = self.objective.decide(logits.detach())

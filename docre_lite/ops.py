@@ -101,13 +101,11 @@ class GroupBilinear(torch.autograd.Function):
     all of them: the published form keeps [P, d·b] twice. Exact; only memory differs.
     """
 
-    CHUNK = 4096  # pairs at a time, which bounds memory on documents with 100 entities
-
     @staticmethod
     def forward(ctx, head, tail, weight):
         ctx.save_for_backward(head, tail, weight)
         out = head.new_zeros(head.shape[0], weight.shape[-1])
-        for part in _parts(len(head)):
+        for part in _parts(head):
             for k in range(weight.shape[0]):
                 out[part].addmm_(_outer(head[part, k], tail[part, k]), weight[k])
         return out
@@ -118,7 +116,7 @@ class GroupBilinear(torch.autograd.Function):
         grad = grad.contiguous()
         grad_head, grad_tail, grad_weight = torch.empty_like(head), torch.empty_like(tail), torch.zeros_like(weight)
         block = head.shape[-1]
-        for part in _parts(len(head)):
+        for part in _parts(head):
             for k in range(weight.shape[0]):
                 grad_weight[k].addmm_(_outer(head[part, k], tail[part, k]).T, grad[part])
                 outer = (grad[part] @ weight[k].T).view(-1, block, block)
@@ -127,8 +125,10 @@ class GroupBilinear(torch.autograd.Function):
         return grad_head, grad_tail, grad_weight
 
 
-def _parts(count: int) -> list[slice]:
-    return [slice(i, i + GroupBilinear.CHUNK) for i in range(0, count, GroupBilinear.CHUNK)]
+def _parts(pairs: Tensor) -> list[slice]:
+    """Pairs at a time: few enough on a CPU that their outer products stay in its cache, and bounded on a GPU."""
+    size = 256 if pairs.device.type == "cpu" else 16384
+    return [slice(i, i + size) for i in range(0, len(pairs), size)]
 
 
 def _outer(head: Tensor, tail: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses whose fields carry their own help, so that one table serves Python, `--set` and `--help-paper`."""
+"""Settings as frozen dataclasses whose fields carry their help: one table for Python, `--set` and `--help-paper`."""
 
 from __future__ import annotations
 

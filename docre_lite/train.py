@@ -263,7 +263,7 @@ class _Run:
 
 
 def warmup_linear(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at step 1 … steps: a linear rise over the first share `warmup`, then a linear fall."""
+    """Share of the peak learning rate at step 1 … steps: a linear rise over the share `warmup`, then a linear fall."""
     rise = max(1, round(steps * warmup))
     return step / rise if step <= rise else max(0.0, (steps - step) / max(1, steps - rise))
 
