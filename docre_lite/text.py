@@ -3,8 +3,8 @@
 The rule, in full (made for English and other languages with spaces and Latin punctuation):
 
 * A *word* is a run of letters and digits, a number with its inner points and commas (3.5, 1,000), initials
-  with their points (U.S., e.g.), a clitic ('s, n't stays with its verb), a run of points (...), or any
-  other single character that is no space. So words end at hyphens and slashes.
+  with their points (U.S., e.g.), a clitic ('s 't 're 've 'll 'd 'm), a run of points (...), or any other
+  single character that is no space. So words end at hyphens and slashes.
 * A word is cut where a mention begins or ends, so that a mention is always a whole number of words.
 * A *sentence* ends after . ! or ? (with closing quotes and brackets) before a space and a capital letter, a
   digit or an opening quote or bracket; not after an abbreviation of `ABBREVIATIONS`, not after a single
@@ -29,7 +29,7 @@ ABBREVIATIONS = frozenset(
 _WORD = re.compile(
     r"""(?<![^\W_])(?:[^\W\d_]\.){2,}       # initials and e.g.: letter, point, letter, point
     | \d+(?:[.,]\d+)+                       # 3.5  1,000,000
-    | ['’](?:s|re|ve|ll|d|m)(?![^\W_])      # clitics, as treebanks cut them
+    | ['’](?:s|t|re|ve|ll|d|m)(?![^\W_])    # clitics
     | (?:[^\W_][\u0300-\u036f]*)+           # letters and digits, with combining accents
     | \.{2,}
     | \S""",
