@@ -14,7 +14,8 @@ class DataError(ValueError):
 
 def place(where: str, title: object) -> str:
     """`file: document 12 ("Title")`: how every message about one document begins."""
-    return f'{where} ("{" ".join(str(title).split())[:60]}")'
+    line = " ".join(str(title).split())[:60]
+    return f'{where} ("{line.encode(errors="replace").decode()}")'
 
 
 def check(documents: Sequence[Document], where: str, relations: Relations | None = None) -> None:

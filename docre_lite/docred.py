@@ -195,8 +195,7 @@ def _refuse_broken_strings(document: Document, here: str) -> None:
     strings += [s for t in document.triples for s in (t.relation, *(r for _, r, _ in t.premises))]
     for string in strings:
         if not string.isascii() and re.search("[\ud800-\udfff]", string):
-            here = here.encode(errors="replace").decode().removesuffix(": field ")
-            raise DataError(f"{here}: the string {string[:30]!a} is no valid Unicode; retype it")
+            raise DataError(f"{here.removesuffix('field ')}the string {string[:30]!a} is no valid Unicode; retype it")
 
 
 def file_number(document: Document, entity: int) -> int:

@@ -146,13 +146,14 @@ def from_texts(text: str, title: str = "text", where: str | None = None) -> list
     blocks = [b for b in re.split(r"\n[^\S\n]*(?:\n[^\S\n]*)+", text.replace("\r\n", "\n").strip()) if b.strip()]
     documents = []
     for i, block in enumerate(blocks):
+        at = f"{where or title}: document {i}"
         name = title if len(blocks) == 1 else f"{title} {i}"
         first, _, rest = block.partition("\n")
         if first.startswith("# "):
             name, block = first[2:].strip() or name, rest
         if not block.strip():
-            raise DataError(f'{where or title}: document {i} ("{name}"): a title without text; add the text below it')
-        documents.append(_marked_up(block, name, f"{where or title}: document {i}"))
+            raise DataError(f"{place(at, name)}: a title without text; add the text below it")
+        documents.append(_marked_up(block, name, at))
     return documents
 
 
