@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import tomllib
+from importlib import import_module
+from types import ModuleType
 
 import nbformat
 import pytest
@@ -16,16 +18,15 @@ PROJECT = "https://github.com/docre-lite/docre-lite"
 
 
 def tracked() -> list[str]:
+    """Files under version control; all but hidden ones where there is no version control."""
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if listing.returncode:
-        pytest.skip("not a git checkout")
-    return [name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+    names = listing.stdout.split("\0") if listing.returncode == 0 else map(str, ROOT.rglob("[!._]*"))
+    paths = (ROOT / name for name in names if name)
+    return sorted(str(path.relative_to(ROOT)) for path in paths if path.is_file())
 
 
 def notebooks() -> list[str]:
-    return sorted(
-        str(path.relative_to(ROOT)) for folder in ("chapters", "book") for path in (ROOT / folder).glob("*.ipynb")
-    )
+    return [name for name in tracked() if name.endswith(".ipynb")]
 
 
 def toc_files(node) -> list[str]:
@@ -114,6 +115,7 @@ def test_public_names_exist():
     import docre_lite
 
     for name in docre_lite.__all__:
-        assert getattr(docre_lite, name) is not None
+        import_module(f"docre_lite.{docre_lite._MODULE.get(name, 'types')}")
+        assert not isinstance(getattr(docre_lite, name), ModuleType), f"{name} is hidden by the module of that name"
     with pytest.raises(AttributeError, match="docre_lite has no 'Documents'"):
         docre_lite.Documents  # noqa: B018
