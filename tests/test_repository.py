@@ -18,11 +18,9 @@ PROJECT = "https://github.com/docre-lite/docre-lite"
 
 
 def tracked() -> list[str]:
-    """Files under version control; all but hidden ones where there is no version control."""
+    """Files under version control; none where there is no version control."""
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    names = listing.stdout.split("\0") if listing.returncode == 0 else map(str, ROOT.rglob("[!._]*"))
-    paths = (ROOT / name for name in names if name)
-    return sorted(str(path.relative_to(ROOT)) for path in paths if path.is_file())
+    return [name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
 def notebooks() -> list[str]:
@@ -86,6 +84,8 @@ def test_no_stray_words():
         "pickle": re.compile("import " + r"pickle|pickle" + r"\.loads?\(|allow_" + "pickle=True"),
         "torch.load without weights_only": re.compile(r"torch\.load" + r"\((?![^)]*weights_only=True)"),
     }
+    if not tracked():
+        pytest.skip("not a git checkout")
     for name in tracked():
         try:
             text = (ROOT / name).read_text(encoding="utf-8")
