@@ -40,7 +40,7 @@ class RoleBilinear(nn.Module):
         z_tail = self._project(self.tail, entities, (document, tail), information)
         relations = self.bilinear.out_features
         weight = self.bilinear.weight.view(relations, -1, self.block**2).permute(1, 2, 0)
-        groups = (len(document), -1, self.block)
+        groups = (len(document), self.width // self.block, self.block)  # no -1: there may be no pairs
         flat = group_bilinear(z_head.view(groups), z_tail.view(groups), weight) + self.bilinear.bias
         return flat.new_zeros(*mask.shape, relations).index_put((document, head, tail), flat)
 
