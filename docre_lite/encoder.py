@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from .encode import STAR
+from .ops import full_precision
 from .settings import option
 from .types import Batch, Document
 
@@ -68,7 +69,7 @@ class Encoder(nn.Module):
         picked = query.gather(1, local.unsqueeze(-1).expand(-1, -1, query.shape[-1]))
         scores = picked.view(split).transpose(1, 2) @ key.view(split).permute(0, 2, 3, 1)
         scores = self.adjust_scores(scores / math.sqrt(split[-1]), local)
-        return scores.float().masked_fill(~mask[:, None, None], -torch.inf).softmax(-1).to(scores.dtype)
+        return full_precision(scores).masked_fill(~mask[:, None, None], -torch.inf).softmax(-1).to(scores.dtype)
 
     def adjust_scores(self, scores: Float[Tensor, "W A P T"], local: Int[Tensor, "W P"]) -> Float[Tensor, "W A P T"]:
         """What an encoder adds to its attention scores besides queries times keys."""

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .ops import full_precision
 from .thresholds import best_threshold, cyclic_thresholds
 
 TOP = 4  # relations a pair may hold at most: `num_labels` of ATLOP's DocRED script
@@ -60,7 +61,7 @@ def adaptive_threshold_loss(logits: Float[Tensor, "P R"], labels: Bool[Tensor, "
 
     Column 0 of `labels` is not looked at: the threshold class is neither a positive nor a negative.
     """
-    logits = logits.float()
+    logits = full_precision(logits)
     threshold = torch.zeros_like(labels)
     threshold[:, 0] = True
     positive = labels & ~threshold
@@ -88,7 +89,8 @@ class BinaryCrossEntropy(Objective):
     def loss(self, logits, labels):
         if not len(logits):
             return logits.sum()
-        return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+        logits = full_precision(logits)
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
 
     def margin(self, logits):
         return logits - (logits[..., :1] if self.threshold == "adaptive" else self.cut)

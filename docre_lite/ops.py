@@ -11,6 +11,11 @@ from torch import Tensor
 EPSILON = 1e-10  # keeps the context of a pair without common attention at zero, and others exact in float32
 
 
+def full_precision(values: Tensor) -> Tensor:
+    """float32 at least, where sums and comparisons need it; float64 stays, so that checks can be exact."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def mention_vectors(
     tokens: Float[Tensor, "B L D"],
     start: Int[Tensor, "B M"],
@@ -43,7 +48,7 @@ def pool_mentions(
     """
     present = mention_entity >= 0
     if how == "mean":
-        return averaging_matrix(mention_entity, entities) @ mentions
+        return averaging_matrix(mention_entity, entities, mentions.dtype) @ mentions
     slot = torch.where(present, mention_entity, entities)  # mentions without a vote go to an extra row, dropped below
     index = slot.unsqueeze(-1).expand_as(mentions)
     shape = (mentions.shape[0], entities + 1, mentions.shape[2])
@@ -56,10 +61,12 @@ def pool_mentions(
     return pooled.masked_fill(~voted, 0)[:, :entities]
 
 
-def averaging_matrix(mention_entity: Int[Tensor, "B M"], entities: int) -> Float[Tensor, "B N M"]:
+def averaging_matrix(
+    mention_entity: Int[Tensor, "B M"], entities: int, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "B N M"]:
     """Row i averages over the mentions of entity i; zero rows for entities without one."""
     member = mention_entity.unsqueeze(1) == torch.arange(entities, device=mention_entity.device).view(1, -1, 1)
-    weight = member.float()
+    weight = member.to(dtype)
     return weight / weight.sum(-1, keepdim=True).clamp_min(1)
 
 
@@ -67,7 +74,7 @@ def entity_attention(
     rows: Float[Tensor, "B A M L"], mention_entity: Int[Tensor, "B M"], entities: int
 ) -> Float[Tensor, "B A N L"]:
     """Where an entity looks: the mean of its mentions' attention rows, one distribution over tokens a head."""
-    return averaging_matrix(mention_entity, entities).to(rows.dtype).unsqueeze(1) @ rows
+    return averaging_matrix(mention_entity, entities, rows.dtype).unsqueeze(1) @ rows
 
 
 def pool_context(
