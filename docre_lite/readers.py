@@ -62,7 +62,7 @@ def read(
     path = Path(path)
     data = read_bytes(path)
     if data[:4] == b"PAR1":
-        documents = _from_objects(_parquet(data, path), path, strict)
+        documents = _from_objects(parquet_rows(data, path), path, strict)
     else:
         text = decode(data, path)
         if is_pubtator(text):
@@ -192,7 +192,8 @@ def _json_objects(text: str, path: Path) -> list:
     return [data] if isinstance(data, dict) else data
 
 
-def _parquet(data: bytes, path: Path) -> list[dict]:
+def parquet_rows(data: bytes, path: Path) -> list[dict]:
+    """The rows of a parquet file as plain objects. `path` begins the message if there is a fault."""
     try:
         import pyarrow
         import pyarrow.parquet
