@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,23 +43,48 @@ def drop_stale_cache() -> None:
     stamp.write_text(now)
 
 
+def execute() -> None:
+    """Fill the cache with several chapters at a time; Sphinx alone would run one after the other.
+
+    A chapter that fails is not cached: Sphinx runs it again and reports it with its traceback.
+    """
+    import yaml
+    from jupyter_cache import get_cache
+    from jupyter_cache.executors import load_executor
+
+    contents = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    chapters = [file for name in re.findall(r"file: (\S+)", contents) if (file := ROOT / f"{name}.ipynb").exists()]
+    cache = get_cache(BUILD / ".jupyter_cache")
+    for record in cache.list_project_records():  # chapters of earlier builds may be gone
+        cache.remove_nb_from_project(record.pk)
+    for chapter in chapters:
+        cache.add_nb_to_project(str(chapter))
+    print(
+        f"Executing {len(chapters)} chapters, several at a time; unchanged ones are taken from the cache ...",
+        flush=True,
+    )
+    timeout = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["execute"]["timeout"]
+    load_executor("local-parallel", cache).run_and_cache(timeout=timeout)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--execute-only", action="store_true", help="execute the chapters, write no pages")
     options = parser.parse_args()
     start = time.time()
+    # PYDEVD..: the kernel's debugger otherwise warns about frozen modules once a chapter.
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     drop_stale_cache()
+    execute()
     shutil.rmtree(BUILD / "html" / "reports", ignore_errors=True)  # tracebacks of an earlier build would stay
     tool = Path(sys.executable).parent / "jupyter-book"
     command = [str(tool), "build", "--all", "-W", "-n", "--keep-going", "."]
     if options.execute_only:
         command += ["--builder", "custom", "--custom-builder", "dummy"]
-    # PYDEVD..: the kernel's debugger otherwise warns about frozen modules once a chapter.
-    environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    code = subprocess.run(command, cwd=ROOT, env=environment).returncode
+    code = subprocess.run(command, cwd=ROOT).returncode
     if code == 0 and not options.execute_only:
         checks = [sys.executable, "-m", "pytest", "tests/test_site.py"]
-        code = subprocess.run(checks, cwd=ROOT, env=environment | {"DOCRE_SITE": str(BUILD / "html")}).returncode
+        code = subprocess.run(checks, cwd=ROOT, env=os.environ | {"DOCRE_SITE": str(BUILD / "html")}).returncode
     if code:
         print("\nThe book was NOT built without faults; tracebacks of chapters: _build/html/reports/", file=sys.stderr)
     elif not options.execute_only:
