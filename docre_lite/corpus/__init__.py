@@ -10,7 +10,7 @@ import json
 import random
 from pathlib import Path
 
-from docre_lite.corpus.prose import Writer, candidates, choose_templates, document, plan
+from docre_lite.corpus.prose import Planner, Writer, candidates, document
 from docre_lite.corpus.rules import INVERSES, RELATIONS, RULES, Derived, Rule, close
 from docre_lite.corpus.world import Builder, Statement, World, data_file, options, possible
 from docre_lite.readers import document_from_json, document_to_json
@@ -38,9 +38,8 @@ def _draw(split: str, number: int, seed: int, purpose: str = "") -> tuple[Docume
     key = f"{purpose}{split}/{seed}/{number}"
     rng = random.Random(key)
     world = Builder(split, rng).build()
-    choose_templates(world, split, rng)
-    groups = plan(world, rng)
-    lead = groups[0].statements[0].subject
+    groups = Planner(world, split, rng).plan()
+    lead = groups[0].parts[0][1].subject
     title = f"{lead.name} ({purpose or split} {number if not seed else f'{seed}.{number}'})"
     return _write(world, groups, title, key), world, groups, key
 

@@ -15,6 +15,7 @@ from docre_lite.corpus.world import Statement, Template, Thing, World, templates
 from docre_lite.types import Document, Entity, Mention, Triple
 
 NOUNS = {
+    "quarter": "quarter",
     "town": "town",
     "district": "district",
     "region": "province",
@@ -45,11 +46,9 @@ FILLERS = (
 
 @dataclass
 class Group:
-    """The statements of one sentence and how they are joined: "one", "and", "relative" or "while"."""
+    """The statements of one sentence, each with how it is joined: "start", "and", "relative" or "while"."""
 
-    join: str
-    statements: list[Statement]
-    seed: float
+    parts: list[tuple[str, Statement]]
     filler: str | None = None
 
 
@@ -60,13 +59,8 @@ class Sentence:
     said: list[tuple[Statement, Thing | None]] = field(default_factory=list)  # with the thing that is not named
 
 
-def choose_templates(world: World, split: str, rng: random.Random) -> None:
-    for statement in world.statements:
-        fitting = candidates(statement, split)
-        statement.template = rng.choice(fitting)
-
-
 def candidates(statement: Statement, split: str) -> list[Template]:
+    """The phrasings that a statement may have in a split."""
     return [
         template
         for template in templates()[statement.key]
@@ -74,53 +68,77 @@ def candidates(statement: Statement, split: str) -> list[Template]:
     ]
 
 
-def plan(world: World, rng: random.Random) -> list[Group]:
-    """An order of the statements that stays with a subject for a while, and their grouping into sentences."""
-    left, groups, about, recent = list(world.statements), [], None, set()
-    rng.shuffle(left)
-    while left:
-        same = [s for s in left if s.subject is about]
-        near = [s for s in left if s.subject.index in recent]
-        touching = [s for s in left if s.object.index in recent]
-        pool = same if same and rng.random() < 0.75 else near or touching or left
-        first = pool[0]
-        left.remove(first)
-        join, second = _partner(first, left, rng)
-        chosen = [first] + ([second] if second else [])
-        if second:
-            left.remove(second)
-        groups.append(Group(join, chosen, rng.random()))
-        if join == "and" and rng.random() < 0.3:
-            third = next((s for s in left if s.subject is first.subject and s.template.form == "V"), None)
-            if third:
-                left.remove(third)
-                chosen.append(third)
-                groups[-1].statements = chosen
-        about = first.subject if join != "while" else second.subject
-        recent = {thing.index for s in chosen for thing in (s.head, s.tail)}
-        if rng.random() < 0.05:
-            groups.append(Group("filler", [], 0.0, rng.choice(FILLERS)))
-    return groups
+class Planner:
+    """Puts the statements of a world in an order that stays with a subject for a while, and into sentences."""
 
+    def __init__(self, world: World, split: str, rng: random.Random):
+        self.left, self.split, self.rng = list(world.statements), split, rng
+        rng.shuffle(self.left)
+        self.used: set[Template] = set()  # a document says nothing twice in the same words if it can help it
+        self.topic: Thing | None = None
+        self.recent: list[Thing] = []  # things of the sentence before, the last named first
 
-def _partner(first: Statement, left: list[Statement], rng: random.Random) -> tuple[str, Statement | None]:
-    """A second statement for the sentence that `first` opens, and how it is joined."""
-    kind = rng.random()
-    if kind < 0.25:
-        return "one", None
-    if kind < 0.55 and first.template.form == "V":
-        for second in left:
-            if second.subject is first.subject and second.template.form == "V":
-                return "and", second
-    if kind < 0.8 and first.template.ends_in_object:
-        for second in left:
-            if second.subject is first.object and second.object is not first.subject:
-                return "relative", second
-    if kind < 0.9:
-        for second in left:
-            if not {second.head.index, second.tail.index} & {first.head.index, first.tail.index}:
-                return "while", second
-    return "one", None
+    def plan(self) -> list[Group]:
+        groups: list[Group] = []
+        while self.left:
+            groups.append(Group(self._sentence()))
+            if self.left and self.rng.random() < 0.04:
+                groups.append(Group([], self.rng.choice(FILLERS)))
+        return groups
+
+    def _sentence(self) -> list[tuple[str, Statement]]:
+        rng = self.rng
+        stay = [self.topic] if self.topic and rng.random() < 0.7 else []
+        parts = [("start", self._take([*stay, *self.recent]) or self._take(None))]
+        for _ in range(rng.choice((0, 1, 2, 2, 3))):
+            join, last = parts[-1]
+            joins = ["relative", "and"] if rng.random() < 0.55 else ["and", "relative"]
+            for join in [*joins, "while"]:
+                follower = self._follow(join, parts)
+                if follower:
+                    parts.append((join, follower))
+                    break
+            if join == "while":
+                break
+        starts = [statement for join, statement in parts if join in ("start", "while")]
+        self.topic = starts[-1].subject
+        self.recent = [t for _, s in reversed(parts) for t in (s.object, s.subject) if t is not self.topic]
+        return parts
+
+    def _follow(self, join: str, parts: list[tuple[str, Statement]]) -> Statement | None:
+        last = parts[-1][1]
+        if join == "while":
+            named = {thing.index for _, s in parts for thing in (s.head, s.tail)}
+            if len(parts) > 1 or self.rng.random() < 0.4:
+                return None
+            return self._take(None, avoid=named)
+        if join == "and":
+            return self._take([last.subject], form="V") if last.template.form == "V" else None
+        if not last.template.ends_in_object or any(join == "relative" for join, _ in parts):
+            return None
+        return self._take([last.object], avoid={s.subject.index for _, s in parts})
+
+    def _take(self, subjects: list[Thing] | None, form: str | None = None, avoid=frozenset()) -> Statement | None:
+        """A statement about the first of `subjects` that has one left, with a phrasing; `None` means anything."""
+        for subject in [None] if subjects is None else subjects:
+            for statement in self.left:
+                if avoid & {statement.head.index, statement.tail.index}:
+                    continue
+                fitting = [
+                    template
+                    for template in candidates(statement, self.split)
+                    if (subject is None or (statement.head if template.subject == "h" else statement.tail) is subject)
+                    and (form is None or template.form == form)
+                ]
+                if fitting:
+                    new = [template for template in fitting if template not in self.used]
+                    if not new and subjects is not None:
+                        continue
+                    statement.template = self.rng.choice(new or fitting)
+                    self.used.add(statement.template)
+                    self.left.remove(statement)
+                    return statement
+        return None
 
 
 class Writer:
@@ -140,43 +158,40 @@ class Writer:
             if group.filler:
                 sentence.words = group.filler.split()
             else:
-                self._sentence(group, sentence)
-                self.last = {t.index for s in group.statements for t in (s.head, s.tail)}
-                self.topic = group.statements[0].subject if group.join != "while" else group.statements[1].subject
+                self._sentence(group.parts, sentence)
+                self.last = {t.index for _, s in group.parts for t in (s.head, s.tail)}
+                self.topic = [s.subject for join, s in group.parts if join in ("start", "while")][-1]
             sentence.words[0] = sentence.words[0][0].upper() + sentence.words[0][1:]
             self.sentences.append(sentence)
         return self.sentences
 
-    def _sentence(self, group: Group, out: Sentence) -> None:
-        first, *rest = group.statements
+    def _sentence(self, parts: list[tuple[str, Statement]], out: Sentence) -> None:
+        (_, first), *rest = parts
         opening, front = self.rng.random(), self.rng.random()
-        dated = first.template.text.endswith("{on} {o}") and first.template.form == "V"
-        if dated and front < 0.5 and group.join in ("one", "and", "while"):
-            out.words += [_on(first.object).capitalize()]
+        if first.template.text.endswith("{on} {o}") and first.template.form == "V" and front < 0.5:
+            out.words += [_on(first.object)]
             self._name(first.object, out)
             unnamed = self._subject(first, out)
             self._text(first, out, first.template.text.removesuffix(" {on} {o}"))
         else:
-            if opening < 0.08:
+            if opening < 0.06:
                 out.words += self.rng.choice(OPENINGS).split()
             unnamed = self._subject(first, out)
             self._text(first, out)
         out.said.append((first, unnamed))
-        for i, statement in enumerate(rest):
-            if group.join == "and":
-                out.words += [","] if i + 1 < len(rest) else ["and"]
-                self._text(statement, out)
-                out.said.append((statement, unnamed))
-            elif group.join == "relative":
-                person = statement.subject.kind == "person"
-                possessive = statement.template.form == "P"
-                out.words += [",", "whose" if possessive else "who" if person else "which"]
-                self._text(statement, out)
-                out.said.append((statement, None))
+        for number, (join, statement) in enumerate(rest):
+            if join == "and":
+                more = number + 1 < len(rest) and rest[number + 1][0] == "and"
+                out.words += [","] if more else ["and"]
+            elif join == "relative":
+                unnamed = None
+                who = "who" if statement.subject.kind == "person" else "which"
+                out.words += [",", "whose" if statement.template.form == "P" else who]
             else:
                 out.words += [",", "while"]
-                out.said.append((statement, self._subject(statement, out, fresh=True)))
-                self._text(statement, out)
+                unnamed = self._subject(statement, out, fresh=True)
+            self._text(statement, out)
+            out.said.append((statement, unnamed))
         out.words.append(".")
 
     def _text(self, statement: Statement, out: Sentence, text: str | None = None) -> None:
@@ -199,23 +214,23 @@ class Writer:
         """Write the subject. Returns it if the text does not name it, so that its antecedent is evidence too."""
         thing, possessive = statement.subject, statement.template.form == "P"
         draw = self.rng.random()
-        if thing.index in self.seen and not fresh and thing is self.topic:
+        if thing.index in self.last and not fresh:
             rival = any(
                 t.kind == thing.kind and t.gender == thing.gender and t is not thing
                 for t in self.world.things
                 if t.index in self.last
             )
-            if not rival and draw < 0.75:
-                return self._anaphor(thing, possessive, draw / 0.75, out)
+            if not rival and draw < 0.9 and (thing is self.topic or thing.kind != "person"):
+                return self._anaphor(thing, possessive, draw / 0.9, statement.template.text, out)
         self._name(thing, out)
         if possessive:
             out.words.append("'s")
         return None
 
-    def _anaphor(self, thing: Thing, possessive: bool, draw: float, out: Sentence) -> Thing | None:
+    def _anaphor(self, thing: Thing, possessive: bool, draw: float, text: str, out: Sentence) -> Thing | None:
         if thing.kind == "person":
             unique = sum(t.occupation == thing.occupation for t in self.world.things) == 1
-            if unique and thing.index in self.introduced and draw < 0.5:
+            if unique and thing.index in self.introduced and draw < 0.55:
                 out.words += ["the", thing.occupation] + ["'s"] * possessive
                 return thing
             if possessive:
@@ -224,8 +239,9 @@ class Writer:
             out.mentions.append((thing, len(out.words), len(out.words) + 1, thing.name))
             out.words.append(_by_gender(thing, "she", "he"))
             return None
-        if draw < 0.7:
-            out.words += ["the", *NOUNS[thing.kind].split()] + ["'s"] * possessive
+        noun = NOUNS[thing.kind].split()
+        if (draw < 0.75 or thing is not self.topic) and noun[-1] not in text.split():
+            out.words += ["the", *noun] + ["'s"] * possessive
         else:
             out.words.append("its" if possessive else "it")
         return thing
@@ -234,14 +250,14 @@ class Writer:
         first, draw, intro = thing.index not in self.seen, self.rng.random(), self.rng.random()
         name, article = thing.name, thing.article
         if first:
-            if thing.kind == "person" and intro < 0.6:
+            if thing.kind == "person" and intro < 0.7:
                 out.words += ["the", thing.occupation]
                 self.introduced.add(thing.index)
             elif thing.kind in ("novel", "album", "song", "film", "opera", "label", "house", "band") and intro < 0.5:
                 out.words += ["the", *NOUNS[thing.kind].split()]
             elif thing.kind == "town" and intro < 0.3:
                 out.words += ["the", "town", "of"]
-        elif thing.short and draw < 0.6:
+        elif thing.short and draw < 0.75:
             name, article = thing.short, False
         elif thing.other and draw < 0.3:
             name, article = thing.other, True

@@ -20,11 +20,11 @@ Fact = tuple[int, str, int]  # head, relation, tail
 RELATIONS = Relations(
     (
         NA,
-        *("located_in", "country", "shares_border", "place_of_birth", "place_of_death", "residence", "work_location"),
+        *("located_in", "country", "shares_border", "place_of_birth", "place_of_death", "residence"),
         *("citizenship", "father", "mother", "child", "sibling", "spouse", "relative", "student_of", "collaborator"),
         *("employer", "educated_at", "member_of", "founded_by", "director_manager", "headquarters_location"),
         *("location_of_formation", "parent_organization", "author", "composer", "performer", "publisher"),
-        *("record_label", "part_of", "based_on", "follows", "narrative_location"),
+        *("record_label", "part_of", "based_on", "narrative_location"),
         *("date_of_birth", "publication_date", "inception"),
     ),
     {
@@ -34,7 +34,6 @@ RELATIONS = Relations(
         "place_of_birth": "place of birth",
         "place_of_death": "place of death",
         "residence": "residence",
-        "work_location": "work location",
         "citizenship": "country of citizenship",
         "father": "father",
         "mother": "mother",
@@ -59,7 +58,6 @@ RELATIONS = Relations(
         "record_label": "record label",
         "part_of": "part of",
         "based_on": "based on",
-        "follows": "follows",
         "narrative_location": "narrative location",
         "date_of_birth": "date of birth",
         "publication_date": "publication date",
@@ -82,7 +80,7 @@ INVERSES = {
 FUNCTIONAL = frozenset(
     "place_of_birth place_of_death citizenship country father mother spouse headquarters_location "
     "location_of_formation author composer performer publisher record_label date_of_birth publication_date "
-    "inception follows based_on student_of".split()
+    "inception based_on student_of".split()
 )
 
 
@@ -120,7 +118,8 @@ def _rules() -> tuple[Rule, ...]:
         (2, "spouse father child", "spouse mother child"),
         (3, "father sibling child", "mother sibling child", "sibling father relative", "sibling mother relative"),
         (4, "child child sibling", "located_in country located_in", "located_in country country"),
-        (4, "performer record_label record_label", "part_of author author", "part_of publisher publisher"),
+        (4, "performer record_label record_label", "part_of author author", "part_of performer performer"),
+        (4, "part_of publisher publisher", "part_of record_label record_label"),
         (4, "author composer collaborator", "composer author collaborator"),
     ]
     return tuple(Rule(*text.split()[:2], mode, text.split()[2]) for mode, *texts in rows for text in texts)

@@ -1,0 +1,347 @@
+"""How far a reader gets without reading: probes that see entity types and places in the text, but no word.
+
+What a probe scores, a model may score by layout alone, so the probes are the yardstick of the embedded corpus.
+Three kinds, each with the adaptive-threshold loss: "type" (the two types), "type_position" (and where the
+two stand) and "imsa" (the same of all pairs, through two I-MSA layers of DRE-MIR).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from docre_lite.types import Document, Relations
+
+KINDS = ("type", "type_position", "imsa")
+WIDTH = 64
+HEADS = 4
+
+
+def run_probe(
+    kind: str,
+    train: Sequence[Document],
+    dev: Sequence[Document],
+    epochs: int = 8,
+    seed: int = 0,
+    lr: float = 3e-3,
+    batch_size: int = 4,
+) -> dict[str, float]:
+    """Train a word-free probe and score it on dev: f1, precision, recall, infer_f1 and best_f1, all in [0, 1].
+
+    infer_f1 is strict: gold is what was composed (depth > 0), predicted is all but the stated gold facts.
+    best_f1 is the F1 of the best single threshold, chosen on dev itself: an upper bound of the same probe.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"no probe {kind!r}; have {list(KINDS)}")
+    torch.manual_seed(seed)
+    relations = Relations.of(train)
+    types = sorted({entity.type for document in (*train, *dev) for entity in document.entities})
+    data = [encode(document, types, relations, positions=kind != "type") for document in train]
+    probe = Probe(data[0][0].shape[-1], len(relations), layers=2 if kind == "imsa" else 0)
+    steps = epochs * math.ceil(len(data) / batch_size)
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=lr, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.06)
+    for _ in range(epochs):
+        order = torch.randperm(len(data)).tolist()
+        for start in range(0, len(order), batch_size):
+            features, labels, mask = pad([data[i] for i in order[start : start + batch_size]])
+            loss = adaptive_threshold(probe(features, mask)[mask], labels[mask])
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+    return _score(probe.eval(), dev, types, relations, kind != "type")
+
+
+# What a probe sees ------------------------------------------------------------------------------------------------
+
+
+def encode(
+    document: Document, types: Sequence[str], relations: Relations, positions: bool
+) -> tuple[Float[Tensor, "N N F"], Bool[Tensor, "N N R"], Bool[Tensor, "N N"]]:
+    """Word-free features, labels and mask of every pair of a document."""
+    n = len(document.entities)
+    rows = [_entity_features(document, e, types, positions) for e in range(n)]
+    entity = torch.tensor(rows, dtype=torch.float)
+    parts = [entity[:, None].expand(n, n, -1), entity[None].expand(n, n, -1)]
+    if positions:
+        places = [_places(document, e) for e in range(n)]
+        inside = [
+            sum(sentence in e.sentences for e in document.entities) for sentence in range(len(document.sentences))
+        ]
+        parts.append(
+            torch.tensor([[_pair_features(document, h, t, places, inside) for t in range(n)] for h in range(n)])
+        )
+    labels = torch.zeros(n, n, len(relations), dtype=torch.bool)
+    for triple in document.triples:
+        if triple.relation in relations:
+            labels[triple.head, triple.tail, relations.index(triple.relation)] = True
+    return torch.cat(parts, -1), labels, ~torch.eye(n, dtype=torch.bool)
+
+
+def _entity_features(document: Document, number: int, types: Sequence[str], positions: bool) -> list[float]:
+    entity = document.entities[number]
+    row = [float(entity.type == name) for name in types]
+    if positions:
+        n, sentences = len(document.entities), len(document.sentences)
+        mentions, first = len(entity.mentions), entity.mentions[0]
+        row += [number / n, float(number == 0), min(mentions, 6) / 3, float(mentions == 1), len(entity.sentences) / 3]
+        row += [first.sentence / sentences, float(first.start == 0), float(first.end - first.start) / 3]
+    return row
+
+
+def _places(document: Document, number: int) -> list[tuple[int, int, int]]:
+    """(sentence, word of the sentence, word of the document) of every mention."""
+    offset = [0]
+    for sentence in document.sentences:
+        offset.append(offset[-1] + len(sentence))
+    return [(m.sentence, m.start, offset[m.sentence] + m.start) for m in document.entities[number].mentions]
+
+
+def _pair_features(document, head: int, tail: int, places, inside) -> list[float]:
+    if head == tail:
+        return [0.0] * 21
+    pairs = [(abs(a[2] - b[2]), a, b) for a in places[head] for b in places[tail]]
+    distance, a, b = min(pairs)
+    sentences = min(abs(x[0] - y[0]) for _, x, y in pairs)
+    shared = len({x[0] for _, x, y in pairs if x[0] == y[0]})
+    low, high = sorted((a[2], b[2]))
+    between = sum(low < place[2] < high for e, rows in enumerate(places) if e not in (head, tail) for place in rows)
+    starts = [min(y[1] for e in places for y in e if y[0] == x[0]) for x in (a, b)]
+    return [
+        float(sentences == 0),
+        *(float(sentences == k) for k in (1, 2)),
+        math.log1p(sentences),
+        math.log1p(distance) / 3,
+        *(float(low < distance <= high) for low, high in ((0, 4), (4, 6), (6, 8), (8, 12), (12, 20))),
+        float(a[2] < b[2]),
+        float(between == 0),
+        float(between == 1) * float(sentences == 0),
+        min(between, 6) / 3,
+        min(shared, 3) / 2,
+        float(a[1] == starts[0]),
+        float(b[1] == starts[1]),
+        inside[a[0]] / 4,
+        float(inside[a[0]] == 2) * float(sentences == 0),
+        a[0] / len(document.sentences),
+        float(b[0] > a[0]),
+    ]
+
+
+def pad(items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Documents of different size as one batch: features, labels, mask."""
+    n = max(mask.shape[0] for *_, mask in items)
+    padded = []
+    for tensors in zip(*items, strict=True):
+        batch = tensors[0].new_zeros(len(tensors), n, n, *tensors[0].shape[2:])
+        for row, tensor in zip(batch, tensors, strict=True):
+            row[: tensor.shape[0], : tensor.shape[1]] = tensor
+        padded.append(batch)
+    return tuple(padded)
+
+
+# What it does with it ---------------------------------------------------------------------------------------------
+
+
+class Probe(nn.Module):
+    """A two-layer perceptron on every pair, then `layers` layers of I-MSA over all pairs, then a classifier."""
+
+    def __init__(self, features: int, relations: int, layers: int):
+        super().__init__()
+        self.enter = nn.Sequential(nn.Linear(features, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
+        self.layers = nn.ModuleList(InferenceLayer() for _ in range(layers))
+        self.leave = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2 * WIDTH), nn.GELU())
+        self.classify = nn.Linear(2 * WIDTH, relations)
+
+    def forward(self, features: Float[Tensor, "B N N F"], mask: Bool[Tensor, "B N N"]) -> Float[Tensor, "B N N R"]:
+        cells = self.enter(features)
+        for layer in self.layers:
+            cells = layer(cells, mask)
+        return self.classify(self.leave(cells))
+
+
+class InferenceLayer(nn.Module):
+    """I-MSA in split form: a key is the sum of what its two legs bring, so nothing of size N³·D is built.
+
+    One head for each mode; the legs of head 1 are (A,x), (x,B), of 2 (A,x), (B,x), of 3 (x,A), (B,x) and of
+    4 (x,A), (x,B). DRE-MIR (5)-(8).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.width = WIDTH // HEADS
+        self.query, self.key, self.value = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.legs = nn.Parameter(torch.randn(HEADS, 4, self.width, self.width) / self.width**0.5)
+        self.biases = nn.Parameter(torch.zeros(HEADS, 2, self.width))
+        self.out, self.norm = nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH)
+        self.feed = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
+        self.feed_norm = nn.LayerNorm(WIDTH)
+
+    def forward(self, cells: Float[Tensor, "B N N D"], mask: Bool[Tensor, "B N N"]) -> Float[Tensor, "B N N D"]:
+        split = [
+            part(cells).unflatten(-1, (HEADS, self.width)).unbind(-2) for part in (self.query, self.key, self.value)
+        ]
+        heads = [self._head(h, *(part[h] for part in split), mask) for h in range(HEADS)]
+        cells = self.norm(cells + self.out(torch.cat(heads, -1)))
+        return self.feed_norm(cells + self.feed(cells))
+
+    def _head(self, h: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Float[Tensor, "B N N d"]:
+        def turn(x, by):
+            return x.transpose(1, 2) if by else x
+
+        from_a, from_b = h in (2, 3), h in (0, 3)  # which leg is read as (x, ·) instead of (·, x)
+        key1, key2, value1, value2 = (
+            turn(x @ self.legs[h, i], by)
+            for i, (x, by) in enumerate(((key, from_a), (key, from_b), (value, from_a), (value, from_b)))
+        )
+        legs = turn(mask, from_a)[:, :, None] & turn(mask, from_b)[:, None]  # [B, A, B, x]
+        scores = torch.einsum("zabd,zaxd->zabx", query, key1) + torch.einsum("zabd,zbxd->zabx", query, key2)
+        scores = (scores + (query @ self.biases[h, 0])[..., None]).masked_fill(~legs, -torch.inf)
+        alone = (query * key).sum(-1, keepdim=True)
+        weights = (torch.cat((scores, alone), -1) / self.width**0.5).softmax(-1)
+        over, own = weights[..., :-1], weights[..., -1:]
+        mixed = torch.einsum("zabx,zaxd->zabd", over, value1) + torch.einsum("zabx,zbxd->zabd", over, value2)
+        return mixed + over.sum(-1, keepdim=True) * self.biases[h, 1] + own * value
+
+
+def adaptive_threshold(logits: Float[Tensor, "P R"], labels: Bool[Tensor, "P R"]) -> Float[Tensor, ""]:
+    """Relations above the threshold class 0 where they hold, below it where they do not. ATLOP (11)."""
+    positive = labels.clone()
+    positive[:, 0] = False
+    threshold = torch.zeros_like(labels)
+    threshold[:, 0] = True
+    above = logits.masked_fill(~(positive | threshold), -torch.inf).log_softmax(-1)
+    below = logits.masked_fill(positive, -torch.inf).log_softmax(-1)
+    return -(above.masked_fill(~positive, 0).sum(-1) + below[:, 0]).mean()
+
+
+# How it is scored -------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _score(probe: Probe, dev: Sequence[Document], types, relations: Relations, positions: bool) -> dict[str, float]:
+    margins, golds, derived = [], [], []
+    for document in dev:
+        features, labels, mask = pad([encode(document, types, relations, positions)])
+        logits = probe(features, mask)[0]
+        composed = torch.zeros_like(labels[0])
+        for triple in document.triples:
+            if triple.depth and triple.relation in relations:
+                composed[triple.head, triple.tail, relations.index(triple.relation)] = True
+        keep = mask[0]
+        margins.append((logits - logits[..., :1])[keep][:, 1:].flatten())
+        golds.append(labels[0][keep][:, 1:].flatten())
+        derived.append(composed[keep][:, 1:].flatten())
+    margin, gold, composed = torch.cat(margins), torch.cat(golds), torch.cat(derived)
+    unseen = sum(triple.relation not in relations for document in dev for triple in document.triples)
+    chosen = margin > 0
+    precision, recall, f1 = _prf(int((chosen & gold).sum()), int(chosen.sum()), int(gold.sum()) + unseen)
+    counted = chosen & ~(gold & ~composed)
+    *_, infer_f1 = _prf(int((counted & composed).sum()), int(counted.sum()), int(composed.sum()))
+    hits = gold[margin.argsort(descending=True)].cumsum(0)
+    best = (2 * hits / (torch.arange(1, len(hits) + 1) + int(gold.sum()) + unseen)).max()
+    return {
+        "f1": f1,
+        "infer_f1": infer_f1,
+        "precision": precision,
+        "recall": recall,
+        "best_f1": float(best),
+    }
+
+
+def _prf(correct: int, predicted: int, gold: int) -> tuple[float, float, float]:
+    precision, recall = correct / max(predicted, 1), correct / max(gold, 1)
+    return precision, recall, 2 * precision * recall / max(precision + recall, 1e-12)
+
+
+# What a corpus is like --------------------------------------------------------------------------------------------
+
+
+def statistics(documents: Sequence[Document], train: Iterable[Document] | None = None) -> dict[str, float]:
+    """Means, counts and shares of any documents in DocRED's format; shares are in [0, 1].
+
+    Rows that need `depth` (stated, derived) are there only if some triple has one, rows that compare with
+    `train` only if it is given. A fact is shared with train if some pair of names of its entities stands
+    there with the same relation, as Ign F1 counts it.
+    """
+    triples = [(document, triple) for document in documents for triple in document.triples]
+    pairs = [(d, *pair) for d in documents for pair in d.pairs()]
+    labelled = Counter((d.title, t.head, t.tail) for d, t in triples)
+    together = [(d.title, h, t) in labelled for d, h, t in pairs if d.same_sentence(h, t)]
+    inside = [sum(s in e.sentences for e in d.entities) for d in documents for s in range(len(d.sentences))]
+    relations = Counter(t.relation for _, t in triples)
+    entities = sum(len(d.entities) for d in documents)
+    two_paths = [_two_paths(d) for d in documents]
+    count, facts = len(documents), len(triples)
+    rows = {
+        "documents": count,
+        "entities_per_document": entities / count,
+        "mentions_per_entity": sum(len(e.mentions) for d in documents for e in d.entities) / entities,
+        "words_per_document": sum(d.words for d in documents) / count,
+        "sentences_per_document": len(inside) / count,
+        "entities_per_sentence": sum(inside) / len(inside),
+        "related_given_same_sentence": share(together),
+        "facts_per_document": facts / count,
+        "positive_pairs": len(labelled) / len(pairs),
+        "multi_label_pairs": share(n > 1 for n in labelled.values()),
+        "inter_sentence_facts": share(not d.same_sentence(t.head, t.tail) for d, t in triples),
+        "closes_directed_2_path": sum(directed for directed, _ in two_paths) / max(facts, 1),
+        "closes_any_2_path": sum(either for _, either in two_paths) / max(facts, 1),
+        "facts_without_evidence": share(not t.evidence for _, t in triples),
+        "relations": len(relations),
+        "share_of_top_10_relations": sum(n for _, n in relations.most_common(10)) / max(facts, 1),
+    }
+    derived = [(d, t) for d, t in triples if t.depth]
+    if derived:
+        stated = [(d, t) for d, t in triples if not t.depth]
+        rows |= {
+            "derivable_facts": len(derived) / facts,
+            "depth_2_or_more_of_derived": share(t.depth > 1 for _, t in derived),
+            "inter_sentence_stated": share(not d.same_sentence(t.head, t.tail) for d, t in stated),
+            "inter_sentence_derived": share(not d.same_sentence(t.head, t.tail) for d, t in derived),
+        }
+    if train is not None:
+        rows |= _shared_with(list(train), documents)
+    return rows
+
+
+def share(values: Iterable[bool]) -> float:
+    values = list(values)
+    return sum(values) / max(len(values), 1)
+
+
+def _two_paths(document: Document) -> tuple[int, int]:
+    """How many triples h → t have an entity x with h → x → t, and with any two facts that join h, x and t."""
+    out = {(t.head, t.tail) for t in document.triples}
+    either = out | {(t, h) for h, t in out}
+    entities = range(len(document.entities))
+
+    def closed(edges, triple):
+        third = (x for x in entities if x not in (triple.head, triple.tail))
+        return any((triple.head, x) in edges and (x, triple.tail) in edges for x in third)
+
+    return sum(closed(out, t) for t in document.triples), sum(closed(either, t) for t in document.triples)
+
+
+def _shared_with(train: Sequence[Document], documents: Sequence[Document]) -> dict[str, float]:
+    known = {
+        (a, t.relation, b)
+        for d in train
+        for t in d.triples
+        for a in d.entities[t.head].names
+        for b in d.entities[t.tail].names
+    }
+    names = {name for d in train for e in d.entities for name in e.names}
+    seen = [
+        any((a, t.relation, b) in known for a in d.entities[t.head].names for b in d.entities[t.tail].names)
+        for d in documents
+        for t in d.triples
+    ]
+    named = [not e.names.isdisjoint(names) for d in documents for e in d.entities if e.type not in ("TIME", "NUM")]
+    return {"facts_shared_with_train": share(seen), "entities_named_in_train": share(named)}
