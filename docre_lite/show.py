@@ -22,6 +22,7 @@ import seaborn as sns
 from cycler import cycler
 from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from .types import Document, Triple
 
@@ -98,11 +99,11 @@ def pair_matrix(
 
     Cells outside `mask` (else the diagonal) stay empty; `pairs` are framed; `numbers` are written for N up to 12.
     """
-    values = np.asarray(matrix, dtype=float)
+    values = _array(matrix)
     n = len(names)
     if values.shape != (n, n):
         raise ValueError(f"a matrix of {n} names must be {n} x {n}, not {' x '.join(map(str, values.shape))}")
-    hidden = np.eye(n, dtype=bool) if mask is None else ~np.asarray(mask, dtype=bool)
+    hidden = np.eye(n, dtype=bool) if mask is None else _array(mask) == 0
     low, high = limits or (None, None)
     figure, axes = _square(n, names, title, room=1.4)
     sns.heatmap(
@@ -247,8 +248,12 @@ def _frame_of(rows) -> pd.DataFrame:
     return pd.json_normalize([dataclasses.asdict(r) if dataclasses.is_dataclass(r) else dict(r) for r in rows])
 
 
+def _array(values) -> np.ndarray:
+    return np.asarray(values.detach().float().cpu() if isinstance(values, Tensor) else values, dtype=float)
+
+
 def _shades(words: Sequence[str], weights, what: str) -> Iterator[str]:
-    values = np.asarray(weights, dtype=float)
+    values = _array(weights)
     if values.shape != (len(words),):
         raise ValueError(f"{what}, so `weights` must be {len(words)} numbers, not an array of shape {values.shape}")
     shares = values.clip(min=0) / max(values.max(initial=0), 1e-12)

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import matplotlib
 import numpy as np
 import pytest
+import torch
 
 matplotlib.use("Agg")
 
@@ -94,6 +95,9 @@ def test_pair_matrix_has_heads_down_and_tails_across(small):
     assert texts(axes) == ["0.25", "0.50", "0.00", "1.00", "0.00", "0.00"]  # the diagonal is no pair
     assert axes.patches[-1].get_xy() == (2, 0)  # head 0 is a row, tail 2 a column
     assert show.alt(figure) == "Scores; across: tail entity; down: head entity. down: probability"
+    tensor = torch.tensor(values, requires_grad=True)
+    mask = torch.tensor([[False, True, False]] * 3)
+    assert texts(show.pair_matrix(tensor, names, mask=mask).axes[0]) == ["0.25", "9.00", "0.00"]
     with pytest.raises(ValueError, match="3 x 3, not 2 x 3"):
         show.pair_matrix(values[:2], names)
 
