@@ -37,6 +37,13 @@ class Reading:
     stride: int = option(384, "tokens from one window to the next in documents longer than two windows")
     max_tokens: int | None = option(None, "cut documents after so many tokens (published code: 1024); none = never")
 
+    def __post_init__(self):
+        if not 0 < self.stride <= self.window - 2:
+            raise ValueError(
+                f"stride={self.stride} with window={self.window}: windows would leave gaps; the stride is a number "
+                "from 1 to window - 2 (each window has its own [CLS] and [SEP])"
+            )
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -122,7 +129,11 @@ class Tokenizer:
         for column, word in enumerate(word_ids, start=1):  # column 0 is [CLS]
             first_piece.setdefault(word, column)
             last_piece[word] = column
-        start = [first_piece.get(first, -1) for first, _, _ in mentions]
+        # a mention may begin with words that give no sub-word, such as a zero-width space
+        start = [
+            next((first_piece[w] for w in range(first, last + 1) if w in first_piece), -1)
+            for first, last, _ in mentions
+        ]
         end = [max(last_piece.get(last, -1), begin) for (_, last, _), begin in zip(mentions, start, strict=True)]
         sentence = [-1, *(sentences[word] if sentences else -1 for word in word_ids), -1]
         ids = [self.subwords.cls_token_id, *ids, self.subwords.sep_token_id]
