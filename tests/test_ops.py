@@ -13,10 +13,8 @@ from docre_lite.layers import RoleBilinear
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
-OWNER = [
-    [0, 2, 0, -1, 2, 2, 3],
-    [1, 1, 1, 0, -1, -1, -1],
-]  # entity of each mention; entities 1, 4 and 2, 3, 4 have none
+# the entity of each mention; entities 1 and 4 of the first document have none, nor 2, 3 and 4 of the second
+OWNER = [[0, 2, 0, -1, 2, 2, 3], [1, 1, 1, 0, -1, -1, -1]]
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
