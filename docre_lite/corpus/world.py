@@ -6,132 +6,20 @@ between them, so that the layout of a document says little about its labels.
 
 from __future__ import annotations
 
-import json
 import random
-import re
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
+from docre_lite.corpus.names import Namer
 from docre_lite.corpus.rules import FUNCTIONAL, INVERSES, Fact, close
+from docre_lite.corpus.things import TYPES, Statement, Thing, World, templates, words
 
-TYPES = {
-    **dict.fromkeys(("quarter", "town", "district", "region", "country"), "LOC"),
-    **dict.fromkeys(("company", "label", "house", "university", "band", "society"), "ORG"),
-    **dict.fromkeys(("novel", "series", "album", "song", "film", "opera"), "MISC"),
-    "person": "PER",
-    "time": "TIME",
-    "number": "NUM",
-}
-
-
-def data_file(name: str) -> Path:
-    """A file of `data/`: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent.parent
-    for folder in (package / "data", package.parent / "data"):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"no {name} in {package / 'data'} or {package.parent / 'data'}; reinstall docre-lite")
-
-
-@cache
-def _names() -> dict[str, list[str]]:
-    return json.loads(data_file("names.json").read_text(encoding="utf-8"))
-
-
-@dataclass
-class Thing:
-    """An entity to be: what it is called, and what a sentence needs to know of it."""
-
-    index: int
-    kind: str
-    name: str
-    short: str | None = None
-    other: str | None = None  # a second full name, given in brackets
-    article: bool = False
-    gender: str = ""
-    occupation: str | None = None
-    full_date: bool = False
-    inside: Thing | None = None  # the place whose name is a part of this name
-
-    @property
-    def type(self) -> str:
-        return TYPES[self.kind]
-
-
-@dataclass(frozen=True)
-class Template:
-    """One way to put a statement: a verb phrase ("V") or a possessive ("P") about its head or its tail."""
-
-    key: str
-    subject: str  # "h" or "t"
-    form: str  # "V" or "P"
-    text: str
-    head_kinds: frozenset[str]
-    tail_kinds: frozenset[str]
-    held_out: bool
-
-    def fits(self, head: Thing, tail: Thing) -> bool:
-        return (not self.head_kinds or head.kind in self.head_kinds) and (
-            not self.tail_kinds or tail.kind in self.tail_kinds
-        )
-
-    @property
-    def ends_in_object(self) -> bool:
-        return self.text.endswith("{o}")
-
-
-@cache
-def templates() -> dict[str, list[Template]]:
-    raw = json.loads(data_file("templates.json").read_text(encoding="utf-8"))
-    return {key: [_template(key, text) for text in texts] for key, texts in raw.items()}
-
-
-def _template(key: str, text: str) -> Template:
-    star, subject, possessive, kinds, body = re.fullmatch(r"(\*?)([ht])('s)?(?:\[([^]]*)\])?: (.*)", text).groups()
-    head, _, tail = (kinds or "").partition(">")
-    kind_sets = (frozenset(filter(None, side.split(","))) for side in (head, tail))
-    return Template(key, subject, "P" if possessive else "V", body, *kind_sets, bool(star))
-
-
-@dataclass
-class Statement:
-    """Something the text says of two things. Only a statement whose key names relations states facts."""
-
-    head: Thing
-    tail: Thing
-    key: str
-    template: Template | None = None
-
-    @property
-    def facts(self) -> list[Fact]:
-        if self.key not in FACT_KEYS:
-            return []
-        relations = self.key.split("+")
-        facts = [(self.head.index, relation, self.tail.index) for relation in relations]
-        if "located_in" in relations and self.tail.kind == "country":
-            facts.append((self.head.index, "country", self.tail.index))
-        return facts + [(t, INVERSES[r], h) for h, r, t in facts if r in INVERSES]
-
-    @property
-    def subject(self) -> Thing:
-        return self.head if self.template.subject == "h" else self.tail
-
-    @property
-    def object(self) -> Thing:
-        return self.tail if self.template.subject == "h" else self.head
-
-
-@dataclass
-class World:
-    things: list[Thing] = field(default_factory=list)
-    statements: list[Statement] = field(default_factory=list)
-
-    def facts(self) -> list[Fact]:
-        return sorted({fact for statement in self.statements for fact in statement.facts})
-
+EXTRAS = ("time", "time", "time", "number", "person", "person", "town", "company", "film", "song", "society")
+COMPLETE = 0.6
+COMPLETE_LAND = 0.52
+DRAWS = 16
+SHARED = 0.65
+STATEMENTS = (18, 19, 20)
 
 # What may hold between a head and a tail of these kinds. Every signature has its share of statements that are no
 # facts, and several relations with the same types and similar frequencies.
@@ -182,7 +70,6 @@ SIGNATURES: dict[str, tuple[str, str, int]] = {
     "publication_date": ("novel album song film opera", "time", 3),
     "inception": ("company label house university band society", "time", 3),
 }
-FACT_KEYS = frozenset(key.partition(":")[0] for key in SIGNATURES)
 DISTRACTOR_WEIGHT = 0.55  # share of statements that state no fact, when nothing else is asked for
 
 
@@ -253,231 +140,16 @@ def possible(facts: dict[Fact, object], things: list[Thing]) -> bool:
     return not any((t, x) in parents and (x, h) in parents for h, t in parents for x, _ in parents)
 
 
-@cache
-def atlas() -> dict[str, dict[str, dict[str, dict[str, list[str]]]]]:
-    """Countries, regions, districts and towns that all splits share, so that some facts of dev stand in train."""
-    builder = Builder("", random.Random("atlas"))
-    builder.mine = lambda name: True
-
-    def layer(kinds, counts):
-        if not counts:
-            return [builder.add(kinds[0]).name for _ in range(2)]
-        return {builder.add(kinds[0]).name: layer(kinds[1:], counts[1:]) for _ in range(counts[0])}
-
-    return layer(("country", "region", "district", "town", "quarter"), (8, 2, 2, 2))
-
-
 class Builder:
     """Draws one world. `split` decides which names it may use."""
 
     def __init__(self, split: str, rng: random.Random):
-        self.split, self.rng, self.world, self.taken = split, rng, World(), set()
-        self.surname: str | None = None
-
-    # names ----------------------------------------------------------------------------------------------------
-
-    def mine(self, name: str) -> bool:
-        """Names are dealt to the splits by their checksum, so no list of used names has to be kept."""
-        return ("train", "train", "train", "dev", "test")[zlib.crc32(name.encode()) % 5] == self.split
-
-    def fresh(self, make) -> str:
-        for _ in range(10_000):
-            name = make()
-            if name not in self.taken and self.mine(name):
-                self.taken.add(name)
-                return name
-        raise RuntimeError(f"no name left for split {self.split!r} in {make.__name__}; add words to names.json")
-
-    def syllables(self, end: str) -> str:
-        names, rng = _names(), self.rng
-        middle = rng.choice(names["middle"]) if rng.random() < 0.5 else ""
-        return rng.choice(names["start"]) + middle + rng.choice(names[end])
-
-    def title(self) -> str:
-        names, rng = _names(), self.rng
-        first, second = rng.sample(names["noun"], 2)
-        adjective = rng.choice(names["adjective"])
-        forms = (f"The {adjective} {first}", f"{adjective} {first}", f"The {first} and the {second}")
-        return rng.choice((*forms, f"The {first} of {self.syllables('country_end')}"))
-
-    def add(self, kind: str) -> Thing:
-        thing = Thing(len(self.world.things), kind, "")
-        getattr(self, f"_name_{kind}", self._name_work)(thing)
-        self.world.things.append(thing)
-        return thing
-
-    def atlas_names(self, kinds: list[str]) -> dict[str, list[str]]:
-        """Names from the shared atlas that fit together: every place lies in the last one of each wider kind."""
-        land = self.rng.choice([country for country in atlas() if country not in self.taken])
-        regions = self.rng.sample(sorted(atlas()[land]), 2)
-        districts = self.rng.sample(sorted(atlas()[land][regions[-1]]), 2)
-        towns = self.rng.sample(sorted(atlas()[land][regions[-1]][districts[-1]]), 2)
-        quarters = list(atlas()[land][regions[-1]][districts[-1]][towns[-1]])
-        names = {"country": [land], "region": regions, "district": districts, "town": towns, "quarter": quarters}
-        self.taken.update(name for kind in kinds for name in names[kind])
-        return names
-
-    def place(self) -> Thing | None:
-        towns = [thing for thing in self.world.things if thing.kind == "town"]
-        return self.rng.choice(towns) if towns else None
-
-    def _name_person(self, thing: Thing):
-        names, rng = _names(), self.rng
-        thing.gender = rng.choice("fm")
-        first = self.fresh(lambda: rng.choice(names["female" if thing.gender == "f" else "male"]))
-        surname = self.surname or self.fresh(lambda: self.syllables("surname_end"))
-        thing.name, thing.short = f"{first} {surname}", first if self.surname else surname
-        thing.occupation = rng.choice(names["occupation"])
-
-    def _name_town(self, thing: Thing):
-        thing.name = self.fresh(lambda: self.syllables("town_end"))
-
-    def _name_quarter(self, thing: Thing):
-        thing.name = self.fresh(lambda: self.syllables("quarter_end"))
-
-    def _name_district(self, thing: Thing):
-        thing.name = self.fresh(lambda: self.syllables("town_end")) + self.rng.choice(
-            (" Valley", " Hills", " District")
-        )
-        thing.article = True
-
-    def _name_region(self, thing: Thing):
-        thing.name = self.fresh(lambda: self.syllables("country_end"))
-        thing.name = self.rng.choice(("Upper ", "Lower ", "North ", "South ")) + thing.name
-
-    def _name_country(self, thing: Thing):
-        thing.name = self.fresh(lambda: self.syllables("country_end"))
-        if self.rng.random() < 0.3:
-            thing.other = f"Republic of {thing.name}"
-
-    def _name_company(self, thing: Thing):
-        town = self.place()
-        if town and self.rng.random() < 0.2:
-            thing.inside, thing.name = town, f"{town.name} {self.rng.choice(('Steelworks', 'Shipyards', 'Mills'))}"
-        else:
-            base = self.fresh(lambda: self.syllables("surname_end"))
-            thing.name, thing.short = f"{base} {self.rng.choice(('Motors', 'Brothers', 'Electric', 'Optics'))}", base
-
-    def _name_label(self, thing: Thing):
-        base = self.fresh(lambda: self.rng.choice(_names()["noun"]) + self.rng.choice(("wave", "tone", "disc", "song")))
-        thing.name, thing.short = f"{base} Records", base
-
-    def _name_house(self, thing: Thing):
-        base = self.fresh(lambda: self.syllables("surname_end"))
-        thing.name, thing.short = f"{base} {self.rng.choice(('Press', 'Books'))}", base
-
-    def _name_university(self, thing: Thing):
-        town = self.place()
-        if town:
-            thing.inside, thing.name, thing.article = town, f"University of {town.name}", True
-        else:
-            thing.name = self.fresh(lambda: self.syllables("surname_end")) + " College"
-
-    def _name_band(self, thing: Thing):
-        names = _names()
-        thing.name = self.fresh(lambda: f"The {self.rng.choice(names['adjective'])} {self.rng.choice(names['plural'])}")
-
-    def _name_society(self, thing: Thing):
-        base = self.fresh(lambda: self.rng.choice(_names()["adjective"]) + " " + self.rng.choice(_names()["noun"]))
-        thing.name, thing.article = f"{base} Society", True
-
-    def _name_series(self, thing: Thing):
-        base = self.fresh(lambda: self.rng.choice(_names()["adjective"]) + " " + self.rng.choice(_names()["noun"]))
-        thing.name, thing.article = f"{base} {self.rng.choice(('Cycle', 'Chronicles', 'Saga'))}", True
-
-    def _name_work(self, thing: Thing):
-        town = self.place()
-        if town and self.rng.random() < 0.15:
-            season = self.rng.choice(("A Winter in", "Letters from", "The Road to", "Return to"))
-            thing.inside, thing.name = town, f"{season} {town.name}"
-            if thing.name not in self.taken:
-                self.taken.add(thing.name)
-                return
-            thing.inside = None
-        thing.name = self.fresh(self.title)
-
-    def _name_time(self, thing: Thing):
-        thing.name = ""  # drawn at the end, when it is known who is older than whom
-
-    def _name_number(self, thing: Thing):
-        self.rng.random()
-        value = self.rng.randrange(12, 980) * 100
-        thing.name = self.fresh_any(f"{value:,}")
-
-    def fresh_any(self, name: str) -> str:
-        self.taken.add(name)
-        return name
-
-    # meanings -------------------------------------------------------------------------------------------------
-
-    def meaning(self, a: Thing, b: Thing) -> Statement:
-        """What is said of two things, drawn among all that can be said of their kinds."""
-        rows = [
-            (key, direction)
-            for key, direction, _ in options(a.kind, b.kind)
-            if self.allowed(key, *((a, b) if direction == "+" else (b, a)))
-        ]
-        weights = [weight for key, direction, weight in options(a.kind, b.kind) if (key, direction) in rows]
-        key, direction = self.rng.choices(rows, weights)[0]
-        return Statement(*((a, b) if direction == "+" else (b, a)), key)
-
-    def allowed(self, key: str, head: Thing, tail: Thing) -> bool:
-        if key == "father" and tail.gender != "m" or key == "mother" and tail.gender != "f":
-            return False
-        return not (key == "spouse" and head.gender == tail.gender)
-
-    def lay(self, skeleton: list[str], complete: float, shared: bool = False) -> None:
-        """Add a skeleton's things and, in one of several draws, statements along its edges."""
-        nodes: dict[str, Thing] = {}
-        people = [thing for thing in self.world.things if thing.kind == "person"]
-        self.rng.shuffle(people)
-        family = sum(item.startswith("person ") for item in skeleton) > 2 and self.rng.random() < 0.4
-        self.surname = self.fresh(lambda: self.syllables("surname_end")) if family else None
-        edges = []
-        kinds = [item.split()[0] for item in skeleton]
-        known = self.atlas_names([kind for kind in kinds if kind in TYPES]) if shared else {}
-        for item in skeleton:
-            left, right = item.split()
-            if left in nodes:
-                edges.append((nodes[left], nodes[right]))
-            elif left.endswith("*") and people and self.rng.random() < 0.8:
-                nodes[right] = people.pop()
-            else:
-                nodes[right] = self.add(left.rstrip("*"))
-                if known:
-                    nodes[right].name, nodes[right].other = known[left].pop(), None
-        self.surname = None
-        self.say(edges, complete)
-
-    def say(self, pairs: list[tuple[Thing, Thing]], complete: float, given: Sequence[Statement] = ()) -> None:
-        """Draw what holds of some pairs; a share of the time, keep of several draws the one that most follows from."""
-        wanted = self.rng.random() < complete
-        draws = [[self.meaning(a, b) for a, b in pairs] for _ in range(DRAWS if wanted else 1)]
-        self.world.statements += max(draws, key=lambda draw: self.derived([*given, *draw])) if wanted else draws[0]
-
-    def derived(self, statements: list[Statement]) -> int:
-        """How much follows, deep conclusions counting for more; -1 if it is impossible."""
-        closed = close(fact for statement in statements for fact in statement.facts)
-        if not possible(closed, self.world.things):
-            return -1
-        return sum(how.depth**2 for how in closed.values())
-
-    def connect(self, count: int) -> None:
-        """Say something of pairs of things that have nothing to do with one another so far."""
-        things, rng = self.world.things, self.rng
-        said = {frozenset((s.head.index, s.tail.index)) for s in self.world.statements}
-        for _ in range(count * 8):
-            a, b = rng.sample(things, 2)
-            pair = frozenset((a.index, b.index))
-            if count and pair not in said and options(a.kind, b.kind):
-                said.add(pair)
-                self.world.statements.append(self.meaning(a, b))
-                count -= 1
+        self.split, self.rng = split, rng
 
     def build(self) -> World:
         rng = self.rng
         while True:
-            self.world, self.taken, self.surname = World(), set(), None
+            self.world, self.namer = World(), Namer(self.split, rng)
             for _ in range(rng.choice((1, 1, 2))):
                 self.lay(rng.choice(LANDS), COMPLETE_LAND, shared=rng.random() < SHARED)
             deck = [name for name in SKELETONS for _ in range(OFTEN.get(name, 1))]
@@ -501,6 +173,78 @@ class Builder:
                 self.date(closed)
                 return self.world
 
+    def add(self, kind: str) -> Thing:
+        towns = [thing for thing in self.world.things if thing.kind == "town"]
+        self.world.things.append(self.namer.thing(kind, len(self.world.things), towns))
+        return self.world.things[-1]
+
+    def meaning(self, a: Thing, b: Thing) -> Statement:
+        """What is said of two things, drawn among all that can be said of their kinds."""
+        rows = [
+            (key, direction)
+            for key, direction, _ in options(a.kind, b.kind)
+            if self.allowed(key, *((a, b) if direction == "+" else (b, a)))
+        ]
+        weights = [weight for key, direction, weight in options(a.kind, b.kind) if (key, direction) in rows]
+        key, direction = self.rng.choices(rows, weights)[0]
+        return Statement(*((a, b) if direction == "+" else (b, a)), key)
+
+    def allowed(self, key: str, head: Thing, tail: Thing) -> bool:
+        if key == "father" and tail.gender != "m" or key == "mother" and tail.gender != "f":
+            return False
+        return not (key == "spouse" and head.gender == tail.gender)
+
+    def lay(self, skeleton: list[str], complete: float, shared: bool = False) -> None:
+        """Add a skeleton's things and, in one of several draws, statements along its edges."""
+        nodes: dict[str, Thing] = {}
+        people = [thing for thing in self.world.things if thing.kind == "person"]
+        self.rng.shuffle(people)
+        family = sum(item.startswith("person ") for item in skeleton) > 2 and self.rng.random() < 0.4
+        self.namer.surname = self.namer.fresh(lambda: self.namer.syllables("surname_end")) if family else None
+        edges = []
+        kinds = [item.split()[0] for item in skeleton]
+        known = self.namer.atlas_names([kind for kind in kinds if kind in TYPES]) if shared else {}
+        for item in skeleton:
+            left, right = item.split()
+            if left in nodes:
+                edges.append((nodes[left], nodes[right]))
+            elif left.endswith("*") and people and self.rng.random() < 0.8:
+                nodes[right] = people.pop()
+            else:
+                nodes[right] = self.add(left.rstrip("*"))
+                if known:
+                    nodes[right].name, nodes[right].other = known[left].pop(), None
+        self.namer.surname = None
+        self.say(edges, complete)
+
+    def say(self, pairs: list[tuple[Thing, Thing]], complete: float, given: Sequence[Statement] = ()) -> None:
+        """Draw what holds of some pairs; a share of the time, keep of several draws the one that most follows from."""
+        wanted = self.rng.random() < complete
+        draws = [[self.meaning(a, b) for a, b in pairs] for _ in range(DRAWS if wanted else 1)]
+        self.world.statements += max(draws, key=lambda draw: self.derived([*given, *draw])) if wanted else draws[0]
+
+    def derived(self, statements: list[Statement]) -> int:
+        """How much follows, deep conclusions counting for more; -1 if it is impossible."""
+        closed = close(fact for statement in statements for fact in statement.facts)
+        if not possible(closed, self.world.things):
+            return -1
+        return sum(how.depth**2 for how in closed.values())
+
+    def connect(self, count: int) -> None:
+        """Say something of pairs of things that have nothing to do with one another so far."""
+        things, rng = self.world.things, self.rng
+        said = {frozenset((s.head.index, s.tail.index)) for s in self.world.statements}
+        for _ in range(count * 8):
+            a, b = rng.sample(things, 2)
+            pair = frozenset((a.index, b.index))
+            fits = (
+                options(a.kind, b.kind) and a.inside is not b and b.inside is not a and "number" not in (a.kind, b.kind)
+            )
+            if count and pair not in said and fits:
+                said.add(pair)
+                self.world.statements.append(self.meaning(a, b))
+                count -= 1
+
     def date(self, closed) -> None:
         """Give the TIME things names that fit: parents are born before their children, works come later."""
         rng, base = self.rng, self.rng.randrange(1850, 1950)
@@ -515,20 +259,12 @@ class Builder:
                 year = base - 28 * age[statement.head.index] + rng.randrange(8)
                 if statement.key != "date_of_birth":
                     year += rng.randrange(30, 55)
-                while not thing.name or thing.name in self.taken:
-                    form, month = rng.random(), rng.choice(_names()["month"])
+                while not thing.name or thing.name in self.namer.taken:
+                    form, month = rng.random(), rng.choice(words()["month"])
                     day = rng.randrange(1, 29)
                     thing.full_date = form < 0.4
                     thing.name = (
                         f"{day} {month} {year}" if form < 0.4 else f"{month} {year}" if form < 0.6 else f"{year}"
                     )
-                    year += thing.name in self.taken
-                self.taken.add(thing.name)
-
-
-EXTRAS = ("time", "time", "time", "number", "person", "person", "town", "company", "film", "song", "society")
-COMPLETE = 0.6
-COMPLETE_LAND = 0.52
-DRAWS = 16
-SHARED = 0.65
-STATEMENTS = (18, 19, 20)
+                    year += thing.name in self.namer.taken
+                self.namer.taken.add(thing.name)

@@ -1,0 +1,127 @@
+"""What a world is made of: things, and statements about two of them, which a template puts into words."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from docre_lite.corpus.rules import INVERSES, Fact
+
+TYPES = {
+    **dict.fromkeys(("quarter", "town", "district", "region", "country"), "LOC"),
+    **dict.fromkeys(("company", "label", "house", "university", "band", "society"), "ORG"),
+    **dict.fromkeys(("novel", "series", "album", "song", "film", "opera"), "MISC"),
+    "person": "PER",
+    "time": "TIME",
+    "number": "NUM",
+}
+
+
+def data_file(name: str) -> Path:
+    """A file of `data/`: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    for folder in (package / "data", package.parent / "data"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"no {name} in {package / 'data'} or {package.parent / 'data'}; reinstall docre-lite")
+
+
+@cache
+def words() -> dict[str, list[str]]:
+    """The lists of words that names are made of."""
+    return json.loads(data_file("names.json").read_text(encoding="utf-8"))
+
+
+@dataclass
+class Thing:
+    """An entity to be: what it is called, and what a sentence needs to know of it."""
+
+    index: int
+    kind: str
+    name: str
+    short: str | None = None
+    other: str | None = None  # a second full name, given in brackets
+    article: bool = False
+    gender: str = ""
+    occupation: str | None = None
+    full_date: bool = False
+    inside: Thing | None = None  # the place whose name is a part of this name
+
+    @property
+    def type(self) -> str:
+        return TYPES[self.kind]
+
+
+@dataclass(frozen=True)
+class Template:
+    """One way to put a statement: a verb phrase ("V") or a possessive ("P") about its head or its tail."""
+
+    key: str
+    subject: str  # "h" or "t"
+    form: str  # "V" or "P"
+    text: str
+    head_kinds: frozenset[str]
+    tail_kinds: frozenset[str]
+    held_out: bool
+
+    def fits(self, head: Thing, tail: Thing) -> bool:
+        return (not self.head_kinds or head.kind in self.head_kinds) and (
+            not self.tail_kinds or tail.kind in self.tail_kinds
+        )
+
+    @property
+    def ends_in_object(self) -> bool:
+        return self.text.endswith("{o}")
+
+
+@cache
+def templates() -> dict[str, list[Template]]:
+    raw = json.loads(data_file("templates.json").read_text(encoding="utf-8"))
+    return {key: [_template(key, text) for text in texts] for key, texts in raw.items()}
+
+
+def _template(key: str, text: str) -> Template:
+    star, subject, possessive, kinds, body = re.fullmatch(r"(\*?)([ht])('s)?(?:\[([^]]*)\])?: (.*)", text).groups()
+    head, _, tail = (kinds or "").partition(">")
+    kind_sets = (frozenset(filter(None, side.split(","))) for side in (head, tail))
+    return Template(key, subject, "P" if possessive else "V", body, *kind_sets, bool(star))
+
+
+@dataclass
+class Statement:
+    """Something the text says of two things. Only a statement whose key names relations states facts."""
+
+    head: Thing
+    tail: Thing
+    key: str
+    template: Template | None = None
+
+    @property
+    def facts(self) -> list[Fact]:
+        if "-" in self.key:  # a pair of types, such as PER-LOC: nothing of note
+            return []
+        relations = self.key.split("+")
+        facts = [(self.head.index, relation, self.tail.index) for relation in relations]
+        if "located_in" in relations and self.tail.kind == "country":
+            facts.append((self.head.index, "country", self.tail.index))
+        return facts + [(t, INVERSES[r], h) for h, r, t in facts if r in INVERSES]
+
+    @property
+    def subject(self) -> Thing:
+        return self.head if self.template.subject == "h" else self.tail
+
+    @property
+    def object(self) -> Thing:
+        return self.tail if self.template.subject == "h" else self.head
+
+
+@dataclass
+class World:
+    things: list[Thing] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+
+    def facts(self) -> list[Fact]:
+        return sorted({fact for statement in self.statements for fact in statement.facts})
