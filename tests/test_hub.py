@@ -294,7 +294,7 @@ def test_bad_archives(tmp_path, content, says):
 
 ARTICLE = {
     "id": "DW_7",
-    "content": "Mona Reyes rose.\n\nReyes leads Farland Union of Farland. She won",
+    "content": "Mona Reyes rose \n\nReyes leads Farland Union of Farland. She won",
     "tags": ["all", "train"],
     "mentions": [
         {"begin": 18, "end": 23, "text": "Reyes", "concept": 2},
@@ -329,7 +329,7 @@ def test_dwie(as_columns):
     assert tags == {"all", "train"}
     assert document.title == "DW_7"
     assert document.sentences == (
-        ("Mona", "Reyes", "rose", "."),
+        ("Mona", "Reyes", "rose"),
         ("Reyes", "leads", "Farland", "Union", "of", "Farland", "."),
         ("She", "won"),
     )

@@ -27,9 +27,9 @@ def plain() -> dict:
             [{"name": "Ada Quill", "sent_id": 0, "pos": [0, 2], "type": "PER"}],
         ],
         "labels": [
-            {"h": 1, "t": 0, "r": "P19", "evidence": [0]},
+            {"h": 1, "t": 0, "r": "P19", "evidence": [1]},
             {"h": 1, "t": 0, "r": "P551", "evidence": []},
-            {"h": 1, "t": 0, "r": "P19", "evidence": [1, 0]},
+            {"h": 1, "t": 0, "r": "P19", "evidence": [0]},
         ],
     }
 
@@ -112,6 +112,17 @@ def test_extras_are_read_written_and_renumbered():
     assert again["labels"] == obj["labels"]
     assert again["candidates"] == [[1, 0]] and again["variant_of"] == "Eda Quill"
     assert again["vertexSet"][0][0]["id"] == "Q1" and "id" not in again["vertexSet"][1][0]
+
+
+def test_order_goes_by_sentence_before_word_and_ids_must_agree():
+    obj = {**plain(), "labels": []}
+    obj["vertexSet"].append([{"name": "her", "sent_id": 1, "pos": [2, 3], "type": "PER"}])
+    obj["vertexSet"].reverse()
+    obj["vertexSet"][2][0]["id"] = "Q1"  # and its other mention has none
+    obj["vertexSet"][1][0]["id"] = "Q2"
+    document = document_from_json(obj, "x")
+    assert [(e.name, e.id) for e in document.entities] == [("Ada Quill", "Q2"), ("Norwick", None), ("her", None)]
+    assert document.order == (1, 2, 0)
 
 
 @pytest.mark.parametrize("as_columns", [True, False])
@@ -224,14 +235,17 @@ def test_formats_are_told_apart_by_content(save):
     parquet = pytest.importorskip("pyarrow.parquet")
     second = {**plain(), "title": "Second"}
     expected = [document_from_json(plain(), "x"), document_from_json(second, "x")]
+    second["sents"] = [["Ada\u2028", "Quill", "left", "Norwick", "."], *second["sents"][1:]]
+    expected[1] = document_from_json(second, "x")
     whole = json.dumps([plain(), second], indent=1)
+    lines = json.dumps(plain(), ensure_ascii=False) + "\n\n" + json.dumps(second, ensure_ascii=False) + "\n"
     assert read(save(whole, "data.txt")) == expected
     assert read(save(b"\xef\xbb\xbf" + whole.encode(), "bom")) == expected
     assert read(save(gzip.compress(whole.encode()), "data.json")) == expected
-    assert read(save(json.dumps(plain()) + "\n\n" + json.dumps(second) + "\n", "lines.pubtator")) == expected
+    assert read(save(lines, "lines.pubtator")) == expected
     assert read(save(json.dumps(plain(), indent=2), "one")) == expected[:1]
     rows = []
-    for obj in (plain(), second):
+    for obj in (plain(), copy.deepcopy(second)):
         labels = {k: [x[k] for x in obj["labels"]] for k in ("h", "t", "r", "evidence")}
         obj["labels"] = dict(zip(("head", "tail", "relation_id", "evidence"), labels.values(), strict=True))
         rows.append(obj)
@@ -561,7 +575,8 @@ def test_hypernym_filter(save):
 
 
 def test_describe():
-    document = document_from_json(plain(), "x")
+    back = {"h": 0, "t": 1, "r": "P551"}
+    document = document_from_json({**plain(), "labels": [*plain()["labels"], back]}, "x")
     copied = copy.deepcopy({**plain(), "title": "Copy", "labels": []})
     facts = checks.describe([document, document_from_json(copied, "x")], train=[document])
     assert facts == {
@@ -572,12 +587,12 @@ def test_describe():
         "mentions": 6,
         "entities_per_document": {"min": 2, "mean": 2.0, "max": 2},
         "pairs": 4,
-        "related_pairs": 1,
-        "share_related": 0.25,
+        "related_pairs": 2,
+        "share_related": 0.5,
         "multi_label_pairs": 1,
-        "triples": 2,
+        "triples": 3,
         "share_inter_sentence": 0.0,
-        "relations": {"P19": 1, "P551": 1},
+        "relations": {"P551": 2, "P19": 1},
         "not_in_first_mention_order": ["Ada Quill", "Copy"],
         "warnings": [
             '"Ada Quill" has the text of "Ada Quill" in the training data',
