@@ -78,7 +78,7 @@ def main() -> int:
     execute()
     shutil.rmtree(BUILD / "html" / "reports", ignore_errors=True)  # tracebacks of an earlier build would stay
     tool = Path(sys.executable).parent / "jupyter-book"
-    command = [str(tool), "build", "--all", "-W", "-n", "--keep-going", "."]
+    command = [str(tool), "build", "-q", "--all", "-W", "-n", "--keep-going", "."]
     if options.execute_only:
         command += ["--builder", "custom", "--custom-builder", "dummy"]
     code = subprocess.run(command, cwd=ROOT).returncode
