@@ -8,44 +8,17 @@ the data, and every later one is checked against it.
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import json
-import os
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-from huggingface_hub import hf_hub_url
-from tqdm.auto import tqdm
 
 from docre_lite.checks import DataError
 from docre_lite.convert import from_dwie, from_renet, split_dwie
-from docre_lite.readers import parquet_rows, parse_json, read, read_bytes, write_docred
+from docre_lite.download import LOCK, Source, download, to_stderr, verify
+from docre_lite.readers import parquet_rows, read, read_bytes, write_docred
 
-LOCK = "checksums.json"
-
-
-@dataclass(frozen=True)
-class Source:
-    """One file to download: from a data set repository of the Hugging Face hub, or from a plain address."""
-
-    name: str  # of the file here
-    size: str
-    repository: str | None = None
-    file: str = ""  # its path in the repository
-    revision: str = ""  # a commit, so that the file can not change under us
-    url: str | None = None
-    sha256: str | None = None  # None: not known beforehand, see `LOCK`
-
-    @property
-    def address(self) -> str:
-        if self.repository is None:
-            return self.url or ""
-        return hf_hub_url(self.repository, self.file, repo_type="dataset", revision=self.revision, endpoint=endpoint())
+__all__ = ["LOCK", "SOURCES", "Dataset", "Source", "fetch", "verify"]
 
 
 @dataclass(frozen=True)
@@ -57,12 +30,51 @@ class Dataset:
     sources: tuple[Source, ...]
     counts: dict[str, tuple[int, int | None]]  # file: documents, triples (None: not published)
     convert: Callable[[Path], None] | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
-def endpoint() -> str:
-    """The hub, or the mirror that the environment names, read at every call."""
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+RENET_FILES = ("abstracts.txt", "anns.txt", "labels.csv")
+# The development file's checksum is published with other software for this corpus, the only one of the three.
+CDR_DEVELOPMENT = "9e18d8e700168887a7919e62f67ac2ce2357e3f409a48ee992906abdd80fe3e5"
+
+
+def _unpack_cdr(folder: Path) -> None:
+    names = list(SOURCES["cdr"].counts)
+    _unpack(folder / "CDR_Data.zip", {name: folder / name for name in names})
+    verify(folder / "CDR_DevelopmentSet.PubTator.txt", CDR_DEVELOPMENT)
+
+
+def _convert_dwie(folder: Path) -> None:
+    path = folder / "dwie.parquet"
+    rows = parquet_rows(read_bytes(path), path)
+    articles = [from_dwie(row, f"{path}: document {i}", strict=False) for i, row in enumerate(rows)]
+    for name, documents in split_dwie(articles).items():
+        write_docred(documents, folder / f"{name}.json")
+
+
+def _convert_gda(folder: Path) -> None:
+    """EoG's split: the training abstracts that `train_gda_docs` lists, the rest for dev; RENET's test set."""
+    parts = [f"{split}_data/{file}" for split in ("training", "testing") for file in RENET_FILES]
+    _unpack(folder / "gda.zip", {part: folder / part for part in parts})
+    listed = set((folder / "train_gda_docs").read_text().split())
+    training = from_renet(folder / "training_data", strict=False)
+    write_docred([d for d in training if d.title in listed], folder / "train.json.gz")
+    write_docred([d for d in training if d.title not in listed], folder / "dev.json.gz")
+    write_docred(from_renet(folder / "testing_data", strict=False), folder / "test.json.gz")
+
+
+def _unpack(archive: Path, wanted: dict[str, Path]) -> None:
+    """The members whose path ends in a wanted one, each to its place. No other path of the archive is used."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for ending, path in wanted.items():
+                member = next((n for n in packed.namelist() if f"/{n}".endswith(f"/{ending}")), None)
+                if member is None:
+                    raise DataError(f"{archive}: holds no {ending}; it is another release: see its page")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(packed.read(member))
+    except zipfile.BadZipFile:
+        raise DataError(f"{archive}: is no zip archive, or damaged; delete it and fetch again") from None
 
 
 def _docred(file: str, size: str) -> Source:
@@ -126,7 +138,7 @@ SOURCES: dict[str, Dataset] = {
             "CDR_DevelopmentSet.PubTator.txt": (500, 1012),
             "CDR_TestSet.PubTator.txt": (500, 1066),
         },
-        convert=lambda folder: _unpack_cdr(folder),
+        convert=_unpack_cdr,
     ),
     "dwie": Dataset(
         page="https://huggingface.co/datasets/DFKI-SLT/DWIE",
@@ -141,7 +153,7 @@ SOURCES: dict[str, Dataset] = {
             ),
         ),
         counts={"train.json": (601, None), "dev.json": (101, None), "test.json": (100, None)},
-        convert=lambda folder: _convert_dwie(folder),
+        convert=_convert_dwie,
         notes=("dev is every seventh training article: not LogiRE's split, so scores do not compare to the digit",),
     ),
     "gda": Dataset(
@@ -157,13 +169,15 @@ SOURCES: dict[str, Dataset] = {
             ),
         ),
         counts={"train.json.gz": (23353, None), "dev.json.gz": (5839, None), "test.json.gz": (1000, None)},
-        convert=lambda folder: _convert_gda(folder),
+        convert=_convert_gda,
         notes=("the labels are distant: a database names gene and disease, nobody read the abstract",),
     ),
 }
 
 
-def fetch(name: str, to: str | Path, *, progress: bool = True, say: Callable[[str], None] = print) -> list[Path]:
+def fetch(
+    name: str, to: str | Path, *, progress: bool = True, say: Callable[[str], None] = to_stderr
+) -> dict[str, Path]:
     """Download a data set into the folder `to`, check it, and make it readable with `read`.
 
     Running it again resumes what was interrupted and checks what is there. A file put there by hand
@@ -172,10 +186,10 @@ def fetch(name: str, to: str | Path, *, progress: bool = True, say: Callable[[st
     Args:
         name: docred, docred-distant, redocred, cdr, dwie or gda.
         progress: show bars.
-        say: receives a line for everything worth knowing.
+        say: receives a line for everything worth knowing; it goes to standard error if nothing else is said.
 
     Returns:
-        The files to read, and the relation map where there is one.
+        The files to read, and the relation map where there is one: path by name.
 
     Raises:
         DataError: unknown name, no connection, a checksum or a count that differs; one line each.
@@ -201,7 +215,7 @@ def fetch(name: str, to: str | Path, *, progress: bool = True, say: Callable[[st
     for note in dataset.notes:
         say(f"note: {note}")
     read_as_they_are = [s.name for s in dataset.sources] if dataset.convert is None else []
-    return [folder / file for file in dict.fromkeys([*dataset.counts, *read_as_they_are])]
+    return {file: folder / file for file in [*dataset.counts, *read_as_they_are]}
 
 
 def _check_counts(path: Path, documents: int, triples: int | None, say: Callable[[str], None]) -> None:
@@ -214,126 +228,3 @@ def _check_counts(path: Path, documents: int, triples: int | None, say: Callable
             "delete it and fetch again, or read it as it is at your own risk"
         )
     say(f"{path}: {len(found)} documents, {facts} triples")
-
-
-# --- downloading ----------------------------------------------------------------------------------------------------
-
-
-def download(source: Source, path: Path, *, progress: bool = True) -> None:
-    """Put one file at `path`; an interrupted download goes on where it stopped, also in a later run.
-
-    The hub's own library finds the address but does not load the file: it takes half a minute of retries to
-    notice that there is no connection, and since its version 2 a broken download begins anew.
-
-    Raises:
-        DataError: without connection, with what to fetch by hand and where to put it.
-    """
-    try:
-        if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "on", "yes", "true"):
-            raise OSError("HF_HUB_OFFLINE is set")
-        _stream(source.address, path, progress)
-    except (OSError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError(
-            f"{path}: could not be downloaded ({reason}); run this again to resume, or fetch {source.address} "
-            f"({source.size}) by hand and put it there under the name {path.name}"
-        ) from None
-
-
-def _stream(url: str, path: Path, progress: bool) -> None:
-    """Write to `path` + ".part", asking only for what is missing; then rename, so that `path` is whole or absent."""
-    part = path.with_name(f"{path.name}.part")
-    done = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "docre-lite", **({"Range": f"bytes={done}-"} if done else {})}
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: what is here already is as long as the file, or no part of it
-            raise
-        part.unlink()
-        return _stream(url, path, progress)
-    with response:
-        resumed = response.status == 206
-        done = done if resumed else 0  # a server that knows no ranges sends the whole file
-        length = response.headers.get("Content-Length")
-        total = None if length is None else done + int(length)
-        bar = tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=path.name, disable=not progress)
-        with open(part, "ab" if resumed else "wb") as file, bar:
-            try:
-                while block := response.read(1 << 16):
-                    file.write(block)
-                    bar.update(len(block))
-            except http.client.IncompleteRead as error:
-                file.write(error.partial)
-    if total is not None and part.stat().st_size < total:
-        raise OSError(f"the connection broke after {part.stat().st_size} of {total} bytes")
-    part.replace(path)
-
-
-def verify(path: Path, sha256: str | None = None, say: Callable[[str], None] = print) -> None:
-    """Check a file against its known checksum, or against the one that its first download left in `LOCK`."""
-    lock = path.with_name(LOCK)
-    known = parse_json(lock.read_text(errors="replace"), str(lock)) if lock.is_file() else {}
-    if not isinstance(known, dict):
-        raise DataError(f"{lock}: no map of file names to checksums; delete it to record them again")
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    expected = sha256 or known.get(path.name)
-    if expected is None:
-        known[path.name] = found
-        lock.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-        say(f"{path}: first download, no checksum known beforehand; recorded it in {LOCK}, later ones are checked")
-    elif found != expected:
-        source = "known one" if sha256 else f"one recorded in {LOCK}"
-        raise DataError(
-            f"{path}: checksum {found[:12]}... differs from the {source}, {expected[:12]}...; the file is damaged or "
-            "has changed: delete it and fetch again"
-        )
-
-
-# --- making readable ------------------------------------------------------------------------------------------------
-
-# The development file's checksum is published with other software for this corpus, the only one of the three.
-CDR_DEVELOPMENT = "9e18d8e700168887a7919e62f67ac2ce2357e3f409a48ee992906abdd80fe3e5"
-
-
-def _unpack_cdr(folder: Path) -> None:
-    names = list(SOURCES["cdr"].counts)
-    _unpack(folder / "CDR_Data.zip", {name: folder / name for name in names})
-    verify(folder / "CDR_DevelopmentSet.PubTator.txt", CDR_DEVELOPMENT)
-
-
-def _convert_dwie(folder: Path) -> None:
-    path = folder / "dwie.parquet"
-    rows = parquet_rows(read_bytes(path), path)
-    articles = [from_dwie(row, f"{path}: document {i}", strict=False) for i, row in enumerate(rows)]
-    for name, documents in split_dwie(articles).items():
-        write_docred(documents, folder / f"{name}.json")
-
-
-def _convert_gda(folder: Path) -> None:
-    """EoG's split: the training abstracts that `train_gda_docs` lists, the rest for dev; RENET's test set."""
-    parts = [f"{split}_data/{file}" for split in ("training", "testing") for file in RENET_FILES]
-    _unpack(folder / "gda.zip", {part: folder / part for part in parts})
-    listed = set((folder / "train_gda_docs").read_text().split())
-    training = from_renet(folder / "training_data", strict=False)
-    write_docred([d for d in training if d.title in listed], folder / "train.json.gz")
-    write_docred([d for d in training if d.title not in listed], folder / "dev.json.gz")
-    write_docred(from_renet(folder / "testing_data", strict=False), folder / "test.json.gz")
-
-
-RENET_FILES = ("abstracts.txt", "anns.txt", "labels.csv")
-
-
-def _unpack(archive: Path, wanted: dict[str, Path]) -> None:
-    """The members whose path ends in a wanted one, each to its place. No other path of the archive is used."""
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            for ending, path in wanted.items():
-                member = next((n for n in packed.namelist() if f"/{n}".endswith(f"/{ending}")), None)
-                if member is None:
-                    raise DataError(f"{archive}: holds no {ending}; it is another release: see its page")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(packed.read(member))
-    except zipfile.BadZipFile:
-        raise DataError(f"{archive}: is no zip archive, or damaged; delete it and fetch again") from None

@@ -118,9 +118,9 @@ def test_fetch_downloads_checks_and_counts(server, offer, tmp_path, on_hub):
     lines: list[str] = []
     folder = tmp_path / "new" / "toy"
     paths = fetch(folder, lines)
-    assert [p.name for p in paths] == ["dev.json", "rel_info.json.gz"]
-    assert [d.title for d in readers.read(paths[0])] == ["A", "B"]
-    assert readers.read_relations(paths[1]).names == ("NA", "P1")
+    assert paths == {name: folder / name for name in ("dev.json", "rel_info.json.gz")}
+    assert [d.title for d in readers.read(paths["dev.json"])] == ["A", "B"]
+    assert readers.read_relations(paths["rel_info.json.gz"]).names == ("NA", "P1")
     assert json.loads((folder / hub.LOCK).read_text())["dev.json"] == hashlib.sha256(content).hexdigest()
     text = "\n".join(lines)
     assert "first download, no checksum known beforehand" in text
@@ -207,7 +207,7 @@ def test_without_connection_one_line_says_what_to_put_where(server, offer, tmp_p
     assert f"fetch {address} (1 kB) by hand and put it there under the name dev.json" in message
     # and that is all that is needed
     (tmp_path / "dev.json").write_bytes(content)
-    assert fetch(tmp_path) == [tmp_path / "dev.json"]
+    assert fetch(tmp_path) == {"dev.json": tmp_path / "dev.json"}
 
 
 def test_the_environment_can_forbid_the_network(server, offer, tmp_path, monkeypatch):
@@ -270,7 +270,7 @@ def test_cdr_is_unpacked(monkeypatch, tmp_path):
     use(monkeypatch, "cdr", dict.fromkeys(names, (1, 1)), {"CDR_Data.zip": archive}, tmp_path)
     monkeypatch.setattr(hub, "CDR_DEVELOPMENT", hashlib.sha256(text.encode()).hexdigest())
     paths = hub.fetch("cdr", tmp_path, progress=False, say=[].append)
-    assert [readers.read(p)[0].candidates for p in paths] == [frozenset({(0, 1)})] * 3
+    assert [readers.read(p)[0].candidates for p in paths.values()] == [frozenset({(0, 1)})] * 3
     monkeypatch.setattr(hub, "CDR_DEVELOPMENT", "0" * 64)
     with pytest.raises(DataError, match="CDR_DevelopmentSet.PubTator.txt: checksum .* differs from the known one"):
         hub.fetch("cdr", tmp_path, progress=False, say=[].append)
@@ -363,7 +363,7 @@ def test_dwie_from_the_hubs_parquet(monkeypatch, tmp_path):
     counts = {"train.json": (12, 12), "dev.json": (2, 2), "test.json": (2, 2)}
     use(monkeypatch, "dwie", counts, {"dwie.parquet": buffer.getvalue()}, tmp_path)
     paths = hub.fetch("dwie", tmp_path, progress=False, say=[].append)
-    titles = [[d.title for d in readers.read(p)] for p in paths]
+    titles = [[d.title for d in readers.read(p)] for p in paths.values()]
     assert titles[1:] == [["DW_00", "DW_07"], ["DW_14", "DW_15"]]
     assert sorted(sum(titles, [])) == [row["id"] for row in rows]
 
@@ -387,7 +387,7 @@ def test_gda(monkeypatch, tmp_path):
     counts = {"train.json.gz": (1, 0), "dev.json.gz": (1, 1), "test.json.gz": (1, 1)}
     use(monkeypatch, "gda", counts, {"gda.zip": archive, "train_gda_docs": b"72\n99\n"}, tmp_path)
     paths = hub.fetch("gda", tmp_path, progress=False, say=[].append)
-    train, dev, test = (readers.read(path)[0] for path in paths)
+    train, dev, test = (readers.read(path)[0] for path in paths.values())
     assert (train.title, dev.title, test.title) == ("72", "71", "73")
     assert train.candidates == {(0, 1)} and train.triples == ()
     assert dev.triples == (Triple("71", 0, "GDA", 1),)
