@@ -7,7 +7,6 @@ import json
 import signal
 import sys
 from dataclasses import fields as dataclass_fields
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,17 +242,11 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
     from accelerate.utils import set_seed
     from tqdm.auto import tqdm
 
-    from .model import DocRE, build, expand, paper
+    from .model import DocRE, build
     from .readers import read, read_relations
-    from .settings import update
-    from .train import TrainConfig, fit, last_checkpoint
+    from .train import configure, fit, last_checkpoint
 
-    kind = paper(plan["paper"])
-    if plan["recipe"] not in kind.recipes:
-        raise ValueError(f"{kind.name} has no recipe {plan['recipe']!r}; have {', '.join(kind.recipes)}")
-    settings = expand(kind, {**kind.recipes[plan["recipe"]], **plan["settings"]})
-    names = {f.name for f in dataclass_fields(TrainConfig)}
-    config = update(replace(TrainConfig(), seed=plan["seed"]), {k: v for k, v in settings.items() if k in names})
+    config, rest = configure(plan["paper"], plan["recipe"], **{"seed": plan["seed"], **plan["settings"]})
     documents = read(plan["train"])[: plan["limit"]]
     dev = read(plan["dev"]) if plan["dev"] else []
     relations = read_relations(plan["relations"]) if plan["relations"] else None
@@ -262,8 +255,7 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
     if checkpoint:
         model = DocRE.load(checkpoint)
     else:
-        rest = {k: v for k, v in settings.items() if k not in names}
-        model = build(kind.name, documents, plan["encoder"], relations, **rest)
+        model = build(plan["paper"], documents, plan["encoder"], relations, **rest)
     if relations:
         model.tokenizer.check([*documents, *dev])
     else:

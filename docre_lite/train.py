@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import fields as dataclass_fields
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -23,9 +24,9 @@ from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
 
 from .evaluate import Scores, score, seen_facts
-from .model import DocRE
+from .model import DocRE, expand, paper
 from .predict import predict, tune
-from .settings import option
+from .settings import option, update
 from .types import Document
 
 BUCKET = 32  # batches that are sorted by length among themselves, so that batches hold documents of like length
@@ -50,6 +51,31 @@ class TrainConfig:
     select: Literal["f1", "ign_f1"] = option("f1", "dev score that decides which epoch's model is kept")
     save_every: int = option(200, "steps between checkpoints inside an epoch")
     seed: int = option(66, "seed of initial weights, order of documents and dropout")
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "accumulation", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is a whole number from 1, not {getattr(self, name)}")
+        for name in ("encoder_lr", "classifier_lr", "weight_decay", "adam_epsilon", "clip", "warmup"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is a number from 0, not {getattr(self, name)}")
+        if self.warmup > 1:
+            raise ValueError(f"warmup is a share of all steps, 0 to 1, not {self.warmup}")
+
+
+def configure(name: str, recipe: str = "docred", **settings: Any) -> tuple[TrainConfig, dict[str, Any]]:
+    """A paper's recipe, a variant over it, your settings over both: how to train, and the rest, for `model.build`.
+
+    `settings` are any of `docre-lite train --help-paper`, `variant` among them. Raises ValueError for a recipe or
+    variant that the paper does not have.
+    """
+    kind = paper(name)
+    if recipe not in kind.recipes:
+        raise ValueError(f"{name} has no recipe {recipe!r}; have {', '.join(kind.recipes)}")
+    settings = {**kind.recipes[recipe], **expand(kind, settings)}
+    own = {f.name for f in dataclass_fields(TrainConfig)}
+    config = update(TrainConfig(), {k: v for k, v in settings.items() if k in own})
+    return config, {k: v for k, v in settings.items() if k not in own}
 
 
 @dataclass(frozen=True)
@@ -256,10 +282,13 @@ class _Run:
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a run to be continued."""
-        return {
-            "settings": asdict(replace(self.config, save_every=0)),
+        same = {
+            "settings": {k: v for k, v in asdict(self.config).items() if k != "save_every"},
+            "model": self.model.spec(),
             "training documents": fingerprint(self.documents),
+            "development documents": fingerprint(self.dev),
         }
+        return json.loads(json.dumps(same))  # as it is read back: tuples are lists
 
 
 def warmup_linear(step: int, steps: int, warmup: float) -> float:
@@ -269,11 +298,13 @@ def warmup_linear(step: int, steps: int, warmup: float) -> float:
 
 
 def fingerprint(documents: Sequence[Document]) -> str:
-    """A checksum of titles, words and triples."""
+    """A checksum of all that training and scoring look at."""
     digest = sha256()
     for d in documents:
         facts = [(t.head, t.relation, t.tail) for t in d.triples]
-        digest.update(json.dumps([d.title, d.sentences, facts], ensure_ascii=False).encode())
+        mentions = [[astuple(m) for m in e.mentions] for e in d.entities]
+        candidates = None if d.candidates is None else sorted(d.candidates)
+        digest.update(json.dumps([d.title, d.sentences, mentions, facts, candidates], ensure_ascii=False).encode())
     return digest.hexdigest()
 
 
