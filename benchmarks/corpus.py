@@ -1,0 +1,70 @@
+"""A paper's ladder and ablations on the embedded corpus, several seeds each: `python benchmarks/corpus.py`.
+
+Each run is one row of `results/corpus_<paper>.json`, written as soon as it is done; runs that stand there are skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from accelerate.utils import set_seed
+
+from docre_lite.corpus import counterfactuals, generate
+from docre_lite.evaluate import score, seen_facts
+from docre_lite.model import build, paper
+from docre_lite.predict import predict
+from docre_lite.train import configure, environment, fit
+
+RESULTS = Path(__file__).parent / "results"
+KEPT = ("f1", "ign_f1", "precision", "recall", "intra_f1", "inter_f1", "infer_f1", "composed_f1", "stated_recall")
+KEPT += ("composed_recall_by_depth", "rela_f1", "rela_recall", "evidence_f1", "by_entities")
+
+
+def run(name: str, variant: str, seed: int, train, dev, test, changed) -> dict:
+    """Trains once with the recipe for the tiny encoder; scores the last epoch on dev and test."""
+    config, settings = configure(name, "tiny", variant=variant, seed=seed)
+    set_seed(seed)
+    model = build(name, train, "tiny", **settings)
+    begin = time.process_time()
+    history = [step.loss for step in fit(model, train, dev, config)]
+    seconds = time.process_time() - begin
+    seen = seen_facts(train)
+    row = {"paper": name, "variant": variant, "seed": seed, "train": len(train), "epochs": config.epochs}
+    for split, documents in (("dev", dev), ("test", test), ("counterfactual", changed)):
+        scores = score(predict(model, documents), documents, seen).to_dict()
+        row[split] = {key: scores[key] for key in KEPT}
+    parameters = sum(p.numel() for p in model.parameters())
+    row |= {"last_loss": sum(history[-50:]) / 50, "cpu_seconds": round(seconds, 1), "parameters": parameters}
+    return row | {"environment": environment()}
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    ask.add_argument("--paper", default="atlop")
+    ask.add_argument("--variants", nargs="*", help="default: all of the paper's")
+    ask.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    ask.add_argument("--train", type=int, default=600)
+    args = ask.parse_args()
+    train, dev, test = generate("train", args.train), generate("dev", 150), generate("test", 150)
+    changed = [document for document in counterfactuals(100) if document.variant_of]
+    path = RESULTS / f"corpus_{args.paper}.json"
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    done = {(row["variant"], row["seed"], row["train"]) for row in rows}
+    for seed in args.seeds:
+        for variant in args.variants or paper(args.paper).variants:
+            if (variant, seed, args.train) in done:
+                continue
+            rows.append(run(args.paper, variant, seed, train, dev, test, changed))
+            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            found = rows[-1]
+            print(variant, seed, f"{100 * found['dev']['f1']:.1f}", f"{found['cpu_seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
