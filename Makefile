@@ -26,7 +26,7 @@ help:
 	@echo "make lint      check style, spelling, and that notebooks carry no outputs"
 	@echo "make format    repair what 'make lint' can repair"
 	@echo "make serve     show the built book at http://localhost:$(PORT)/"
-	@echo "make bench     run the benchmarks again (long)"
+	@echo "make bench     run the benchmarks on the embedded corpus again (hours)"
 	@echo "make clean     remove the built book and all caches, but not $(VENV)"
 
 $(READY): pyproject.toml constraints.txt
@@ -60,7 +60,7 @@ serve:
 	$(BIN)/python -m http.server --directory _build/html $(PORT)
 
 bench: $(READY)
-	$(BIN)/python benchmarks/run.py
+	set -e; for file in benchmarks/corpus*.py; do echo "$$file"; $(BIN)/python $$file; done
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis dist
