@@ -16,6 +16,8 @@ from docre_lite.docred import document_from_json, document_to_json
 from docre_lite.readers import DataError
 from docre_lite.types import Document, Entity, Mention, Triple
 
+# the shape checks that run under test draw a random element of a container
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 any_words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)
 
