@@ -170,6 +170,13 @@ class TinyConfig:
     dropout: float = option(0.1, "dropout of the tiny encoder")
     min_count: int = option(5, "a word must occur so often in the training documents to enter the vocabulary")
 
+    def __post_init__(self):
+        if self.layers < 1 or self.heads < 1 or self.width < 1 or self.width % self.heads:
+            raise ValueError(
+                f"layers={self.layers}, width={self.width}, heads={self.heads}: all are at least 1, and the width is a "
+                "multiple of heads"
+            )
+
 
 class TinyEncoder(Encoder):
     """A small pre-norm transformer with relative positions over a width-3 convolution.

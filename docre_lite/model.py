@@ -136,11 +136,9 @@ class DocRE(nn.Module):
     def forward(self, batch: Batch) -> Prediction:
         return self.classifier(self.features(batch), batch.labels)
 
-    def save(self, folder: str | Path) -> None:
-        """Everything prediction needs, as JSON and safetensors."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        spec = {
+    def spec(self) -> dict[str, Any]:
+        """All that says what the model is, but for the encoder's sizes and the weights."""
+        return {
             "paper": self.classifier.name,
             "options": asdict(self.classifier.options),
             "reading": asdict(self.tokenizer.reading),
@@ -149,7 +147,14 @@ class DocRE(nn.Module):
             "labels": dict(self.relations.labels),
             "types": list(self.tokenizer.types),
         }
-        (folder / "model.json").write_text(json.dumps(spec, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def save(self, folder: str | Path) -> None:
+        """Everything prediction needs, as JSON and safetensors."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.json").write_text(
+            json.dumps(self.spec(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         self.encoder.save(folder)
         self.tokenizer.subwords.save_pretrained(folder)
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
