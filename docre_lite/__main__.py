@@ -18,7 +18,16 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return args.run(args) or 0
-    except (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, PermissionError) as error:
+    # FloatingPointError: a loss that is not finite
+    except (
+        ValueError,
+        FileNotFoundError,
+        FileExistsError,
+        IsADirectoryError,
+        NotADirectoryError,
+        PermissionError,
+        FloatingPointError,
+    ) as error:
         print(f"docre-lite: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -246,6 +255,7 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
     from .readers import read, read_relations
     from .train import configure, fit, last_checkpoint
 
+    _check_settings(plan)
     config, rest = configure(plan["paper"], plan["recipe"], **{"seed": plan["seed"], **plan["settings"]})
     documents = read(plan["train"])[: plan["limit"]]
     dev = read(plan["dev"]) if plan["dev"] else []
@@ -269,7 +279,7 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
     }
     steps = fit(model, documents, dev, config, out, resume)
     try:
-        with tqdm(unit="step", desc=plan["paper"]) as bar:
+        with tqdm(unit="step", desc=plan["paper"], delay=1e-6) as bar:  # no bar before the first step
             for step in steps:
                 bar.total = step.steps
                 bar.update(step.step - bar.n)
@@ -293,6 +303,18 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
             signal.signal(number, handler)
     print(json.dumps({"out": str(out), "metrics": str(out / "metrics.json"), "model": str(out / "model")}, indent=1))
     return 0
+
+
+def _check_settings(plan: dict[str, Any]) -> None:
+    from .encode import Reading
+    from .encoder import TinyConfig
+    from .model import paper
+    from .settings import fields
+    from .train import TrainConfig
+
+    known = {"variant", *fields(paper(plan["paper"]).Options, Reading, TinyConfig, TrainConfig)}
+    if unknown := sorted(set(plan["settings"]) - known):
+        raise ValueError(f"{plan['paper']} has no setting {unknown[0]!r}; have {', '.join(sorted(known))}")
 
 
 def _note_unknown(relations, dev) -> None:
