@@ -1,0 +1,395 @@
+"""The command line from end to end: round trip, interruption, and every fault in one line with exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import fields as dataclass_fields
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small import made, written
+
+from docre_lite.__main__ import main, parser
+from docre_lite.encode import Reading
+from docre_lite.encoder import TinyConfig
+from docre_lite.evaluate import score, seen_facts
+from docre_lite.model import DocRE, _papers, paper
+from docre_lite.predict import predict
+from docre_lite.readers import read, write_docred
+from docre_lite.settings import fields
+from docre_lite.train import TrainConfig
+
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+
+TINY = [
+    f"--set={s}" for s in "layers=1 width=16 heads=2 min_count=1 batch_size=2 save_every=1000 precision=fp32".split()
+]
+COMMANDS = [["corpus"], ["train"], ["predict"], ["score"], ["data", "fetch"], ["data", "info"]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A folder with train.json (8 documents), dev.json (3) and unlabelled.json."""
+    folder = tmp_path_factory.mktemp("data")
+    train = [made(f"train {i}", 3, sentences=2, words=9) for i in range(8)]
+    write_docred(train, folder / "train.json")
+    write_docred([replace(d, title=f"dev {i}") for i, d in enumerate(renamed(train[:3]))], folder / "dev.json")
+    write_docred([replace(d, triples=()) for d in train], folder / "unlabelled.json")
+    return folder
+
+
+def renamed(documents):
+    """Documents whose triples carry the title that they will get."""
+    return [replace(d, triples=tuple(replace(t, title=f"dev {i}") for t in d.triples)) for i, d in enumerate(documents)]
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    """A finished run of a few epochs, with rates high enough to predict something."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert train(data, out, "--dev", data / "dev.json", "--epochs", 8, "--set=classifier_lr=0.02") == 0
+    return out
+
+
+def train(data: Path, out: Path, *more) -> int:
+    return main(["train", "--train", str(data / "train.json"), "--out", str(out), *TINY, *map(str, more)])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+# Round trip
+
+
+def test_train_predict_score(data, run, tmp_path, capsys):
+    assert sorted(p.name for p in run.iterdir()) == ["last", "metrics.json", "model", "run.json"]
+    history = json.loads((run / "metrics.json").read_text())["history"]
+    assert [row["epoch"] for row in history] == list(range(1, 9))
+    out = tmp_path / "new folder" / "result.json"
+    call = ["predict", "--run", str(run), "--data", str(data / "dev.json"), "--out", str(out), "--zip"]
+    assert main(call) == 0
+    said = json.loads(capsys.readouterr().out)
+    documents = read(data / "dev.json")
+    expected = predict(DocRE.load(run / "model"), documents)
+    rows = json.loads(out.read_text())
+    assert said == {"documents": 3, "triples": len(expected), "out": str(out)}
+    assert {(r["title"], r["r"]) for r in rows} == {(t.title, t.relation) for t in expected} and len(rows) > 0
+    assert out.with_suffix(".zip").is_file()
+    files = ["--predictions", str(out), "--gold", str(data / "dev.json")]
+    assert main(["score", *files, "--train", str(data / "train.json"), "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    best = max(row["dev"]["f1"] for row in history)
+    assert scores["f1"] == pytest.approx(best) and best > 0
+    assert scores["ign_f1"] == score(expected, documents, seen_facts(read(data / "train.json"))).ign_f1
+    assert main(["score", "--predictions", str(out.with_suffix(".zip")), "--gold", str(data / "dev.json")]) == 0
+    table = capsys.readouterr().out
+    assert re.search(rf"^f1 +{best:.4f}$", table, re.M)
+
+
+def test_predictions_do_not_look_at_labels(data, run, tmp_path, capsys):
+    results = []
+    for name in ("train.json", "unlabelled.json"):
+        out = tmp_path / f"result of {name}"
+        assert main(["predict", "--run", str(run / "model"), "--data", str(data / name), "--out", str(out)]) == 0
+        results.append(out.read_text())
+    assert results[0] == results[1] != "[]"
+
+
+def test_corpus(tmp_path, capsys):
+    sizes = ["--train", "3", "--dev", "2", "--test", "2"]
+    assert main(["corpus", "--out", str(tmp_path / "one"), *sizes]) == 0
+    paths = json.loads(capsys.readouterr().out)
+    counts = {name: len(read(path)) for name, path in paths.items() if name in ("train", "dev", "test")}
+    assert counts == {"train": 3, "dev": 2, "test": 2}
+    assert main(["corpus", "--out", str(tmp_path / "two"), *sizes]) == 0
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    capsys.readouterr()
+    assert train(tmp_path / "one", tmp_path / "run", "--epochs", 1, "--limit", 2) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["limit"] == 2
+
+
+def test_settings_reach_the_model(data, tmp_path):
+    """A recipe is overruled by a variant, a variant by what is given beside it."""
+    settings = ["--set=variant=bert_e_full_bilinear", "--set=pool=mean", "--set=seed=3"]
+    assert train(data, tmp_path / "run", "--epochs", 1, *settings) == 0
+    spec = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert spec["options"]["block"] == 0  # the variant's, though the recipe for tiny encoders has 16
+    assert (
+        spec["options"]["loss"] == "bce" and spec["reading"]["context"] == "off" and spec["reading"]["pool"] == "mean"
+    )
+    assert train(data, tmp_path / "other", "--epochs", 1, "--set=variant=bert_e_full_bilinear", "--set=block=4") == 0
+    assert json.loads((tmp_path / "other" / "model" / "model.json").read_text())["options"]["block"] == 4
+    state = json.loads((tmp_path / "run" / "last" / "state.json").read_text())
+    assert state["run"]["settings"]["seed"] == 3 and state["run"]["settings"]["epochs"] == 1
+
+
+@pytest.mark.parametrize("name", sorted(_papers()))
+def test_every_paper_trains_from_the_command_line(name, data, tmp_path):
+    assert train(data, tmp_path / "run", "--paper", name, "--epochs", 1, "--limit", 2) == 0
+    assert DocRE.load(tmp_path / "run" / "model").classifier.name == name
+
+
+def test_relations_map(data, tmp_path, capsys):
+    relations = tmp_path / "rel2id.json"
+    relations.write_text(json.dumps({"NA": 0, "unused": 1, "s": 2, "r": 3, "q": 4}))
+    assert train(data, tmp_path / "run", "--epochs", 1, "--relations", relations) == 0
+    assert DocRE.load(tmp_path / "run" / "model").relations.names == ("NA", "unused", "s", "r", "q")
+    relations.write_text(json.dumps({"NA": 0, "r": 1}))
+    fails(capsys, train, data, tmp_path / "two", "--relations", relations, says="not among", absent=tmp_path / "two")
+
+
+def test_dev_relations_that_training_lacks_are_told(data, tmp_path, capsys):
+    dev = tmp_path / "dev.json"
+    write_docred([written("odd", ["a b"], [[(0, 0, 1)], [(0, 1, 2)]], [(0, "strange", 1)])], dev)
+    assert train(data, tmp_path / "run", "--epochs", 1, "--dev", dev) == 0
+    assert "1 dev triples have relations that no training document has (strange)" in capsys.readouterr().err
+
+
+# Interruption
+
+
+def test_interrupted_and_resumed(data, tmp_path):
+    """Ctrl-C in a real process leaves a checkpoint; the resumed run ends where an uninterrupted one ends."""
+    call = ["--epochs", "10", "--set=batch_size=1", "--dev", data / "dev.json"]
+    assert train(data, tmp_path / "whole", *call) == 0
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "docre_lite", "train", "--train", data / "train.json", "--out", out, *TINY, *call]
+    environment = {k: v for k, v in os.environ.items() if k != "TQDM_DISABLE"}
+    environment |= {"TQDM_MININTERVAL": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    said = ""
+    while not re.search(r" ([5-9]|\d\d)/80 ", said):  # a few steps into the first epoch
+        piece = os.read(process.stderr.fileno(), 1000)
+        assert piece, said
+        said += piece.decode()
+    process.send_signal(signal.SIGINT)
+    stdout, rest = process.communicate(timeout=60)
+    said += rest.decode()
+    assert process.returncode == 130, said
+    found = re.search(r"stopped after step (\d+); continue with: docre-lite train --resume", said)
+    assert found and stdout == b"" and "Traceback" not in said
+    stopped = int(found[1])
+    assert 5 <= stopped < 80
+    assert json.loads((out / "last" / "state.json").read_text())["step"] == stopped
+    assert main(["train", "--resume", str(out)]) == 0
+    for part in ("last", "model"):
+        one, two = weights(out / part), weights(tmp_path / "whole" / part)
+        assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+    histories = [
+        [
+            {k: v for k, v in row.items() if k not in ("seconds", "peak_memory_gb")}
+            for row in json.loads((folder / "metrics.json").read_text())["history"]
+        ]
+        for folder in (out, tmp_path / "whole")
+    ]
+    assert histories[0] == histories[1] and len(histories[0]) == 10
+
+
+def test_resuming_a_finished_run_changes_nothing(run, capsys):
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    assert main(["train", "--resume", str(run)]) == 0
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_resuming_with_other_documents(data, tmp_path, capsys):
+    own = tmp_path / "data"
+    own.mkdir()
+    documents = read(data / "train.json")
+    write_docred(documents, own / "train.json")
+    assert train(own, tmp_path / "run", "--epochs", 1) == 0
+    write_docred(documents[:-1], own / "train.json")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    fails(capsys, main, ["train", "--resume", str(tmp_path / "run")], says="other training documents")
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+
+
+# Faults: exit code 2, one line, nothing written
+
+
+def fails(capsys, call, *arguments, says: str, absent: Path | None = None) -> None:
+    capsys.readouterr()
+    assert call(*arguments) == 2
+    shown = capsys.readouterr()
+    lines = [line for line in shown.err.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("docre-lite: "), shown.err
+    assert re.search(says, lines[0]), lines[0]
+    assert shown.out == ""
+    assert absent is None or not absent.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--paper", "nope"], "no paper 'nope'; have .*atlop"),
+        (["--recipe", "nope"], "atlop has no recipe 'nope'; have .*docred"),
+        (["--set", "variant=nope"], "atlop has no variant 'nope'; have .*bert_e"),
+        (["--set", "nope=1"], "atlop has no setting 'nope'; have .*window"),
+        (["--set", "nope"], "--set takes KEY=VALUE, not 'nope'"),
+        (["--set", "batch_size=many"], "batch_size takes a value of type int, not 'many'"),
+        (["--set", "batch_size=0"], "batch_size is a whole number from 1, not 0"),
+        (["--set", "epochs=0"], "epochs is a whole number from 1, not 0"),
+        (["--set", "marker=stars"], "marker is one of 'star', 'type', 'none', not 'stars'"),
+        (["--set", "attention_dropout=maybe"], "attention_dropout is true or false, not 'maybe'"),
+        (["--set", "precision=fp16"], "precision is one of"),
+        (["--set", "stride=999"], "stride=999 with window=512"),
+        (["--set", "heads=5"], "heads=5"),
+        (["--set", "block=7"], "block=7 must divide"),
+        (["--set", "threshold=global"], "threshold='global' needs loss='bce'"),
+        (["--set", "recipe=docred"], "no setting 'recipe'"),
+        (["--set", "name=x"], "no setting 'name'"),
+        (["--set", "encoder=tiny"], "no setting 'encoder'"),
+        (["--encoder", "./no/such/folder"], "encoder './no/such/folder' could not be loaded"),
+        (["--dev", "no-such-dev.json"], "no-such-dev.json: no such file"),
+        (["--relations", "no-such-map.json"], "no-such-map.json"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "=" not in value else None,
+)
+def test_faulty_arguments_of_train(more, says, data, tmp_path, capsys):
+    fails(capsys, train, data, tmp_path / "run", *more, says=says, absent=tmp_path / "run")
+
+
+def test_faulty_files_of_train(data, tmp_path, capsys):
+    def given(path) -> int:
+        return main(["train", "--train", str(path), "--out", str(tmp_path / "run")])
+
+    broken = tmp_path / "broken.json"
+    broken.write_text('[{"title": "x", ')
+    fails(capsys, given, broken, says=r"broken.json: line 1 column \d+: malformed JSON", absent=tmp_path / "run")
+    broken.write_text("[]")
+    fails(capsys, given, broken, says="no documents|no training documents", absent=tmp_path / "run")
+    fails(capsys, given, tmp_path / "nowhere.json", says="nowhere.json: no such file", absent=tmp_path / "run")
+    fails(capsys, given, tmp_path, says="is a folder", absent=tmp_path / "run")
+    fails(capsys, main, ["train"], says="train needs --train and --out")
+    fails(capsys, main, ["train", "--resume", str(tmp_path)], says="no run.json here")
+    fails(capsys, main, ["train", "--help-paper", "nope"], says="no paper 'nope'")
+
+
+def test_out_that_holds_a_run(data, run, capsys):
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    fails(capsys, train, data, run, says="holds a run already: continue it with --resume")
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_out_that_is_a_file(data, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    fails(capsys, train, data, tmp_path / "file", says="file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_loss_that_is_not_finite_is_told_in_a_line(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        paper("atlop"), "logits", lambda self, pairs, trace: self.bilinear(*triple(pairs)) * float("nan")
+    )
+    capsys.readouterr()
+    assert train(data, tmp_path / "run", "--epochs", 1) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "docre-lite: " in line]
+    assert len(lines) == 1 and "the loss is not finite at documents 'train" in lines[0]
+
+
+def triple(pairs):
+    return pairs.entities, pairs.context, pairs.mask
+
+
+def test_faulty_arguments_of_predict(data, run, tmp_path, capsys):
+    out = tmp_path / "result.json"
+
+    def given(folder, file, target=out) -> int:
+        return main(["predict", "--run", str(folder), "--data", str(file), "--out", str(target)])
+
+    fails(capsys, given, tmp_path, data / "dev.json", says="no model.json here", absent=out)
+    fails(capsys, given, run, tmp_path / "none.json", says="none.json: no such file", absent=out)
+    fails(capsys, given, run, data / "dev.json", tmp_path, says="is a folder; --out takes a file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_faulty_arguments_of_score(data, tmp_path, capsys):
+    result = tmp_path / "result.json"
+
+    def given(rows, gold=data / "dev.json") -> int:
+        result.write_text(rows if isinstance(rows, str) else json.dumps(rows))
+        return main(["score", "--predictions", str(result), "--gold", str(gold)])
+
+    row = {"title": "dev 0", "h_idx": 0, "t_idx": 1, "r": "r"}
+    assert given([row]) == 0
+    fails(capsys, given, [row | {"title": "Nowhere"}], says="Nowhere")
+    fails(capsys, given, [row | {"h_idx": 77}], says="77")
+    fails(capsys, given, "[{", says="result.json: not JSON")
+    fails(capsys, given, [row], tmp_path / "none.json", says="none.json: no such file")
+    result.unlink()
+    fails(
+        capsys,
+        main,
+        ["score", "--predictions", str(result), "--gold", str(data / "dev.json")],
+        says="no such file|No such",
+    )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        [],
+        ["nope"],
+        ["train", "--epochs", "0"],
+        ["train", "--epochs", "two"],
+        ["train", "--limit", "-1"],
+        ["predict"],
+        ["score"],
+        ["data"],
+        ["corpus"],
+    ],
+)
+def test_arguments_that_do_not_parse(call, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(call)
+    assert exit.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("docre-lite")
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_shows_defaults_and_an_example(command, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([*command, "--help"])
+    assert exit.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    found = re.search(r"example: docre-lite (.*)", text)
+    assert found and found[1].startswith(" ".join(command))
+    parser().parse_args(found[1].split())  # and the example parses
+    if command[0] in ("corpus", "train", "predict"):
+        assert "(default: " in text
+
+
+@pytest.mark.parametrize("name", sorted(_papers()))
+def test_help_paper_lists_everything(name, capsys):
+    assert main(["train", "--help-paper", name]) == 0
+    text = capsys.readouterr().out
+    kind = paper(name)
+    names = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and line[2] != " "]
+    settings = [f.name for r in (kind.Options, Reading, TrainConfig, TinyConfig) for f in dataclass_fields(r)]
+    assert names == [*kind.recipes, *kind.variants, *settings]
+    assert len(set(settings)) == len(settings) == len(fields(kind.Options, Reading, TrainConfig, TinyConfig))
+    for record in (kind.Options, Reading, TrainConfig, TinyConfig):
+        for f in dataclass_fields(record):
+            assert f.metadata["help"] in text and f"default {f.default}" in text
+    for variant in kind.variants.values():
+        assert variant.help in text
+        for key, value in variant.settings.items():
+            assert f"{key}={value}" in text
+
+
+def test_settings_with_one_name_are_refused():
+    with pytest.raises(ValueError, match="two settings are named 'layers'"):
+        fields(TinyConfig, TinyConfig)
