@@ -263,7 +263,7 @@ def _prf(correct: int, predicted: int, gold: int) -> tuple[float, float, float]:
 # What a corpus is like --------------------------------------------------------------------------------------------
 
 
-def statistics(documents: Sequence[Document], train: Iterable[Document] | None = None) -> dict[str, float]:
+def statistics(documents: Sequence[Document], train: Iterable[Document] | None = None) -> dict[str, float | int]:
     """Means, counts and shares of any documents in DocRED's format; shares are in [0, 1].
 
     Rows that need `depth` (stated, derived) are there only if some triple has one, rows that compare with

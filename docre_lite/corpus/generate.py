@@ -34,7 +34,7 @@ def _draw(split: str, number: int, seed: int, purpose: str = "") -> tuple[Docume
     world = Builder(split, rng).build()
     groups = Planner(world, split, rng).plan()
     lead = groups[0].parts[0][1].subject
-    title = f"{lead.name} ({purpose or split} {number if not seed else f'{seed}.{number}'})"
+    title = f"{lead.name} ({purpose.strip() or split} {number if not seed else f'{seed}.{number}'})"
     return _write(world, groups, title, key), world, groups, key
 
 
@@ -73,9 +73,16 @@ def _vary(original: Document, world: World, groups: list[Group], key: str) -> Do
             changed = close(world.facts())
             lost = {fact for fact, how in closed.items() if how.depth} - set(changed)
             if lost and possible(changed, world.things):
-                return _write(world, groups, f"{original.title}, changed", key, variant_of=original.title)
+                variant = _write(world, groups, f"{original.title}, changed", key, variant_of=original.title)
+                if _layout(variant) == _layout(original):
+                    return variant
         statement.head, statement.tail, statement.key, statement.template = old
     return None
+
+
+def _layout(document: Document) -> list:
+    """Which entities are mentioned in which sentences, and by which names."""
+    return [[(m.name, m.sentence) for m in entity.mentions] for entity in document.entities]
 
 
 def _alternatives(statement: Statement, rng: random.Random) -> list[tuple]:

@@ -20,6 +20,9 @@ FILLERS = (
 )
 
 
+HELD_OUT_WEIGHT = 0.4  # of a phrasing that train never has, beside 1 of the others
+
+
 @dataclass
 class Group:
     """The statements of one sentence, each with how it is joined: "start", "and", "relative" or "while"."""
@@ -43,6 +46,7 @@ class Planner:
     def __init__(self, world: World, split: str, rng: random.Random):
         self.left, self.split, self.rng = list(world.statements), split, rng
         rng.shuffle(self.left)
+        self.fillers = rng.sample(FILLERS, len(FILLERS))
         self.used: set[Template] = set()  # a document says nothing twice in the same words if it can help it
         self.topic: Thing | None = None
         self.recent: list[Thing] = []  # things of the sentence before, the last named first
@@ -51,8 +55,8 @@ class Planner:
         groups: list[Group] = []
         while self.left:
             groups.append(Group(self._sentence()))
-            if self.left and self.rng.random() < 0.04:
-                groups.append(Group([], self.rng.choice(FILLERS)))
+            if self.left and self.fillers and self.rng.random() < 0.04:
+                groups.append(Group([], self.fillers.pop()))
         return groups
 
     def _sentence(self) -> list[tuple[str, Statement]]:
@@ -103,7 +107,9 @@ class Planner:
                     new = [template for template in fitting if template not in self.used]
                     if not new and subjects is not None:
                         continue
-                    statement.template = self.rng.choice(new or fitting)
+                    choice = new or fitting
+                    weights = [HELD_OUT_WEIGHT if template.held_out else 1.0 for template in choice]
+                    statement.template = self.rng.choices(choice, weights)[0]
                     self.used.add(statement.template)
                     self.left.remove(statement)
                     return statement

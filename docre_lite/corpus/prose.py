@@ -49,6 +49,7 @@ class Writer:
     def __init__(self, world: World, reference: random.Random):
         self.world, self.rng = world, reference
         self.sentences: list[Sentence] = []
+        self.openings = reference.sample(OPENINGS, len(OPENINGS))
         self.seen: set[int] = set()
         self.introduced: set[int] = set()
         self.last: set[int] = set()  # things of the sentence before
@@ -82,8 +83,8 @@ class Writer:
             unnamed = self._subject(first, out)
             self._text(first, out, first.template.text.removesuffix(" {on} {o}"))
         else:
-            if opening < 0.06:
-                out.words += self.rng.choice(OPENINGS).split()
+            if opening < 0.05 and self.openings:
+                out.words += self.openings.pop().split()
             unnamed = self._subject(first, out)
             self._text(first, out)
         out.said.append((first, unnamed))
@@ -128,7 +129,9 @@ class Writer:
                 for t in self.world.things
                 if t.index in self.last
             )
-            if not rival and draw < 0.9 and (thing is self.topic or thing.kind != "person"):
+            noun = NOUNS.get(thing.kind, "person").split()[-1]
+            clear = thing is self.topic or thing.kind != "person" and noun not in statement.template.text.split()
+            if not rival and draw < 0.9 and clear:
                 return self._anaphor(thing, possessive, draw / 0.9, statement.template.text, out)
         self._name(thing, out)
         if possessive:
