@@ -130,9 +130,11 @@ class Writer:
                 if t.index in self.last
             )
             noun = NOUNS.get(thing.kind, "person").split()[-1]
-            clear = thing is self.topic or thing.kind != "person" and noun not in statement.template.text.split()
-            if not rival and draw < 0.9 and clear:
-                return self._anaphor(thing, possessive, draw / 0.9, statement.template.text, out)
+            people = sum(t.kind == "person" and t.index in self.last for t in self.world.things)
+            other = people == 1 if thing.kind == "person" else noun not in statement.template.text.split()
+            clear = thing is self.topic or other
+            if not rival and draw < 0.96 and clear:
+                return self._anaphor(thing, possessive, draw / 0.96, statement.template.text, out)
         self._name(thing, out)
         if possessive:
             out.words.append("'s")
@@ -141,7 +143,7 @@ class Writer:
     def _anaphor(self, thing: Thing, possessive: bool, draw: float, text: str, out: Sentence) -> Thing | None:
         if thing.kind == "person":
             unique = sum(t.occupation == thing.occupation for t in self.world.things) == 1
-            if unique and thing.index in self.introduced and draw < 0.55:
+            if unique and thing.index in self.introduced and draw < 0.4:
                 out.words += ["the", thing.occupation] + ["'s"] * possessive
                 return thing
             if possessive:

@@ -14,12 +14,12 @@ from docre_lite.corpus.names import Namer
 from docre_lite.corpus.rules import FUNCTIONAL, INVERSES, Fact, close
 from docre_lite.corpus.things import TYPES, Statement, Thing, World, templates, words
 
+COMPLETE = 0.6  # share of skeletons whose meaning is drawn so that something follows
+COMPLETE_LAND = 0.52  # the same for places
+DRAWS = 16  # out of how many
+SHARED = 0.65  # share of lands that come from the atlas of all splits
+STATEMENTS = (18, 19, 20)  # a document has at least so many
 EXTRAS = ("time", "time", "time", "number", "person", "person", "town", "company", "film", "song", "society")
-COMPLETE = 0.6
-COMPLETE_LAND = 0.52
-DRAWS = 16
-SHARED = 0.65
-STATEMENTS = (18, 19, 20)
 
 # What may hold between a head and a tail of these kinds. Every signature has its share of statements that are no
 # facts, and several relations with the same types and similar frequencies.
@@ -70,7 +70,7 @@ SIGNATURES: dict[str, tuple[str, str, int]] = {
     "publication_date": ("novel album song film opera", "time", 3),
     "inception": ("company label house university band society", "time", 3),
 }
-DISTRACTOR_WEIGHT = 0.55  # share of statements that state no fact, when nothing else is asked for
+DISTRACTOR_WEIGHT = 0.55  # share of statements that state no fact, before some are drawn so that something follows
 
 
 @cache

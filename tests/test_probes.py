@@ -1,0 +1,186 @@
+"""The word-free probes: that they see no words, compute what they should, and find little in the corpus."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from docre_lite.corpus import RELATIONS, generate
+from docre_lite.probes import InferenceLayer, adaptive_threshold, encode, pad, run_probe, statistics
+from docre_lite.readers import read
+from docre_lite.types import Document, Entity, Mention, Triple
+
+TYPES = ["LOC", "MISC", "NUM", "ORG", "PER", "TIME"]
+
+
+def without_words(document: Document) -> Document:
+    entities = tuple(Entity(tuple(replace(m, name="?") for m in e.mentions)) for e in document.entities)
+    return replace(document, entities=entities, sentences=tuple(tuple("?" for _ in s) for s in document.sentences))
+
+
+def test_a_probe_sees_no_words():
+    for document in generate("train", 3):
+        for positions in (False, True):
+            before = encode(document, TYPES, RELATIONS, positions)
+            after = encode(without_words(document), TYPES, RELATIONS, positions)
+            assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_the_type_probe_sees_types_only():
+    document = generate("train", 1)[0]
+    features, _, _ = encode(document, TYPES, RELATIONS, positions=False)
+    assert features.shape[-1] == 2 * len(TYPES)
+    for h, head in enumerate(document.entities):
+        for t, tail in enumerate(document.entities):
+            assert features[h, t].nonzero().flatten().tolist() == [
+                TYPES.index(head.type),
+                len(TYPES) + TYPES.index(tail.type),
+            ]
+
+
+def naive_inference(layer: InferenceLayer, cells: torch.Tensor) -> torch.Tensor:
+    """I-MSA from its definition, cell by cell: all two-legged keys and the cell's own."""
+    n, width = cells.shape[0], layer.width
+    q, k, v = (part(cells).unflatten(-1, (4, width)) for part in (layer.query, layer.key, layer.value))
+    out = torch.zeros_like(cells)
+    for a in range(n):
+        for b in range(n):
+            if a == b:
+                continue
+            heads = []
+            for h in range(4):
+                keys, values = [k[a, b, h]], [v[a, b, h]]
+                for x in set(range(n)) - {a, b}:
+                    leg1, leg2 = [((a, x), (x, b)), ((a, x), (b, x)), ((x, a), (b, x)), ((x, a), (x, b))][h]
+                    w = layer.legs[h]
+                    keys.append(k[leg1][h] @ w[0] + k[leg2][h] @ w[1] + layer.biases[h, 0])
+                    values.append(v[leg1][h] @ w[2] + v[leg2][h] @ w[3] + layer.biases[h, 1])
+                weights = (torch.stack(keys) @ q[a, b, h] / math.sqrt(width)).softmax(0)
+                heads.append(weights @ torch.stack(values))
+            mixed = layer.norm(cells[a, b] + layer.out(torch.cat(heads)))
+            out[a, b] = layer.feed_norm(mixed + layer.feed(mixed))
+    return out
+
+
+def test_split_inference_against_the_definition():
+    torch.manual_seed(0)
+    layer, n = InferenceLayer(), 5
+    torch.nn.init.normal_(layer.biases)
+    cells, mask = torch.randn(2, 7, 7, 64), torch.zeros(2, 7, 7, dtype=torch.bool)
+    mask[:, :n, :n] = ~torch.eye(n, dtype=torch.bool)
+    fast = layer(cells, mask)
+    for document in range(2):
+        slow = naive_inference(layer, cells[document, :n, :n])
+        keep = mask[document, :n, :n]
+        torch.testing.assert_close(fast[document, :n, :n][keep], slow[keep], atol=1e-5, rtol=1e-4)
+
+
+def test_adaptive_threshold_by_hand():
+    """Two relations and the threshold, all logits 0: a positive costs log 2, a negative log 2 (or log 3 for two)."""
+    labels = torch.tensor([[False, True, False], [False, False, False]])
+    assert adaptive_threshold(torch.zeros(2, 3), labels).item() == pytest.approx((2 * math.log(2) + math.log(3)) / 2)
+
+
+def test_padding_keeps_what_was_there():
+    items = [encode(d, TYPES, RELATIONS, True) for d in generate("train", 3)]
+    features, labels, mask = pad(items)
+    for row, (f, y, m) in enumerate(items):
+        n = len(m)
+        assert torch.equal(features[row, :n, :n], f) and torch.equal(labels[row, :n, :n], y)
+        assert int(mask[row].sum()) == int(m.sum()) == n * (n - 1)
+
+
+def test_a_probe_learns_what_layout_tells():
+    """In documents where the first entity is always related to the second, even the type and place tell all."""
+    documents = [document_of_two(f"d{i}", swap=i % 2 == 1) for i in range(24)]
+    found = run_probe("type_position", documents[:16], documents[16:], epochs=30)
+    assert found["f1"] == 1.0 and found["precision"] == found["recall"] == 1.0
+
+
+def document_of_two(title: str, swap: bool) -> Document:
+    types = ("PER", "LOC") if not swap else ("LOC", "PER")
+    entities = tuple(Entity((Mention("x", 0, i, i + 1, kind),)) for i, kind in enumerate(types))
+    return Document(title, (("x", "x", "."),), entities, (Triple(title, int(swap), "lives_in", int(not swap)),))
+
+
+def test_unknown_probe():
+    with pytest.raises(ValueError, match="no probe 'words'; have"):
+        run_probe("words", [], [])
+
+
+# What may be found in the corpus. Ceilings hold at full size too, see benchmarks/results/corpus_probes.json.
+CEILINGS = {"type": (0.02, 2), "type_position": (0.20, 4), "imsa": (0.35, 5)}
+
+
+@pytest.fixture(scope="module")
+def small():
+    return generate("train", 200), generate("dev", 50)
+
+
+@pytest.mark.parametrize("kind", CEILINGS)
+def test_layout_tells_little(kind, small):
+    ceiling, epochs = CEILINGS[kind]
+    found = run_probe(kind, *small, epochs=epochs)
+    assert found["f1"] <= ceiling, found
+    assert found["infer_f1"] <= ceiling, found
+
+
+def test_full_size_probes_are_under_the_ceilings(root):
+    rows = json.loads((root / "benchmarks/results/corpus_probes.json").read_text())["probes"]
+    assert {row["kind"] for row in rows} == set(CEILINGS)
+    for row in rows:
+        assert row["train"] >= 600 and row["dev"] >= 200 and row["f1"] <= CEILINGS[row["kind"]][0], row
+
+
+# Statistics -------------------------------------------------------------------------------------------------------
+
+
+def test_statistics_by_hand():
+    """Three entities in two sentences: 0 and 1 together, 2 alone; 0→1 twice, 1→2, and 0→2 composed."""
+    names = (("Ada", 0, 0, "PER"), ("Ulm", 0, 2, "LOC"), ("Bonn", 1, 0, "LOC"))
+    entities = tuple(Entity((Mention(n, s, p, p + 1, kind),)) for n, s, p, kind in names)
+    triples = (
+        Triple("t", 0, "born", 1, (0,)),
+        Triple("t", 0, "died", 1, (0,)),
+        Triple("t", 1, "near", 2),
+        Triple("t", 0, "far", 2, (0, 1), premises=((0, "born", 1), (1, "near", 2)), depth=1),
+    )
+    document = Document("t", (("Ada", "left", "Ulm", "."), ("Bonn", ".")), entities, triples)
+    rows = statistics([document], [replace(document, triples=triples[:1])])
+    expected = {
+        "entities_per_document": 3,
+        "mentions_per_entity": 1,
+        "words_per_document": 6,
+        "entities_per_sentence": 1.5,
+        "related_given_same_sentence": 0.5,
+        "facts_per_document": 4,
+        "positive_pairs": 0.5,
+        "multi_label_pairs": 1 / 3,
+        "inter_sentence_facts": 0.5,
+        "closes_directed_2_path": 0.25,
+        "closes_any_2_path": 1.0,
+        "facts_without_evidence": 0.25,
+        "relations": 4,
+        "derivable_facts": 0.25,
+        "depth_2_or_more_of_derived": 0,
+        "inter_sentence_stated": 1 / 3,
+        "inter_sentence_derived": 1,
+        "facts_shared_with_train": 0.25,
+        "entities_named_in_train": 1,
+    }
+    assert {row: rows[row] for row in expected} == pytest.approx(expected)
+
+
+def test_statistics_of_real_documents(real_data):
+    """Re-DocRED dev, against counts made independently."""
+    rows = statistics(read(real_data / "redocred" / "dev_revised.json", strict=False))
+    assert rows["documents"] == 500 and rows["relations"] == 96 - 1
+    assert rows["entities_per_document"] == pytest.approx(19.4, abs=0.1)
+    assert rows["facts_per_document"] == pytest.approx(34.6, abs=0.1)
+    assert rows["inter_sentence_facts"] == pytest.approx(0.54, abs=0.01)
+    assert rows["multi_label_pairs"] == pytest.approx(0.27, abs=0.01)
+    assert "derivable_facts" not in rows
