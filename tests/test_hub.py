@@ -77,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # `make test` sets it; this server stands on the same machine
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
     server = Server()
