@@ -18,7 +18,7 @@ from accelerate.utils import set_seed
 from docre_lite.corpus import counterfactuals, generate
 from docre_lite.evaluate import score, seen_facts
 from docre_lite.model import build, paper
-from docre_lite.predict import predict
+from docre_lite.predict import predict, tune
 from docre_lite.train import configure, environment, fit
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,8 +32,9 @@ def run(name: str, variant: str, seed: int, train, dev, test, changed) -> dict:
     set_seed(seed)
     model = build(name, train, "tiny", **settings)
     begin = time.process_time()
-    history = [step.loss for step in fit(model, train, dev, config)]
+    history = [step.loss for step in fit(model, train, (), config)]
     seconds = time.process_time() - begin
+    tune(model, dev)
     seen = seen_facts(train)
     row = {"paper": name, "variant": variant, "seed": seed, "train": len(train), "epochs": config.epochs}
     for split, documents in (("dev", dev), ("test", test), ("counterfactual", changed)):

@@ -17,7 +17,7 @@ _HOME = {
     "readers": ("read", "read_relations", "write_docred"),
     "text": ("from_text",),
     "model": ("DocRE", "build", "paper"),
-    "train": ("Step", "TrainConfig", "fit"),
+    "train": ("Step", "TrainConfig", "configure", "fit"),
     "evaluate": ("Scores", "score", "seen_facts"),
     "submission": ("read_predictions", "write_submission"),
 }

@@ -99,27 +99,36 @@ class Tokenizer:
         ]
 
     def _mark(self, document: Document) -> tuple[list[str], list[int], list[tuple[int, int, int]]]:
-        """The document's words with markers, each one's sentence, and each mention's (first, last, entity)."""
-        opening: dict[tuple[int, int], list[tuple[int, str | None]]] = {}
-        closing: dict[tuple[int, int], list[tuple[int, str | None]]] = {}
+        """The document's words with markers, each one's sentence, and each mention's (first, last, entity).
+
+        One pair of markers a span, also where two entities share it; longer spans open first and close last. So
+        brackets never cross, and nothing depends on the order of entities.
+        """
         mentions = [(m, i) for i, entity in enumerate(document.entities) for m in entity.mentions]
-        for k, (m, _) in enumerate(mentions):
-            before, after = (None, None) if self.reading.marker == "none" else marker_words(self.reading.marker, m.type)
-            opening.setdefault((m.sentence, m.start), []).append((k, before))
-            closing.setdefault((m.sentence, m.end - 1), []).append((k, after))
+        spans: dict[tuple[int, int, int], list[str]] = {}
+        for m, _ in mentions:
+            spans.setdefault((m.sentence, m.start, m.end), []).append(m.type)
+        opening: dict[tuple[int, int], list] = {}
+        closing: dict[tuple[int, int], list] = {}
+        for sentence, start, end in sorted(spans, key=lambda span: span[1] - span[2]):  # longest first
+            opening.setdefault((sentence, start), []).append((sentence, start, end))
+            closing.setdefault((sentence, end - 1), []).insert(0, (sentence, start, end))
         words, sentences = [], []
-        first, last = [0] * len(mentions), [0] * len(mentions)
+        first: dict[tuple[int, int, int], int] = {}
+        last: dict[tuple[int, int, int], int] = {}
+        bare = self.reading.marker == "none"
         for s, sentence in enumerate(document.sentences):
             for w, word in enumerate(sentence):
-                for k, mark in opening.get((s, w), ()):
-                    first[k] = len(words)
-                    words += [mark] * (mark is not None)
+                for span in opening.get((s, w), ()):
+                    first[span] = len(words)
+                    words += [] if bare else [marker_words(self.reading.marker, min(spans[span]))[0]]
                 words.append(word)
-                for k, mark in closing.get((s, w), ()):
-                    last[k] = len(words) - (mark is None)
-                    words += [mark] * (mark is not None)
+                for span in closing.get((s, w), ()):
+                    last[span] = len(words) - bare
+                    words += [] if bare else [marker_words(self.reading.marker, min(spans[span]))[1]]
             sentences += [s] * (len(words) - len(sentences))
-        return words, sentences, [(first[k], last[k], i) for k, (_, i) in enumerate(mentions)]
+        places = [((m.sentence, m.start, m.end), i) for m, i in mentions]
+        return words, sentences, [(first[span], last[span], i) for span, i in places]
 
     def _locate(self, document, ids, word_ids, words, sentences, mentions) -> Tokens:
         limit = len(ids) if self.reading.max_tokens is None else max(self.reading.max_tokens - 2, 1)

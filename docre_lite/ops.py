@@ -90,7 +90,7 @@ def pool_context(
     products of probabilities are tiny. Returns the context and the weights; both are symmetric in head and tail.
     """
     batch, _, entities, length = attention.shape
-    by_token = attention.permute(0, 3, 2, 1)  # [B, L, N, A]
+    by_token = attention.permute(0, 3, 2, 1).contiguous()  # [B, L, N, A]
     product = (by_token @ by_token.transpose(-1, -2)).permute(0, 2, 3, 1)  # [B, N, N, L]
     if how == "softmax":
         scores = product if token_mask is None else product.masked_fill(~token_mask[:, None, None], -torch.inf)

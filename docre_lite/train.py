@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
 
+from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
 from .model import DocRE, expand, paper
 from .predict import predict, tune
@@ -115,8 +116,11 @@ def fit(
     With `out`, the folder receives `metrics.json` (scores of every epoch), `model/` (the best epoch by dev score,
     the last one without dev documents) and `last/` (the checkpoint that `resume=True` continues from, also written when
     the loop is left). On one device and thread count, a resumed run ends where an uninterrupted one ends, bit for bit.
+    Without `config`, the paper's recipe for the tiny encoder or for DocRED.
     """
-    run = _Run(model, train, dev, config or TrainConfig(), None if out is None else Path(out))
+    if config is None:
+        config, _ = configure(model.classifier.name, "tiny" if isinstance(model.encoder, TinyEncoder) else "docred")
+    run = _Run(model, train, dev, config, None if out is None else Path(out))
     run.start(resume)
     while run.state.step < run.steps:
         step = run.advance()
