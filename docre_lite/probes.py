@@ -318,15 +318,15 @@ def share(values: Iterable[bool]) -> float:
 
 def _two_paths(document: Document) -> tuple[int, int]:
     """How many triples h → t have an entity x with h → x → t, and with any two facts that join h, x and t."""
-    out = {(t.head, t.tail) for t in document.triples}
-    either = out | {(t, h) for h, t in out}
-    entities = range(len(document.entities))
-
-    def closed(edges, triple):
-        third = (x for x in entities if x not in (triple.head, triple.tail))
-        return any((triple.head, x) in edges and (x, triple.tail) in edges for x in third)
-
-    return sum(closed(out, t) for t in document.triples), sum(closed(either, t) for t in document.triples)
+    n = len(document.entities)
+    after, before = [set() for _ in range(n)], [set() for _ in range(n)]
+    for t in document.triples:
+        after[t.head].add(t.tail)
+        before[t.tail].add(t.head)
+    beside = [after[e] | before[e] for e in range(n)]
+    directed = sum(bool((after[t.head] & before[t.tail]) - {t.head, t.tail}) for t in document.triples)
+    either = sum(bool((beside[t.head] & beside[t.tail]) - {t.head, t.tail}) for t in document.triples)
+    return directed, either
 
 
 def _shared_with(train: Sequence[Document], documents: Sequence[Document]) -> dict[str, float]:
