@@ -132,10 +132,11 @@ class GroupBilinear(torch.autograd.Function):
         return grad_head, grad_tail, grad_weight
 
 
-def _parts(pairs: Tensor) -> list[slice]:
-    """Pairs at a time: few enough on a CPU that their outer products stay in its cache, and bounded on a GPU."""
-    size = 256 if pairs.device.type == "cpu" else 16384
-    return [slice(i, i + size) for i in range(0, len(pairs), size)]
+def _parts(groups: Float[Tensor, "P G b"]) -> list[slice]:
+    """Pairs at a time: few enough on a CPU that their outer products stay in its cache (4 MB), bounded on a GPU."""
+    numbers = 1 << (20 if groups.device.type == "cpu" else 26)
+    size = max(1, numbers // groups.shape[-1] ** 2)
+    return [slice(i, i + size) for i in range(0, len(groups), size)]
 
 
 def _outer(head: Tensor, tail: Tensor) -> Tensor:
