@@ -64,8 +64,8 @@ def test_star_markers():
     [tokens] = tokenizer.encode([CROWDED])
     assert text_of(tokenizer, tokens.ids) == "[CLS] * * new york * city * hall * * * stands * * x * * y * [SEP]"
     assert tokens.entity == [0, 0, 1, 2, 3, 4]
-    assert tokens.start == [1, 11, 2, 5, 14, 17]
-    assert tokens.end == [7, 13, 9, 10, 16, 19]
+    assert tokens.start == [2, 11, 1, 5, 14, 17]  # the longer span opens first
+    assert tokens.end == [7, 13, 10, 9, 16, 19]  # and closes last
     assert tokens.sentence == [-1] + [0] * 13 + [1] * 6 + [-1]
 
 
@@ -73,7 +73,7 @@ def test_type_markers_are_new_tokens():
     tokenizer = words([CROWDED], marker="type")
     [tokens] = tokenizer.encode([CROWDED])
     assert text_of(tokenizer, tokens.ids) == (
-        "[CLS] [LOC] [ORG] new york [ORG] city [/LOC] hall [/ORG] [/ORG] [LOC] stands [/LOC] "
+        "[CLS] [ORG] [LOC] new york [ORG] city [/LOC] hall [/ORG] [/ORG] [LOC] stands [/LOC] "
         "[PER] x [/PER] [PER] y [/PER] [SEP]"
     )
     star = words([CROWDED]).encode([CROWDED])[0]
@@ -86,6 +86,16 @@ def test_no_markers():
     assert text_of(tokenizer, tokens.ids) == "[CLS] new york city hall stands x y [SEP]"
     assert tokens.start == [1, 5, 1, 3, 6, 7]
     assert tokens.end == [3, 5, 4, 4, 6, 7]
+
+
+def test_entities_that_share_a_span_share_its_markers():
+    sentences, place, firm = ["a b c"], [(0, 0, 2, "LOC")], [(0, 0, 2, "FIRM"), (0, 2, 3, "FIRM")]
+    for order in ([place, firm], [firm, place]):
+        document = written("shared", sentences, order)
+        tokenizer = words([document], marker="type")
+        [tokens] = tokenizer.encode([document])
+        assert text_of(tokenizer, tokens.ids) == "[CLS] [FIRM] a b [/FIRM] [FIRM] c [/FIRM] [SEP]"
+        assert sorted(zip(tokens.start, tokens.end, strict=True)) == [(1, 4), (1, 4), (5, 7)]
 
 
 def test_marker_and_mention_stand_where_they_should():
