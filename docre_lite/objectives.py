@@ -43,7 +43,7 @@ class Objective(nn.Module):
 
 
 class AdaptiveThreshold(Objective):
-    """A threshold class that every pair scores for itself. ATLOP (6)–(8).
+    """A threshold class that every pair scores for itself. ATLOP section 4.
 
     Positives must outscore class 0, class 0 must outscore the negatives; a relation is chosen if its logit
     exceeds class 0's. With k ≥ 2 positives the loss cannot go below k·log k: they compete in one softmax.
@@ -57,7 +57,7 @@ class AdaptiveThreshold(Objective):
 
 
 def adaptive_threshold_loss(logits: Float[Tensor, "P R"], labels: Bool[Tensor, "P R"]) -> Float[Tensor, "P"]:
-    """The adaptive-threshold loss of each pair, closed form of ATLOP (7): both softmaxes as log-sum-exps.
+    """The adaptive-threshold loss of each pair, closed form of ATLOP section 4: both softmaxes as log-sum-exps.
 
     Column 0 of `labels` is not looked at: the threshold class is neither a positive nor a negative.
     """
