@@ -112,8 +112,10 @@ def test_unknown_probe():
         run_probe("words", [], [])
 
 
-# What may be found in the corpus. Ceilings hold at full size too, see benchmarks/results/corpus_probes.json.
-CEILINGS = {"type": (0.02, 2), "type_position": (0.20, 4), "imsa": (0.35, 5)}
+# What may be found in the corpus, at full size (benchmarks/results/corpus_probes.json) and, in 200 documents and few
+# epochs, here. A corpus with few distractors and every skeleton complete gives "imsa" 0.33 here.
+CEILINGS = {"type": 0.02, "type_position": 0.20, "imsa": 0.35}
+SMALL = {"type": (0.02, 2), "type_position": (0.12, 4), "imsa": (0.15, 5)}
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +123,9 @@ def small():
     return generate("train", 200), generate("dev", 50)
 
 
-@pytest.mark.parametrize("kind", CEILINGS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_layout_tells_little(kind, small):
-    ceiling, epochs = CEILINGS[kind]
+    ceiling, epochs = SMALL[kind]
     found = run_probe(kind, *small, epochs=epochs)
     assert found["f1"] <= ceiling, found
     assert found["infer_f1"] <= ceiling, found
@@ -133,7 +135,7 @@ def test_full_size_probes_are_under_the_ceilings(root):
     rows = json.loads((root / "benchmarks/results/corpus_probes.json").read_text())["probes"]
     assert {row["kind"] for row in rows} == set(CEILINGS)
     for row in rows:
-        assert row["train"] >= 600 and row["dev"] >= 200 and row["f1"] <= CEILINGS[row["kind"]][0], row
+        assert row["train"] >= 600 and row["dev"] >= 200 and row["f1"] <= CEILINGS[row["kind"]], row
 
 
 # Statistics -------------------------------------------------------------------------------------------------------
