@@ -28,7 +28,8 @@ class Reading:
     )
     pool: Literal["lse", "mean"] = option("lse", "an entity from its mentions: log-sum-exp, ATLOP (2), or mean")
     context: Literal["sum", "softmax", "off"] = option(
-        "sum", "localized context: products of attention divided by their sum, ATLOP (10); softmax of them; or none"
+        "sum",
+        "localized context: products of attention over their sum (ATLOP section 5), softmax of them, or none",
     )
     attention_dropout: bool = option(
         False, "drop attention rows in training as the published code does (its context was pooled after dropout)"

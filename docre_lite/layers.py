@@ -13,7 +13,7 @@ from .ops import group_bilinear
 class RoleBilinear(nn.Module):
     """From entities and pair information to logits: one tanh projection a role, then a group bilinear form.
 
-    `z_s = tanh(W_s [e_s; f_so])`, `z_o = tanh(W_o [e_o; f_so])`, ATLOP (3)–(5) with f the localized context;
+    `z_s = tanh(W_s [e_s; f_so])`, `z_o = tanh(W_o [e_o; f_so])`, ATLOP (5)–(7) with f the localized context;
     later papers put other pair information in f. The entity half of each projection is computed for N rows,
     not N², and only pairs under the mask are projected at all. `pair_width` 0 leaves f out.
     """

@@ -83,7 +83,7 @@ def pool_context(
     how: Literal["sum", "softmax"] = "sum",
     token_mask: Bool[Tensor, "B L"] | None = None,
 ) -> tuple[Float[Tensor, "B N N D"], Float[Tensor, "B N N L"]]:
-    """Localized context: tokens weighted by what head and tail entity both attend to. ATLOP (9)–(10).
+    """Localized context: tokens weighted by what head and tail entity both attend to. ATLOP section 5.
 
     Products of the two attentions are summed over attention heads by one batched matrix product a token, so no
     [N, N, A, L] tensor exists, then normalised. "softmax", as three later papers print it, is nearly uniform:

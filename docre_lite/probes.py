@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from docre_lite.objectives import adaptive_threshold_loss
 from docre_lite.types import Document, Relations
 
 KINDS = ("type", "type_position", "imsa")
@@ -50,7 +51,7 @@ def run_probe(
         order = torch.randperm(len(data)).tolist()
         for start in range(0, len(order), batch_size):
             features, labels, mask = pad([data[i] for i in order[start : start + batch_size]])
-            loss = adaptive_threshold(probe(features, mask)[mask], labels[mask])
+            loss = adaptive_threshold_loss(probe(features, mask)[mask], labels[mask]).mean()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
@@ -208,17 +209,6 @@ class InferenceLayer(nn.Module):
         over, own = weights[..., :-1], weights[..., -1:]
         mixed = torch.einsum("zabx,zaxd->zabd", over, value1) + torch.einsum("zabx,zbxd->zabd", over, value2)
         return mixed + over.sum(-1, keepdim=True) * self.biases[h, 1] + own * value
-
-
-def adaptive_threshold(logits: Float[Tensor, "P R"], labels: Bool[Tensor, "P R"]) -> Float[Tensor, ""]:
-    """Relations above the threshold class 0 where they hold, below it where they do not. ATLOP (11)."""
-    positive = labels.clone()
-    positive[:, 0] = False
-    threshold = torch.zeros_like(labels)
-    threshold[:, 0] = True
-    above = logits.masked_fill(~(positive | threshold), -torch.inf).log_softmax(-1)
-    below = logits.masked_fill(positive, -torch.inf).log_softmax(-1)
-    return -(above.masked_fill(~positive, 0).sum(-1) + below[:, 0]).mean()
 
 
 # How it is scored -------------------------------------------------------------------------------------------------

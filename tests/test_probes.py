@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from docre_lite.corpus import RELATIONS, generate
-from docre_lite.probes import InferenceLayer, adaptive_threshold, encode, pad, run_probe, statistics
+from docre_lite.probes import InferenceLayer, encode, pad, run_probe, statistics
 from docre_lite.readers import read
 from docre_lite.types import Document, Entity, Mention, Triple
 
@@ -77,12 +77,6 @@ def test_split_inference_against_the_definition():
         slow = naive_inference(layer, cells[document, :n, :n])
         keep = mask[document, :n, :n]
         torch.testing.assert_close(fast[document, :n, :n][keep], slow[keep], atol=1e-5, rtol=1e-4)
-
-
-def test_adaptive_threshold_by_hand():
-    """Two relations and the threshold, all logits 0: a positive costs log 2, a negative log 2 (or log 3 for two)."""
-    labels = torch.tensor([[False, True, False], [False, False, False]])
-    assert adaptive_threshold(torch.zeros(2, 3), labels).item() == pytest.approx((2 * math.log(2) + math.log(3)) / 2)
 
 
 def test_padding_keeps_what_was_there():

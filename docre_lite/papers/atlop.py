@@ -25,9 +25,9 @@ class ATLOP(PairClassifier):
         block: int = option(
             64, "dimensions of a group in the bilinear form, Table 2 'group size'; 0 = all (full bilinear)"
         )
-        loss: Literal["adaptive", "bce"] = option("adaptive", "adaptive-threshold loss (7), or binary cross-entropy")
+        loss: Literal["adaptive", "bce"] = option("adaptive", "adaptive-threshold loss (section 4), or cross-entropy")
         threshold: Literal["adaptive", "global", "per_class"] = option(
-            "adaptive", "a relation is chosen above class 0 (8), or above probabilities tuned on dev (Table 6)"
+            "adaptive", "a relation is chosen above class 0 (section 4), or above probabilities tuned on dev (Table 6)"
         )
         top: int = option(
             TOP, "relations a pair may hold at most (4 in the published DocRED script, 1 for CDR and GDA)"
