@@ -43,10 +43,10 @@ def drop_stale_cache() -> None:
     stamp.write_text(now)
 
 
-def execute() -> None:
+def execute() -> list[str]:
     """Fill the cache with several chapters at a time; Sphinx alone would run one after the other.
 
-    A chapter that fails is not cached: Sphinx runs it again and reports it with its traceback.
+    Returns the chapters that failed; their tracebacks have been printed.
     """
     import yaml
     from jupyter_cache import get_cache
@@ -64,7 +64,8 @@ def execute() -> None:
         flush=True,
     )
     timeout = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["execute"]["timeout"]
-    load_executor("local-parallel", cache).run_and_cache(timeout=timeout)
+    done = load_executor("local-parallel", cache).run_and_cache(timeout=timeout)
+    return [str(Path(name).relative_to(ROOT)) for name in done.excepted + done.errored]
 
 
 def main() -> int:
@@ -75,19 +76,21 @@ def main() -> int:
     # PYDEVD..: the kernel's debugger otherwise warns about frozen modules once a chapter.
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     drop_stale_cache()
-    execute()
+    if failed := execute():
+        print(f"\nThe book was NOT built. Chapters that failed: {', '.join(failed)}", file=sys.stderr)
+        return 1
+    if options.execute_only:
+        return 0
     shutil.rmtree(BUILD / "html" / "reports", ignore_errors=True)  # tracebacks of an earlier build would stay
     tool = Path(sys.executable).parent / "jupyter-book"
     command = [str(tool), "build", "-q", "--all", "-W", "-n", "--keep-going", "."]
-    if options.execute_only:
-        command += ["--builder", "custom", "--custom-builder", "dummy"]
     code = subprocess.run(command, cwd=ROOT).returncode
-    if code == 0 and not options.execute_only:
+    if code == 0:
         checks = [sys.executable, "-m", "pytest", "tests/test_site.py"]
         code = subprocess.run(checks, cwd=ROOT, env=os.environ | {"DOCRE_SITE": str(BUILD / "html")}).returncode
     if code:
-        print("\nThe book was NOT built without faults; tracebacks of chapters: _build/html/reports/", file=sys.stderr)
-    elif not options.execute_only:
+        print("\nThe book was NOT built without faults: see the warnings above", file=sys.stderr)
+    else:
         print(f"\nThe book is at {BUILD / 'html' / 'index.html'} ({time.time() - start:.0f} s)")
     return code
 
