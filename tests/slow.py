@@ -48,7 +48,7 @@ def entity_rows(A: Tensor, mention_entity: list[int], entities: int) -> Tensor:
 
 
 def context(A_s: Tensor, A_o: Tensor, H: Tensor, how: str, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """a_so and c_so = Hᵀ a_so of one pair, token by token. ATLOP (9)–(10); softmax as DocuNet prints it."""
+    """a_so and c_so = Hᵀ a_so of one pair, token by token. ATLOP section 5; softmax as DocuNet prints it."""
     q = []
     for t in range(H.shape[0]):
         q.append(sum(A_s[h, t] * A_o[h, t] for h in range(A_s.shape[0])))
@@ -70,7 +70,7 @@ def group_bilinear(z_s: Tensor, z_o: Tensor, W: Tensor) -> Tensor:
 
 
 def role_bilinear(e_s, e_o, f, W_s, b_s, W_o, b_o, W, bias) -> Tensor:
-    """The logits of one pair from its entities and pair information f (or None). ATLOP (3)–(5)."""
+    """The logits of one pair from its entities and pair information f (or None). ATLOP (5)–(7)."""
     x_s, x_o = (e_s, e_o) if f is None else (torch.cat([e_s, f]), torch.cat([e_o, f]))
     z_s, z_o = torch.tanh(W_s @ x_s + b_s), torch.tanh(W_o @ x_o + b_o)
     groups, block = W.shape[1:3]
@@ -78,7 +78,7 @@ def role_bilinear(e_s, e_o, f, W_s, b_s, W_o, b_o, W, bias) -> Tensor:
 
 
 def adaptive_threshold(logits: Tensor, positive: set[int]) -> Tensor:
-    """One pair's loss as two softmaxes, written out. ATLOP (6)–(7). Class 0 is TH and in neither set."""
+    """One pair's loss as two softmaxes, written out. ATLOP section 4. Class 0 is TH and in neither set."""
     classes = range(1, len(logits))
     P = [r for r in classes if r in positive]
     N = [r for r in classes if r not in positive]
