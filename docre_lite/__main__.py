@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from dataclasses import fields as dataclass_fields
@@ -30,6 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     ) as error:
         print(f"docre-lite: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("docre-lite: interrupted", file=sys.stderr)
         return 130

@@ -296,9 +296,12 @@ class _Run:
 
 
 def warmup_linear(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at step 1 … steps: a linear rise over the share `warmup`, then a linear fall."""
+    """Share of the peak learning rate at step 1 … steps: a linear rise over the share `warmup`, then a linear fall.
+
+    It would reach 0 one step after the last, so that no step is without effect.
+    """
     rise = max(1, round(steps * warmup))
-    return step / rise if step <= rise else max(0.0, (steps - step) / max(1, steps - rise))
+    return step / rise if step <= rise else (steps + 1 - step) / (steps + 1 - rise)
 
 
 def fingerprint(documents: Sequence[Document]) -> str:

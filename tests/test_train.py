@@ -238,11 +238,11 @@ def test_batches_hold_documents_of_like_length(monkeypatch):
 
 
 def test_warm_up_by_hand():
-    # ten steps, a fifth of them rising: 1/2, 1, then down by eighths
+    # ten steps, a fifth of them rising: 1/2, 1, then down by ninths
     rates = [warmup_linear(step, 10, 0.2) for step in range(1, 11)]
-    assert rates == pytest.approx([1 / 2, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0])
+    assert rates == pytest.approx([1 / 2, 1, 8 / 9, 7 / 9, 6 / 9, 5 / 9, 4 / 9, 3 / 9, 2 / 9, 1 / 9])
     assert warmup_linear(1, 1, 0.06) == 1
-    assert [warmup_linear(s, 4, 0.0) for s in (1, 2, 3, 4)] == pytest.approx([1, 2 / 3, 1 / 3, 0])
+    assert [warmup_linear(s, 4, 0.0) for s in (1, 2, 3, 4)] == pytest.approx([1, 3 / 4, 2 / 4, 1 / 4])
     assert max(warmup_linear(s, 1000, 0.06) for s in range(1, 1001)) == warmup_linear(60, 1000, 0.06) == 1
 
 
