@@ -73,6 +73,7 @@ def main() -> int:
     parser.add_argument("--execute-only", action="store_true", help="execute the chapters, write no pages")
     options = parser.parse_args()
     start = time.time()
+    quiet_kernels()
     # PYDEVD..: the kernel's debugger otherwise warns about frozen modules once a chapter.
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     drop_stale_cache()
