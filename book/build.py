@@ -43,6 +43,14 @@ def drop_stale_cache() -> None:
     stamp.write_text(now)
 
 
+def quiet_kernels() -> None:
+    """A profile of their own for the chapters' kernels: each would warn that it is reached over TCP."""
+    profile = BUILD / "ipython" / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 40\n")
+    os.environ["IPYTHONDIR"] = str(BUILD / "ipython")
+
+
 def execute() -> list[str]:
     """Fill the cache with several chapters at a time; Sphinx alone would run one after the other.
 
