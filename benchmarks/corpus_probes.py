@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=600)
     parser.add_argument("--dev", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options = parser.parse_args()
     torch.set_num_threads(1)
     train, dev = generate("train", options.train), generate("dev", options.dev)
