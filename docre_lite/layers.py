@@ -1,13 +1,15 @@
-"""Modules that two or more papers use."""
+"""Modules that two or more papers use: the role-wise bilinear classifier, and convolutions over entity matrices."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .ops import group_bilinear
+from .ops import full_precision, group_bilinear
 
 
 class RoleBilinear(nn.Module):
@@ -15,29 +17,33 @@ class RoleBilinear(nn.Module):
 
     `z_s = tanh(W_s [e_s; f_so])`, `z_o = tanh(W_o [e_o; f_so])`, ATLOP (5)–(7) with f the localized context;
     later papers put other pair information in f. The entity half of each projection is computed for N rows,
-    not N², and only pairs under the mask are projected at all. `pair_width` 0 leaves f out.
+    not N², and only pairs under the mask are projected at all. `pair_width` 0 leaves f out. `entity_width` is that of
+    the entity vectors if it is not `width`.
     """
 
-    def __init__(self, width: int, pair_width: int, relations: int, block: int = 64):
+    def __init__(self, width: int, pair_width: int, relations: int, block: int = 64, entity_width: int | None = None):
         super().__init__()
         block = min(block, width)
         if width % block:
             raise ValueError(f"block={block} must divide the encoder's width {width}")
         self.width, self.block = width, block
-        self.head = nn.Linear(width + pair_width, width)
-        self.tail = nn.Linear(width + pair_width, width)
+        self.entity_width = entity_width or width
+        self.head = nn.Linear(self.entity_width + pair_width, width)
+        self.tail = nn.Linear(self.entity_width + pair_width, width)
         self.bilinear = nn.Linear(width * block, relations)  # holds W [R, G·b·b] and its bias, initialised as one
 
     def forward(
         self,
-        entities: Float[Tensor, "B N D"],
+        entities: Float[Tensor, "B N E"],
         pair: Float[Tensor, "B N N F"] | None,
         mask: Bool[Tensor, "B N N"],
+        tails: Float[Tensor, "B N E"] | None = None,
     ) -> Float[Tensor, "B N N R"]:
+        """Logits, zero outside the mask. `tails` are the entities as tails, if they differ from `entities` as heads."""
         document, head, tail = mask.nonzero(as_tuple=True)
         information = None if pair is None else pair[document, head, tail]
         z_head = self._project(self.head, entities, (document, head), information)
-        z_tail = self._project(self.tail, entities, (document, tail), information)
+        z_tail = self._project(self.tail, entities if tails is None else tails, (document, tail), information)
         relations = self.bilinear.out_features
         weight = self.bilinear.weight.view(relations, -1, self.block**2).permute(1, 2, 0)
         groups = (len(document), self.width // self.block, self.block)  # no -1: there may be no pairs
@@ -45,7 +51,92 @@ class RoleBilinear(nn.Module):
         return flat.new_zeros(*mask.shape, relations).index_put((document, head, tail), flat)
 
     def _project(self, role: nn.Linear, entities: Tensor, where: tuple, information: Tensor | None) -> Tensor:
-        entity = F.linear(entities, role.weight[:, : self.width], role.bias)[where]
+        entity = F.linear(entities, role.weight[:, : self.entity_width], role.bias)[where]
         if information is not None:
-            entity = entity + F.linear(information, role.weight[:, self.width :])
+            entity = entity + F.linear(information, role.weight[:, self.entity_width :])
         return torch.tanh(entity)
+
+
+# Entity matrices as images ------------------------------------------------------------------------------------------
+#
+# A map is [B, C, N, N] with the side of each document's own matrix in `sides`; what lies outside is padding that
+# must not be seen. Nothing below depends on how much of it there is.
+
+Border = Literal["zero", "circular"]
+
+
+def inside(sides: Int[Tensor, "B"], n: int) -> Bool[Tensor, "B 1 n n"]:
+    """The cells that belong to each document's matrix."""
+    line = torch.arange(n, device=sides.device) < sides[:, None]
+    return (line[:, :, None] & line[:, None, :]).unsqueeze(1)
+
+
+def wrap(
+    image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"], before: int, length: int, border: Border = "circular"
+) -> Float[Tensor, "B C n n"]:
+    """Rows and columns −before … length−before−1 of each matrix; beyond its side it repeats, or is zero.
+
+    With `before=0` and the border "circular" this is PAEE's sliding-window fill of a `length` × `length` matrix.
+    """
+    n = image.shape[-1]
+    if border == "zero":
+        after = length - before - n
+        return F.pad(image * inside(sides, n), (before, after, before, after))
+    line = torch.arange(length, device=image.device) - before
+    line = line % sides.clamp_min(1)[:, None]  # [B, length]: each document wraps at its own side
+    rows = line[:, None, :, None].expand(-1, image.shape[1], -1, n)
+    columns = line[:, None, None, :].expand(-1, image.shape[1], length, -1)
+    return image.gather(2, rows).gather(3, columns)
+
+
+class MapConv(nn.Conv2d):
+    """A square convolution of odd size that keeps the side; over each matrix's border it sees zeros, or wraps."""
+
+    def __init__(self, into: int, out: int, size: int = 3, border: Border = "zero"):
+        super().__init__(into, out, size)
+        self.border = border
+
+    def forward(self, image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"]) -> Float[Tensor, "B c N N"]:
+        halo = self.kernel_size[0] // 2
+        return super().forward(wrap(image, sides, halo, image.shape[-1] + 2 * halo, self.border))
+
+
+class MapNorm(nn.Module):
+    """Normalisation over the cells of a matrix and none of its padding.
+
+    "group": 8 groups of channels, each document by itself (Wu and He, 2018). "batch": each channel over all
+    documents, with running averages for prediction: batch normalisation as the published code has it, but masked.
+    """
+
+    def __init__(self, channels: int, kind: Literal["group", "batch"] = "group", groups: int = 8):
+        super().__init__()
+        self.kind, self.groups = kind, min(groups, channels)
+        if channels % self.groups:
+            raise ValueError(f"{channels} channels do not fall into {self.groups} groups; give a multiple of 8")
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        if kind == "batch":
+            self.register_buffer("mean", torch.zeros(channels))
+            self.register_buffer("variance", torch.ones(channels))
+
+    def forward(self, image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"]) -> Float[Tensor, "B C N N"]:
+        keep = inside(sides, image.shape[-1])
+        values = full_precision(image)
+        if self.kind == "group":
+            values = self._standard(values.unflatten(1, (self.groups, -1)), keep.unsqueeze(1), (2, 3, 4)).flatten(1, 2)
+        elif self.training:
+            values = self._standard(values, keep, (0, 2, 3))
+        else:
+            values = (values - self.mean[:, None, None]) * (self.variance[:, None, None] + 1e-5).rsqrt()
+        return (values * self.weight[:, None, None] + self.bias[:, None, None]) * keep
+
+    def _standard(self, values: Tensor, keep: Tensor, over: tuple[int, ...]) -> Tensor:
+        share = values.shape[2] if self.kind == "group" else 1  # channels of a group count together
+        count = (keep.sum(over, keepdim=True) * share).clamp_min(1)
+        mean = (values * keep).sum(over, keepdim=True) / count
+        centred = (values - mean) * keep
+        variance = centred.square().sum(over, keepdim=True) / count
+        if self.kind == "batch" and keep.any():
+            with torch.no_grad():  # the usual momentum of 0.1
+                self.mean.lerp_(mean.flatten().to(self.mean.dtype), 0.1)
+                self.variance.lerp_(variance.flatten().to(self.variance.dtype), 0.1)
+        return centred * (variance + 1e-5).rsqrt()

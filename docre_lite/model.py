@@ -50,12 +50,21 @@ class PairClassifier(nn.Module):
     def logits(self, pairs: PairFeatures, trace: dict[str, Tensor]) -> Float[Tensor, "B N N R"]:
         raise NotImplementedError
 
+    def more_losses(
+        self, pairs: PairFeatures, labels: Bool[Tensor, "B N N R"], trace: dict[str, Tensor]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Losses beside that of the relations, by name, from what `logits` left in the trace."""
+        return {}
+
     def forward(self, pairs: PairFeatures, labels: Bool[Tensor, "B N N R"] | None = None) -> Prediction:
         """Logits of every pair, the relations chosen, with labels the losses. Pairs outside the mask hold nothing."""
         trace: dict[str, Tensor] = {}
         logits = self.logits(pairs, trace)
         chosen, margin = self.objective.decide(logits.detach())
-        losses = {} if labels is None else {"relation": self.objective.loss(logits[pairs.mask], labels[pairs.mask])}
+        losses: dict[str, Tensor] = {}
+        if labels is not None:
+            losses["relation"] = self.objective.loss(logits[pairs.mask], labels[pairs.mask])
+            losses |= self.more_losses(pairs, labels, trace)
         return Prediction(logits, chosen & pairs.mask.unsqueeze(-1), margin, losses, trace)
 
 

@@ -70,6 +70,41 @@ def adaptive_threshold_loss(logits: Float[Tensor, "P R"], labels: Bool[Tensor, "
     return positive.sum(-1) * above - (logits * positive).sum(-1) + below - logits[:, 0]
 
 
+class BalancedSoftmax(Objective):
+    """Positives above zero, negatives below, and class 0 an ordinary class: "unrelated". DocuNet (11).
+
+    The label of an unrelated pair is {0}; class 0 is dropped when relations are chosen. Unlike the
+    adaptive-threshold loss it can reach zero with any number of positives: each is held against 0 only.
+    """
+
+    def loss(self, logits, labels):
+        return threshold_softmax(logits, labels, logits.new_zeros(len(logits))).sum() / max(len(logits), 1)
+
+    def margin(self, logits):
+        return logits
+
+
+class AdaptiveSoftmax(Objective):
+    """Balanced softmax around a threshold class that every pair scores for itself. PAEE (9)."""
+
+    def loss(self, logits, labels):
+        loss = threshold_softmax(logits[:, 1:], labels[:, 1:], logits[:, 0])
+        return loss.sum() / max(len(logits), 1)
+
+    def margin(self, logits):
+        return logits - logits[..., :1]
+
+
+def threshold_softmax(
+    logits: Float[Tensor, "P R"], labels: Bool[Tensor, "P R"], threshold: Float[Tensor, "P"]
+) -> Float[Tensor, "P"]:
+    """`log(1 + Σ_neg e^(s − t)) + log(1 + Σ_pos e^(t − s))` of each pair: DocuNet (10) with t for s_0, PAEE (9)."""
+    margin = full_precision(logits) - full_precision(threshold)[:, None]
+    zero = margin.new_zeros(len(margin), 1)
+    negative = torch.cat([zero, margin.masked_fill(labels, -torch.inf)], 1).logsumexp(1)
+    return negative + torch.cat([zero, (-margin).masked_fill(~labels, -torch.inf)], 1).logsumexp(1)
+
+
 class BinaryCrossEntropy(Objective):
     """A yes or no for each relation, read against thresholds: the baselines of ATLOP's Tables 5 and 6.
 

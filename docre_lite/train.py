@@ -42,6 +42,7 @@ class TrainConfig:
     accumulation: int = option(1, "steps whose gradients are summed up before the weights move")
     encoder_lr: float = option(5e-5, "peak learning rate of the encoder")
     classifier_lr: float = option(1e-4, "peak learning rate of everything else")
+    matrix_lr: float | None = option(None, "peak learning rate of a paper's matrix network (none: classifier_lr)")
     warmup: float = option(0.06, "share of all steps in which the learning rate rises linearly; then it falls to 0")
     weight_decay: float = option(0.0, "AdamW weight decay (the published code's optimiser had none)")
     adam_epsilon: float = option(1e-6, "AdamW epsilon of the published code")
@@ -57,8 +58,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "accumulation", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is a whole number from 1, not {getattr(self, name)}")
-        for name in ("encoder_lr", "classifier_lr", "weight_decay", "adam_epsilon", "clip", "warmup"):
-            if not 0 <= getattr(self, name) < math.inf:
+        for name in ("encoder_lr", "classifier_lr", "matrix_lr", "weight_decay", "adam_epsilon", "clip", "warmup"):
+            if not (getattr(self, name) is None or 0 <= getattr(self, name) < math.inf):
                 raise ValueError(f"{name} is a number from 0, not {getattr(self, name)}")
         if self.warmup > 1:
             raise ValueError(f"warmup is a share of all steps, 0 to 1, not {self.warmup}")
@@ -145,15 +146,12 @@ class _Run:
         self.steps = self.per_epoch * config.epochs
         self.model = model
         self.wrapped = self.accelerator.prepare(model)  # moves the model before the optimiser sees it
-        groups = [
-            {"params": [p for n, p in model.named_parameters() if n.startswith("encoder.")], "peak": config.encoder_lr},
-            {
-                "params": [p for n, p in model.named_parameters() if not n.startswith("encoder.")],
-                "peak": config.classifier_lr,
-            },
-        ]
         self.optimizer = torch.optim.AdamW(
-            groups, lr=0.0, eps=config.adam_epsilon, weight_decay=config.weight_decay, fused=True
+            parameter_groups(model, config),
+            lr=0.0,
+            eps=config.adam_epsilon,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.order: list[list[int]] = []
 
@@ -293,6 +291,18 @@ class _Run:
             "development documents": fingerprint(self.dev),
         }
         return json.loads(json.dumps(same))  # as it is read back: tuples are lists
+
+
+def parameter_groups(model: DocRE, config: TrainConfig) -> list[dict[str, Any]]:
+    """The weights by peak learning rate: those of the encoder, of the classifier's `matrix`, and all others."""
+    peaks = {"encoder.": config.encoder_lr, "classifier.matrix.": config.matrix_lr, "": config.classifier_lr}
+    groups: dict[str, list] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault(next(prefix for prefix in peaks if name.startswith(prefix)), []).append(parameter)
+    return [
+        {"params": group, "peak": config.classifier_lr if peaks[prefix] is None else peaks[prefix]}
+        for prefix, group in groups.items()
+    ]
 
 
 def warmup_linear(step: int, steps: int, warmup: float) -> float:
