@@ -96,9 +96,11 @@ class MapConv(nn.Conv2d):
         super().__init__(into, out, size)
         self.border = border
 
-    def forward(self, image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"]) -> Float[Tensor, "B c N N"]:
+    def forward(
+        self, image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"], border: Border | None = None
+    ) -> Float[Tensor, "B c N N"]:
         halo = self.kernel_size[0] // 2
-        return super().forward(wrap(image, sides, halo, image.shape[-1] + 2 * halo, self.border))
+        return super().forward(wrap(image, sides, halo, image.shape[-1] + 2 * halo, border or self.border))
 
 
 class MapNorm(nn.Module):
