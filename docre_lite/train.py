@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from hashlib import sha256
 from importlib.metadata import version
@@ -23,10 +23,11 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
 
+from .encode import Tokens
 from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
 from .model import DocRE, expand, paper
-from .predict import predict, tune
+from .predict import predict, run, tune
 from .settings import option, update
 from .types import Document
 
@@ -47,6 +48,9 @@ class TrainConfig:
     weight_decay: float = option(0.0, "AdamW weight decay (the published code's optimiser had none)")
     adam_epsilon: float = option(1e-6, "AdamW epsilon of the published code")
     clip: float = option(1.0, "largest norm of the gradient")
+    shuffle_entities: bool = option(
+        False, "number the entities of a training document at random in each epoch, to see what their order is worth"
+    )
     precision: Literal["auto", "fp32", "bf16"] = option(
         "auto", "bf16 autocast, or fp32; auto = bf16 on a GPU that has it"
     )
@@ -132,6 +136,39 @@ def fit(
             raise
 
 
+def fit_frozen(model: DocRE, train: Sequence[Document], config: TrainConfig | None = None) -> Iterator[Step]:
+    """Trains the paper's part of `model` alone, on features that its encoder makes once; yields after every step.
+
+    Seconds instead of minutes, and papers on one frozen encoder are compared on the very same features. Give documents
+    that the encoder was not trained on: on its own training documents features look better than they are.
+    """
+    if config is None:
+        config, _ = configure(model.classifier.name, "tiny")
+    set_seed(config.seed)
+    cached = []
+    with torch.no_grad():
+        for _, _, pairs, _ in run(model, train, config.batch_size):
+            cached.append(replace(pairs, attention=None))
+    classifier, steps = model.classifier.train(), len(cached) * config.epochs
+    groups = [g for g in parameter_groups(model, config) if g["part"] != "encoder."]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, eps=config.adam_epsilon, weight_decay=config.weight_decay, fused=True)
+    for step in range(steps):
+        epoch, within = divmod(step, len(cached))
+        if within == 0:
+            order = torch.randperm(len(cached), generator=torch.Generator().manual_seed(config.seed * 10_007 + epoch))
+        begin, pairs = time.perf_counter(), cached[order[within]]
+        losses = classifier(pairs, pairs.batch.labels).losses
+        loss = sum(losses.values())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), config.clip)
+        _set_rates(optimizer, step + 1, steps, config.warmup)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        yield Step(epoch + 1, step + 1, steps, float(loss.detach()), values, time.perf_counter() - begin)
+    model.eval()
+
+
 class _Run:
     def __init__(self, model: DocRE, train, dev, config: TrainConfig, out: Path | None):
         if not train:
@@ -174,8 +211,7 @@ class _Run:
             for name, value in self._backward(where, len(parts)).items():
                 losses[name] = losses.get(name, 0.0) + value / len(parts)
         self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * warmup_linear(state.step + 1, self.steps, config.warmup)
+        _set_rates(self.optimizer, state.step + 1, self.steps, config.warmup)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         loss = sum(losses.values())
@@ -201,10 +237,18 @@ class _Run:
             found += [near[j : j + size] for j in range(0, len(near), size)]
         return [found[k] for k in torch.randperm(len(found), generator=draw).tolist()]
 
+    def _tokens(self, k: int) -> Tokens:
+        """Training document k as it is read in this step."""
+        if not self.config.shuffle_entities:
+            return self.encoded[k]
+        draw = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.state.step * 1_009 + k)
+        order = torch.randperm(len(self.documents[k].entities), generator=draw).tolist()
+        return self.model.tokenizer.encode([self.documents[k].permuted(order)])[0]
+
     def _backward(self, where: list[int], parts: int) -> dict[str, float]:
         accelerator = self.accelerator
         mine = where[accelerator.process_index :: accelerator.num_processes]
-        batch = self.model.tokenizer.collate([self.encoded[k] for k in mine or where[:1]]).to(accelerator.device)
+        batch = self.model.tokenizer.collate([self._tokens(k) for k in mine or where[:1]]).to(accelerator.device)
         with accelerator.autocast():
             losses = self.wrapped(batch).losses
         loss = sum(losses.values())
@@ -293,6 +337,11 @@ class _Run:
         return json.loads(json.dumps(same))  # as it is read back: tuples are lists
 
 
+def _set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int, warmup: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * warmup_linear(step, steps, warmup)
+
+
 def parameter_groups(model: DocRE, config: TrainConfig) -> list[dict[str, Any]]:
     """The weights by peak learning rate: those of the encoder, of the classifier's `matrix`, and all others."""
     peaks = {"encoder.": config.encoder_lr, "classifier.matrix.": config.matrix_lr, "": config.classifier_lr}
@@ -300,7 +349,7 @@ def parameter_groups(model: DocRE, config: TrainConfig) -> list[dict[str, Any]]:
     for name, parameter in model.named_parameters():
         groups.setdefault(next(prefix for prefix in peaks if name.startswith(prefix)), []).append(parameter)
     return [
-        {"params": group, "peak": config.classifier_lr if peaks[prefix] is None else peaks[prefix]}
+        {"params": group, "part": prefix, "peak": config.classifier_lr if peaks[prefix] is None else peaks[prefix]}
         for prefix, group in groups.items()
     ]
 

@@ -104,6 +104,24 @@ class Document:
             return sorted(self.candidates)
         return [(h, t) for h in range(n) for t in range(n) if h != t]
 
+    def permuted(self, order: Sequence[int]) -> Document:
+        """The same document with its entities in another order: new entity k is old entity `order[k]`.
+
+        Raises ValueError if `order` is no permutation of the entities.
+        """
+        if sorted(order) != list(range(len(self.entities))):
+            raise ValueError(f"{self.title}: {list(order)} is no order of entities 0 to {len(self.entities) - 1}")
+        new = {old: k for k, old in enumerate(order)}
+        was = self.order or range(len(self.entities))
+        premises = {t: tuple((new[h], r, new[o]) for h, r, o in t.premises) for t in self.triples}
+        return replace(
+            self,
+            entities=tuple(self.entities[i] for i in order),
+            triples=tuple(replace(t, head=new[t.head], tail=new[t.tail], premises=premises[t]) for t in self.triples),
+            candidates=self.candidates and frozenset((new[h], new[t]) for h, t in self.candidates),
+            order=tuple(was[i] for i in order),
+        )
+
     def same_sentence(self, head: int, tail: int) -> bool:
         """Do some mention of the head and some mention of the tail stand in one sentence (an intra pair)?"""
         return not self.entities[head].sentences.isdisjoint(self.entities[tail].sentences)

@@ -81,18 +81,6 @@ def small_settings(name: str, variant: str | None = None) -> dict:
     return {**SMALL, **({"block": 8} if "block" in options and "block" not in given else {})}
 
 
-def permuted(document: Document, order: list[int]) -> Document:
-    """The document with its entities in another order: new entity k is old entity `order[k]`."""
-    new = {old: k for k, old in enumerate(order)}
-    moved = document.candidates
-    return replace(
-        document,
-        entities=tuple(document.entities[i] for i in order),
-        triples=tuple(replace(t, head=new[t.head], tail=new[t.tail]) for t in document.triples),
-        candidates=None if moved is None else frozenset((new[h], new[t]) for h, t in moved),
-    )
-
-
 def wider(batch: Batch, extra: int = 2) -> Batch:
     """The batch with room for more entities than any document has."""
     pad = torch.nn.functional.pad

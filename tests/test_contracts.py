@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small import made, permuted, several, sgd_steps, tiny, wider
+from small import made, several, sgd_steps, tiny, wider
 
 from docre_lite.model import DocRE, _papers, paper
 from docre_lite.objectives import AdaptiveThreshold
@@ -131,7 +131,7 @@ def test_entity_order(name):
     """Another order of the entities gives the same logits, elsewhere; a paper that cannot says so."""
     document, order = made("order", 5, sentences=4), [3, 0, 4, 1, 2]
     model = tiny(name, [document]).double()
-    before, after = (model(model.batch([d])) for d in (document, permuted(document, order)))
+    before, after = (model(model.batch([d])) for d in (document, document.permuted(order)))
     expected = before.logits[:, order][:, :, order]
     mask = ~torch.eye(5, dtype=torch.bool).unsqueeze(0)
     if paper(name).equivariant:

@@ -17,7 +17,15 @@ from docre_lite.evaluate import score, seen_facts
 from docre_lite.model import DocRE, _papers, build
 from docre_lite.predict import predict, sentence_shares
 from docre_lite.readers import DataError
-from docre_lite.train import TrainConfig, fingerprint, fit, last_checkpoint, warmup_linear
+from docre_lite.train import (
+    TrainConfig,
+    fingerprint,
+    fit,
+    fit_frozen,
+    last_checkpoint,
+    parameter_groups,
+    warmup_linear,
+)
 from docre_lite.types import Document, Triple
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -524,3 +532,65 @@ def test_odd_documents(name, kind):
         assert triples == []
     alone = tiny(name, [document], **settings)  # relations may be NA alone
     assert math.isfinite(train(alone, config=config, documents=[document])[0].loss)
+
+
+def test_shuffled_entities_resume_bit_for_bit_and_learn_another_model(tmp_path):
+    config = replace(CONFIG, shuffle_entities=True)
+    train(fresh(), tmp_path / "whole", config=config)
+    train(fresh(), tmp_path / "parts", stop=3, config=config)
+    train(fresh(), tmp_path / "parts", resume=True, config=config)
+    same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_shuffled_entities_come_in_another_order_each_time(monkeypatch):
+    seen = []
+    model = fresh()
+    collate = model.tokenizer.collate
+    monkeypatch.setattr(model.tokenizer, "collate", lambda t, *more: (seen.extend(t), collate(t, *more))[1])
+    train(model, config=replace(CONFIG, shuffle_entities=True), dev=())
+    orders: dict[str, set] = {}
+    for tokens in seen:
+        orders.setdefault(tokens.document.title, set()).add(tuple(e.name for e in tokens.document.entities))
+    assert orders.keys() == {d.title for d in TRAIN}
+    assert any(len(found) > 1 for found in orders.values())
+    assert {tuple(sorted(names)) for found in orders.values() for names in found} <= {
+        tuple(sorted(e.name for e in d.entities)) for d in TRAIN
+    }
+
+
+def test_permuted_moves_everything_that_names_an_entity():
+    document = replace(made("moved", 4), candidates=frozenset({(0, 1), (2, 3)}), order=(5, 6, 7, 8))
+    facts = (Triple("moved", 0, "r", 1), Triple("moved", 2, "r", 3, premises=((0, "r", 1),), depth=1))
+    moved = replace(document, triples=facts).permuted([2, 0, 3, 1])
+    assert [e.name for e in moved.entities] == [document.entities[i].name for i in (2, 0, 3, 1)]
+    assert [(t.head, t.tail, t.premises) for t in moved.triples] == [(1, 3, ()), (0, 2, ((1, "r", 3),))]
+    assert moved.candidates == {(1, 3), (0, 2)} and moved.order == (7, 5, 8, 6)
+    assert replace(document, candidates=None).permuted([0, 1, 2, 3]).candidates is None
+    with pytest.raises(ValueError, match="moved: .* is no order of entities 0 to 3"):
+        document.permuted([0, 0, 1, 2])
+
+
+def test_frozen_training_moves_the_classifier_alone_and_learns():
+    model = fresh()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    steps = list(fit_frozen(model, TRAIN, replace(CONFIG, epochs=40)))
+    assert len(steps) == 40 * math.ceil(len(TRAIN) / CONFIG.batch_size) and steps[-1].steps == len(steps)
+    assert not model.training
+    for key, value in model.state_dict().items():
+        assert torch.equal(before[key], value) == key.startswith("encoder."), key
+    assert sum(s.loss for s in steps[-4:]) < 0.5 * sum(s.loss for s in steps[:4])
+    again = list(fit_frozen(fresh(), TRAIN, replace(CONFIG, epochs=40)))
+    assert [s.loss for s in again] == [s.loss for s in steps]
+
+
+def test_learning_rates_by_part():
+    torch.manual_seed(0)
+    model = build("docunet", TRAIN, layers=1, width=16, heads=2, min_count=1, block=8)
+    for rate, expected in ((4e-4, 4e-4), (None, 2e-4)):
+        groups = parameter_groups(model, TrainConfig(encoder_lr=1e-4, classifier_lr=2e-4, matrix_lr=rate))
+        peaks = {id(p): g["peak"] for g in groups for p in g["params"]}
+        for name, p in model.named_parameters():
+            part = "encoder" if name.startswith("encoder.") else name.split(".")[1]
+            assert peaks[id(p)] == {"encoder": 1e-4, "matrix": expected}.get(part, 2e-4), name
+    with pytest.raises(ValueError, match="matrix_lr"):
+        TrainConfig(matrix_lr=-1.0)

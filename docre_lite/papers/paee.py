@@ -126,15 +126,15 @@ class PAEE(PairClassifier):
             raise ValueError("filter=true needs the tags of potential pairs; set potential to 'hard' or 'soft'")
         if options.re_encoder:
             self.re_encoder = ReEncoder(inputs.width, options.re_layers, options.re_heads, options.re_dropout)
-        roles = inputs.relations - 1  # "unrelated" means nothing for a single entity
-        if options.cross_matching:
+        roles = (inputs.relations - 1) * options.cross_matching  # "unrelated" means nothing for a single entity
+        if roles:
             self.roles = nn.Linear(inputs.width, 2 * roles)
         self.bilinear = RoleBilinear(
             inputs.width,
             (options.map_width if self.matrix is not None else 0) + tag,
             inputs.relations,
             options.block or inputs.width,
-            inputs.width + (roles if options.cross_matching else 0),
+            inputs.width + roles,
         )
         self.objective = AdaptiveSoftmax(options.top)
 
