@@ -210,8 +210,13 @@ def build(
         network, subwords = PretrainedEncoder.load(encoder)
     types = tuple(sorted({m.type for d in documents for e in d.entities for m in e.mentions}))
     tokenizer = Tokenizer(subwords, relations or Relations.of(documents), types, reading)
-    options = update(kind.Options(), settings)
-    return DocRE(tokenizer, network, kind(_inputs(tokenizer, network), options))
+    return DocRE(tokenizer, network, classifier(name, tokenizer, network, **settings))
+
+
+def classifier(name: str, tokenizer: Tokenizer, encoder: Encoder, **settings: Any) -> PairClassifier:
+    """A paper's part alone, new, for an encoder that is there already; settings it has no field for are left out."""
+    kind = paper(name)
+    return kind(_inputs(tokenizer, encoder), update(kind.Options(), expand(kind, settings)))
 
 
 def _inputs(tokenizer: Tokenizer, encoder: Encoder) -> Inputs:

@@ -1,0 +1,96 @@
+"""Papers on the very same features: `python benchmarks/corpus_modules.py`.
+
+For each seed an ATLOP model is trained on 600 documents of the embedded corpus. Its encoder is then frozen, and every
+paper's part is trained alone on documents that this encoder has not seen. What differs between two rows of a seed is the
+module over the pairs, and nothing else. Rows go to `results/corpus_modules.json` as they are done; those there are skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from accelerate.utils import set_seed
+from corpus import KEPT
+
+from docre_lite.corpus import generate
+from docre_lite.evaluate import score, seen_facts
+from docre_lite.model import DocRE, build, classifier
+from docre_lite.predict import predict, tune
+from docre_lite.train import configure, environment, fit, fit_frozen
+
+RESULTS = Path(__file__).parent / "results" / "corpus_modules.json"
+SEEN = 600  # documents that the encoder is trained on
+PLAN = {
+    "atlop": ["atlop"],
+    "docunet": ["docunet", "no_unet", "similarity", "no_balanced_softmax"],
+    "paee": ["paee", "no_par", "no_eer", "zero_fill", "no_potential", "unet", "ffn", "soft_tag"],
+}
+
+
+def base(documents, seed: int) -> DocRE:
+    config, settings = configure("atlop", "tiny", seed=seed)
+    set_seed(seed)
+    model = build("atlop", documents, "tiny", **settings)
+    for _ in fit(model, documents, (), config):
+        pass
+    return model.eval()
+
+
+def run(atlop: DocRE, name: str, variant: str, seed: int, epochs: int, documents, dev, test, seen) -> dict:
+    config, settings = configure(name, "tiny", variant=variant, seed=seed, epochs=epochs)
+    set_seed(seed)
+    model = DocRE(atlop.tokenizer, atlop.encoder, classifier(name, atlop.tokenizer, atlop.encoder, **settings))
+    begin = time.process_time()
+    losses = [step.loss for step in fit_frozen(model, documents, config)]
+    row = {"paper": name, "variant": variant, "seed": seed, "train": len(documents), "epochs": epochs}
+    row |= {"cpu_seconds": round(time.process_time() - begin, 1), "last_loss": sum(losses[-50:]) / 50}
+    tune(model, dev)
+    return row | {"parameters": sum(p.numel() for p in model.classifier.parameters())} | scores(model, dev, test, seen)
+
+
+def scores(model: DocRE, dev, test, seen) -> dict:
+    found = {}
+    for split, documents in (("dev", dev), ("test", test)):
+        figures = score(predict(model, documents), documents, seen).to_dict()
+        found[split] = {key: figures[key] for key in KEPT}
+    return found | {"environment": environment()}
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    ask.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    ask.add_argument("--papers", nargs="*", default=list(PLAN))
+    ask.add_argument("--variants", nargs="*", help="default: the plan's")
+    ask.add_argument("--train", type=int, default=500, help="documents, none of them seen by the encoder")
+    ask.add_argument("--epochs", type=int, default=4)
+    args = ask.parse_args()
+    documents, dev, test = generate("train", SEEN + args.train), generate("dev", 150), generate("test", 150)
+    rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
+    done = {(r["paper"], r["variant"], r["seed"], r["train"], r["epochs"]) for r in rows}
+    for seed in args.seeds:
+        arms = [(p, v) for p in args.papers for v in PLAN[p] if not args.variants or v in args.variants]
+        arms = [a for a in arms if (*a, seed, args.train, args.epochs) not in done]
+        if not arms:
+            continue
+        atlop = base(documents[:SEEN], seed)
+        if ("atlop", "base", seed, SEEN, 6) not in done:
+            row = {"paper": "atlop", "variant": "base", "seed": seed, "train": SEEN, "epochs": 6}
+            rows.append(row | scores(atlop, dev, test, seen_facts(documents[:SEEN])))
+            done.add(("atlop", "base", seed, SEEN, 6))
+        for name, variant in arms:
+            seen = seen_facts(documents)
+            rows.append(run(atlop, name, variant, seed, args.epochs, documents[SEEN:], dev, test, seen))
+            RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            found = rows[-1]
+            figures = " ".join(f"{100 * found['test'][k]:.1f}" for k in ("f1", "inter_f1", "infer_f1", "composed_f1"))
+            print(name, variant, seed, figures, f"{found['cpu_seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
