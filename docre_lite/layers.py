@@ -138,7 +138,8 @@ class MapNorm(nn.Module):
         centred = (values - mean) * keep
         variance = centred.square().sum(over, keepdim=True) / count
         if self.kind == "batch" and keep.any():
-            with torch.no_grad():  # the usual momentum of 0.1
+            with torch.no_grad():  # the usual momentum of 0.1; the running variance is the unbiased one, as torch's
+                unbiased = variance * count / (count - 1).clamp_min(1)
                 self.mean.lerp_(mean.flatten().to(self.mean.dtype), 0.1)
-                self.variance.lerp_(variance.flatten().to(self.variance.dtype), 0.1)
+                self.variance.lerp_(unbiased.flatten().to(self.variance.dtype), 0.1)
         return centred * (variance + 1e-5).rsqrt()
