@@ -10,7 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from docre_lite.objectives import AdaptiveThreshold, BinaryCrossEntropy, adaptive_threshold_loss
+from docre_lite.objectives import (
+    AdaptiveSoftmax,
+    AdaptiveThreshold,
+    BalancedSoftmax,
+    BinaryCrossEntropy,
+    adaptive_threshold_loss,
+    threshold_softmax,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
@@ -73,12 +80,14 @@ def test_adaptive_threshold_sees_differences_only(classes, shift):
 @pytest.mark.parametrize("size", [1e4, -1e4])
 def test_extreme_logits_keep_losses_finite(size):
     logits = torch.tensor([[0.0, size, -size]]).requires_grad_()
-    for objective in (AdaptiveThreshold(), BinaryCrossEntropy(3)):
+    for objective in (AdaptiveThreshold(), BinaryCrossEntropy(3), BalancedSoftmax(), AdaptiveSoftmax()):
         loss = objective.loss(logits, labels_of("010"))
         assert loss.isfinite() and torch.autograd.grad(loss, logits)[0].isfinite().all()
 
 
-@pytest.mark.parametrize("objective", [AdaptiveThreshold(), BinaryCrossEntropy(3)])
+@pytest.mark.parametrize(
+    "objective", [AdaptiveThreshold(), BinaryCrossEntropy(3), BalancedSoftmax(), AdaptiveSoftmax()]
+)
 def test_no_pairs_no_loss(objective):
     logits = torch.zeros(0, 3, requires_grad=True)
     loss = objective.loss(logits, torch.zeros(0, 3, dtype=torch.bool))
@@ -89,10 +98,113 @@ def test_no_pairs_no_loss(objective):
 def test_losses_are_float32_at_least():
     logits = torch.randn(4, 3)
     labels = labels_of("100", "010", "011", "001")
-    for objective in (AdaptiveThreshold(), BinaryCrossEntropy(3)):
+    for objective in (AdaptiveThreshold(), BinaryCrossEntropy(3), BalancedSoftmax(), AdaptiveSoftmax()):
         half = objective.loss(logits.bfloat16(), labels)
         assert half.dtype == torch.float32
         torch.testing.assert_close(half, objective.loss(logits.bfloat16().float(), labels))
+
+
+ROWS = ("10000", "01000", "01010", "01111", "00100", "11111", "00000")
+
+
+@pytest.mark.parametrize("kind", [BalancedSoftmax, AdaptiveSoftmax])
+def test_softmax_around_a_threshold_is_its_equation(kind):
+    logits = torch.randn(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 4
+    logits.requires_grad_()
+    labels = labels_of(*ROWS)
+    equation = slow.balanced_softmax if kind is BalancedSoftmax else slow.adaptive_softmax
+    expected = [equation(logits[p], set(labels[p].nonzero().flatten().tolist())) for p in range(7)]
+    for p in range(7):  # each pair by itself, then the mean over pairs
+        one = kind().loss(logits[p : p + 1], labels[p : p + 1])
+        torch.testing.assert_close(one, expected[p], rtol=1e-10, atol=1e-10)
+    fast, mean = kind().loss(logits, labels), sum(expected) / 7
+    torch.testing.assert_close(fast, mean, rtol=1e-10, atol=1e-10)
+    ours, theirs = (torch.autograd.grad(loss, logits)[0] for loss in (fast, mean))
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_balanced_softmax_by_hand():
+    """Three classes with logits 0: log(1 + how many must not) + log(1 + how many must). Class 0 is one of them."""
+    loss = BalancedSoftmax().loss
+    for row, (negative, positive) in {
+        "100": (2, 1),
+        "010": (2, 1),
+        "011": (1, 2),
+        "111": (0, 3),
+        "000": (3, 0),
+    }.items():
+        value = math.log(1 + negative) + math.log(1 + positive)
+        assert float(loss(torch.zeros(1, 3), labels_of(row))) == pytest.approx(value), row
+    # logits 1, 2, −1, class 1 holds: log(1 + e + 1/e) + log(1 + e⁻²)
+    value = math.log(1 + math.e + 1 / math.e) + math.log(1 + math.exp(-2))
+    assert float(loss(torch.tensor([[1.0, 2.0, -1.0]]), labels_of("010"))) == pytest.approx(value)
+    # an unrelated pair is pushed up in class 0 and down elsewhere; a related one down in class 0
+    logits = torch.zeros(1, 3, requires_grad=True)
+    for row, signs in {"100": [-1, 1, 1], "010": [1, -1, 1]}.items():
+        assert torch.autograd.grad(loss(logits, labels_of(row)), logits)[0].sign().tolist() == [signs]
+
+
+def test_adaptive_softmax_by_hand():
+    """Three classes (TH, a, b) with logits 0. TH is neither positive nor negative, whatever column 0 says."""
+    loss = AdaptiveSoftmax().loss
+    for row, (negative, positive) in {
+        "100": (2, 0),
+        "000": (2, 0),
+        "010": (1, 1),
+        "110": (1, 1),
+        "011": (0, 2),
+    }.items():
+        value = math.log(1 + negative) + math.log(1 + positive)
+        assert float(loss(torch.zeros(1, 3), labels_of(row))) == pytest.approx(value), row
+    # logits TH = 1, a = 2, b = 0, a holds: log(e + 1) + log(e⁻¹ + e⁻²), as printed
+    value = math.log(math.e + 1) + math.log(math.exp(-1) + math.exp(-2))
+    assert float(loss(torch.tensor([[1.0, 2.0, 0.0]]), labels_of("010"))) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("k", [0, 1, 2, 3, 4])
+def test_positives_do_not_compete(k):
+    """Where the adaptive-threshold loss ends at k log k, both others end at 0."""
+    logits = torch.tensor([[0.0] + [60.0] * k + [-60.0] * 2]).double()
+    labels = torch.tensor([[False] + [True] * k + [False] * 2])
+    floor = k * math.log(k) if k else 0
+    assert float(adaptive_threshold_loss(logits, labels)) == pytest.approx(floor, abs=1e-9)
+    assert float(AdaptiveSoftmax().loss(logits, labels)) == pytest.approx(0, abs=1e-9)
+    logits[:, 0] = -60 if k else 60  # here class 0 takes part: unrelated, or not
+    labels[:, 0] = not k
+    assert float(BalancedSoftmax().loss(logits, labels)) == pytest.approx(0, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.floats(-30, 30), st.booleans()), min_size=2, max_size=6), st.floats(-50, 50))
+def test_how_the_three_losses_are_related(classes, shift):
+    logits = torch.tensor([[value for value, _ in classes]]).double()
+    labels = torch.tensor([[yes for _, yes in classes]])
+    labels[:, 0] = False
+    threshold, adaptive = adaptive_threshold_loss(logits, labels)[0], AdaptiveSoftmax().loss(logits, labels)
+    moved = AdaptiveSoftmax().loss(logits + shift, labels)  # differences only
+    torch.testing.assert_close(moved, adaptive, rtol=1e-8, atol=1e-8)
+    if labels.sum() <= 1:  # the negative parts are equal, and one positive has nobody to compete with
+        torch.testing.assert_close(adaptive, threshold, rtol=1e-9, atol=1e-9)
+    else:
+        assert adaptive <= threshold + 1e-9
+    # the adaptive softmax is the balanced one measured from TH, which then is no class
+    balanced = BalancedSoftmax().loss(logits[:, 1:] - logits[:, :1], labels[:, 1:])
+    torch.testing.assert_close(balanced, adaptive, rtol=1e-9, atol=1e-9)
+    both = threshold_softmax(logits, labels, logits.new_tensor([shift]))
+    torch.testing.assert_close(both[0], BalancedSoftmax().loss(logits - shift, labels), rtol=1e-9, atol=1e-9)
+
+
+def test_decisions_around_a_threshold_by_hand():
+    rows = [[9.0, 0.1, -0.1, 2.0], [0.0, -1.0, -2.0, -3.0], [-5.0, 1.0, 3.0, 2.0], [-2.0, -1.0, 0.0, -3.0]]
+    # against 0, whatever class 0 says of itself; 0 itself is not above 0
+    assert chosen(BalancedSoftmax(), *rows) == [[1, 3], [], [1, 2, 3], []]
+    assert chosen(BalancedSoftmax(top=2), *rows) == [[1, 3], [], [2, 3], []]
+    assert chosen(AdaptiveSoftmax(), *rows) == [[], [], [1, 2, 3], [1, 2]]  # against class 0
+    assert chosen(AdaptiveSoftmax(top=1), *rows) == [[], [], [2], [2]]
+    assert BalancedSoftmax().decide(torch.tensor(rows))[1].tolist() == torch.tensor(rows).tolist()
+    margin = AdaptiveSoftmax().decide(torch.tensor(rows))[1]
+    assert margin[2].tolist() == [0.0, 6.0, 8.0, 7.0]
+    assert not BalancedSoftmax.tunable and not AdaptiveSoftmax.tunable
 
 
 def test_binary_cross_entropy_is_its_equation():
@@ -130,6 +242,8 @@ def test_class_0_is_never_chosen():
         BinaryCrossEntropy(4),
         BinaryCrossEntropy(4, "per_class"),
         BinaryCrossEntropy(4, "adaptive"),
+        BalancedSoftmax(),
+        AdaptiveSoftmax(),
     ):
         decided, _ = objective.decide(logits)
         assert not decided[:, 0].any() and decided.any()
@@ -143,7 +257,7 @@ def test_one_class_only():
 def test_margins_are_float32():
     """512 − 1 = 511 has nine bits, one more than bf16 holds; there it is 512."""
     logits = torch.tensor([[1.0, 512.0, 0.0]], dtype=torch.bfloat16)
-    for objective in (AdaptiveThreshold(), BinaryCrossEntropy(3, "adaptive")):
+    for objective in (AdaptiveThreshold(), BinaryCrossEntropy(3, "adaptive"), AdaptiveSoftmax()):
         _, margin = objective.decide(logits)
         assert margin.dtype == torch.float32
         assert margin.tolist() == [[0.0, 511.0, -1.0]]
