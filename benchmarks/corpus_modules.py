@@ -1,8 +1,9 @@
 """Papers on the very same features: `python benchmarks/corpus_modules.py`.
 
 For each seed an ATLOP model is trained on 600 documents of the embedded corpus. Its encoder is then frozen, and every
-paper's part is trained alone on documents that this encoder has not seen. What differs between two rows of a seed is the
-module over the pairs, and nothing else. Rows go to `results/corpus_modules.json` as they are done; those there are skipped.
+paper's part is trained alone on documents that this encoder has not seen. What differs between two rows of a seed is
+the module over the pairs, and nothing else. Each row goes to `results/corpus_modules.json` at once; those that stand
+there are skipped.
 """
 
 from __future__ import annotations
