@@ -23,7 +23,16 @@ from docre_lite.train import configure, environment, fit
 
 RESULTS = Path(__file__).parent / "results"
 KEPT = ("f1", "ign_f1", "precision", "recall", "intra_f1", "inter_f1", "infer_f1", "composed_f1", "stated_recall")
-KEPT += ("composed_recall_by_depth", "rela_f1", "rela_recall", "evidence_f1", "by_entities")
+KEPT += (
+    "composed_recall_by_depth",
+    "rela_f1",
+    "rela_recall",
+    "rela_precision",
+    "rela_accuracy",
+    "evidence_f1",
+    "by_entities",
+    "by_related",
+)
 
 
 def run(name: str, variant: str, seed: int, train, dev, test, changed) -> dict:

@@ -16,6 +16,7 @@ from .types import Document, Triple
 Fact = tuple[str, str, str]  # head name, tail name, relation
 
 BUCKETS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 25), (26, 30), (31, 35), (36, 42), (43, None))  # entities
+PARTS = 5  # of the documents, by their share of related pairs
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ class Scores:
         A `Row` for each number of entities 1-5, ..., 36-42, 43+; counts pooled within a row. ATLOP figure 4,
         with DocuNet's buckets. *Surprising:* the outer rows rest on a handful of documents. A document without
         entities is in no row.
+    by_related
+        A `Row` for each fifth of the documents by their share of related pairs, the sparsest first; the label gives
+        the shares. PAEE figure 4, which does not say where its buckets end: these hold equally many documents.
     by_relation
         A `Row` for each relation of the gold or predicted triples, the most frequent in gold first; `documents` are
         those in which it occurs, on either side.
@@ -127,12 +131,13 @@ class Scores:
     evidence_recall: float
     evidence_f1: float
     by_entities: tuple[Row, ...]
+    by_related: tuple[Row, ...]
     by_relation: tuple[Row, ...]
 
     def to_dict(self) -> dict:
         """Plain lists, dictionaries and numbers that survive JSON (so depths become strings)."""
         out = asdict(self)
-        out["by_entities"], out["by_relation"] = list(out["by_entities"]), list(out["by_relation"])
+        out |= {name: list(out[name]) for name in ("by_entities", "by_related", "by_relation")}
         if self.composed_recall_by_depth is not None:
             out["composed_recall_by_depth"] = {str(d): r for d, r in self.composed_recall_by_depth.items()}
         return out
@@ -191,6 +196,7 @@ def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Coll
         rela_accuracy=rela_accuracy,
         **_named("evidence", evidence),
         by_entities=_by_entities(found, gold, known),
+        by_related=_by_related(found, gold, known),
         by_relation=_by_relation(found, gold),
     )
 
@@ -339,11 +345,27 @@ def _by_entities(found: Iterable[Triple], gold: Iterable[Triple], known: Mapping
     rows = []
     for low, high in BUCKETS:
         titles = {title for title, n in size.items() if n >= low and (high is None or n <= high)}
-        label = f"{low}+" if high is None else f"{low}-{high}"
-        rows.append(
-            _row(label, len(titles), {t for t in gold if t.title in titles}, {t for t in found if t.title in titles})
-        )
+        rows.append(_row_of(f"{low}+" if high is None else f"{low}-{high}", titles, gold, found))
     return tuple(rows)
+
+
+def _by_related(found: Iterable[Triple], gold: Iterable[Triple], known: Mapping[str, Document]) -> tuple[Row, ...]:
+    related = Counter(title for title, _, _ in {_pair(t) for t in gold})
+    pairs = {title: len(document.pairs()) for title, document in known.items()}
+    share = {title: related[title] / n for title, n in pairs.items() if n}
+    order = sorted(share, key=lambda title: (share[title], title))
+    rows = []
+    for k in range(PARTS):
+        titles = order[k * len(order) // PARTS : (k + 1) * len(order) // PARTS]
+        if titles:
+            label = f"{100 * share[titles[0]]:.1f}-{100 * share[titles[-1]]:.1f} %"
+            rows.append(_row_of(label, set(titles), gold, found))
+    return tuple(rows)
+
+
+def _row_of(label: str, titles: set[str], gold: Iterable[Triple], found: Iterable[Triple]) -> Row:
+    kept = ({t for t in triples if t.title in titles} for triples in (gold, found))
+    return _row(label, len(titles), *kept)
 
 
 def _by_relation(found: Iterable[Triple], gold: Iterable[Triple]) -> tuple[Row, ...]:

@@ -68,7 +68,7 @@ BY_HAND = dict(
 
 def test_every_field_by_hand():
     scores = score(GUESSES, [HAND], seen_facts([TRAIN]))
-    assert {f.name for f in fields(Scores)} == BY_HAND.keys() | {"by_entities", "by_relation"}
+    assert {f.name for f in fields(Scores)} == BY_HAND.keys() | {"by_entities", "by_related", "by_relation"}
     for name, value in BY_HAND.items():
         assert getattr(scores, name) == pytest.approx(value), name
     labels = "1-5 6-10 11-15 16-20 21-25 26-30 31-35 36-42 43+".split()
@@ -85,6 +85,22 @@ def test_every_field_by_hand():
     assert [w.f1 for w in scores.by_relation] == pytest.approx([2 / 4, 2 / 6, 2 / 4])
     assert [w.precision for w in scores.by_relation] == pytest.approx([1, 1 / 4, 1 / 3])
     assert [w.recall for w in scores.by_relation] == pytest.approx([1 / 3, 1 / 2, 1])
+
+
+def test_documents_by_their_share_of_related_pairs():
+    """Seven documents of three entities (6 pairs) with 0 … 6 related pairs; sparse ones are answered wrongly."""
+    pairs = [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)]
+    entities = (entity(("A", 0)), entity(("B", 0)), entity(("C", 1)))
+    facts = {f"d{k}": [Triple(f"d{k}", h, "r", t) for h, t in pairs[:k]] for k in (3, 0, 6, 1, 5, 2, 4)}
+    facts["d3"].append(Triple("d3", 0, "q", 1))  # a second relation of one pair makes it no more related
+    documents = [Document(title, SENTENCES, entities, tuple(found)) for title, found in facts.items()]
+    documents.append(Document("nobody", SENTENCES, (), ()))  # no pairs, no share
+    guesses = [t for found in facts.values() for t in found if t.title > "d2"] + [Triple("d1", 2, "r", 1)]
+    rows = score(guesses, documents).by_related
+    assert [row.label for row in rows] == ["0.0-0.0 %", "16.7-16.7 %", "33.3-50.0 %", "66.7-66.7 %", "83.3-100.0 %"]
+    counts = [(row.documents, row.gold, row.predicted, row.correct) for row in rows]
+    assert counts == [(1, 0, 0, 0), (1, 1, 1, 0), (2, 6, 4, 4), (1, 4, 4, 4), (2, 11, 11, 11)]
+    assert [row.f1 for row in rows] == pytest.approx([0, 0, 0.8, 1, 1])
 
 
 def test_seen_facts_are_all_pairs_of_names():
@@ -133,7 +149,7 @@ def test_gold_off_the_triangles_costs_infer_precision():
 def zero_but(scores: Scores, **expected) -> None:
     """Every number is 0 except those named; `None` counts as named."""
     for name, value in scores.to_dict().items():
-        if name not in ("by_entities", "by_relation"):
+        if name not in ("by_entities", "by_related", "by_relation"):
             assert value == expected.get(name, 0), name
 
 
