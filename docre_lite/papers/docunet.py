@@ -113,7 +113,7 @@ class DocuNet(PairClassifier):
         sides = pairs.batch.entity_mask.sum(1)
         n = image.shape[-1]
         if self.options.fill == "repeat":
-            image, sides = repeat_last(image, sides, max(n, self.options.matrix_size))
+            image, sides = repeat_last(image, sides, self.options.matrix_size)
         trace["image"] = image[..., :n, :n] * inside(sides, n)
         found = self.matrix(image, sides, trace)[..., :n, :n].movedim(1, -1)
         return self.bilinear(pairs.entities, found, pairs.mask)
@@ -236,8 +236,12 @@ def grow(
 def repeat_last(
     image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"], size: int
 ) -> tuple[Float[Tensor, "B C n n"], Int[Tensor, "B"]]:
-    """Each matrix filled up to `size` with copies of its last row and column, as the published code pads entities."""
-    line = torch.minimum(torch.arange(size, device=sides.device), (sides - 1).clamp_min(0)[:, None])
+    """Each matrix filled up to `size` with copies of its last row and column, as the published code pads entities.
+
+    A matrix that is larger stays as it is, and does not widen those of the other documents.
+    """
+    line = torch.arange(max(size, image.shape[-1]), device=sides.device)
+    line = torch.minimum(line, (sides - 1).clamp_min(0)[:, None])
     rows = line[:, None, :, None].expand(-1, image.shape[1], -1, image.shape[-1])
-    columns = line[:, None, None, :].expand(-1, image.shape[1], size, -1)
-    return image.gather(2, rows).gather(3, columns), torch.full_like(sides, size)
+    columns = line[:, None, None, :].expand(-1, image.shape[1], line.shape[1], -1)
+    return image.gather(2, rows).gather(3, columns), sides.clamp_min(size)

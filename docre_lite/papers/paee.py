@@ -155,9 +155,8 @@ class PAEE(PairClassifier):
         ]
         image = self.pair_map(torch.cat([pairs.context, *known], -1)).movedim(-1, 1)
         if options.fill == "slide":
-            size = max(n, options.matrix_size)
-            filled = wrap(image, sides, 0, size)
-            found = self.matrix(filled, torch.full_like(sides, size), trace)[..., :n, :n]
+            filled = wrap(image, sides, 0, max(n, options.matrix_size))
+            found = self.matrix(filled, sides.clamp_min(options.matrix_size), trace)[..., :n, :n]
         else:
             found = self.matrix(image, sides, trace)
         found = found * inside(sides, n)
