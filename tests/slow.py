@@ -152,7 +152,7 @@ def adaptive_softmax(s: Tensor, positive: set[int]) -> Tensor:
     return torch.log(negative) + torch.log((-s[0]).exp() + sum(((-s[j]).exp() for j in positive if j), s[0] * 0))
 
 
-# One matrix without padding: image [C, n, n] -------------------------------------------------------------------------
+# One matrix without padding: image [C, n, n] ------------------------------------------------------------------------
 
 
 def cell(image: Tensor, i: int, j: int, border: str) -> Tensor:
@@ -264,7 +264,7 @@ def similarity(e_s: Tensor, e_o: Tensor, W_1: Tensor) -> Tensor:
     return torch.cat([e_s * e_o, cosine.view(1), (e_s @ W_1 @ e_o).view(1)])
 
 
-# PAEE ----------------------------------------------------------------------------------------------------------------
+# PAEE ---------------------------------------------------------------------------------------------------------------
 
 
 def copied_blocks(V: Tensor, N: int) -> Tensor:
