@@ -35,9 +35,9 @@ KEPT += (
 )
 
 
-def run(name: str, variant: str, seed: int, train, dev, test, changed) -> dict:
+def run(name: str, variant: str, seed: int, epochs: int, train, dev, test, changed) -> dict:
     """Trains once with the recipe for the tiny encoder; scores the last epoch on dev and test."""
-    config, settings = configure(name, "tiny", variant=variant, seed=seed)
+    config, settings = configure(name, "tiny", variant=variant, seed=seed, epochs=epochs)
     set_seed(seed)
     model = build(name, train, "tiny", **settings)
     begin = time.process_time()
@@ -60,17 +60,18 @@ def main() -> None:
     ask.add_argument("--variants", nargs="*", help="default: all of the paper's")
     ask.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     ask.add_argument("--train", type=int, default=600)
+    ask.add_argument("--epochs", type=int, default=6)
     args = ask.parse_args()
     train, dev, test = generate("train", args.train), generate("dev", 150), generate("test", 150)
     changed = [document for document in counterfactuals(100) if document.variant_of]
     path = RESULTS / f"corpus_{args.paper}.json"
     rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    done = {(row["variant"], row["seed"], row["train"]) for row in rows}
+    done = {(row["variant"], row["seed"], row["train"], row["epochs"]) for row in rows}
     for seed in args.seeds:
         for variant in args.variants or paper(args.paper).variants:
-            if (variant, seed, args.train) in done:
+            if (variant, seed, args.train, args.epochs) in done:
                 continue
-            rows.append(run(args.paper, variant, seed, train, dev, test, changed))
+            rows.append(run(args.paper, variant, seed, args.epochs, train, dev, test, changed))
             path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
             found = rows[-1]
             print(variant, seed, f"{100 * found['dev']['f1']:.1f}", f"{found['cpu_seconds']} s", flush=True)
