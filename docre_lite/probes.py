@@ -1,8 +1,10 @@
 """How far a reader gets without reading: probes that see entity types and places in the text, but no word.
 
 What a probe scores, a model may score by layout alone, so the probes are the yardstick of the embedded corpus.
-Three kinds, each with the adaptive-threshold loss: "type" (the two types), "type_position" (and where the
-two stand) and "imsa" (the same of all pairs, through two I-MSA layers of DRE-MIR).
+Five kinds, each with the adaptive-threshold loss: "type" (the two types), "type_position" (and where the
+two stand), "imsa" and "unet" (the same of all pairs, through two I-MSA layers of DRE-MIR or the U-Net of
+DocuNet) and "count" (a U-Net that is told how many entities there are, and nothing else: what it scores,
+the order of the entities gives away).
 """
 
 from __future__ import annotations
@@ -12,78 +14,90 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from docre_lite.layers import inside
 from docre_lite.objectives import adaptive_threshold_loss
+from docre_lite.papers.docunet import UNet  # no paper imports the probes, so this closes no circle
 from docre_lite.types import Document, Relations
 
-KINDS = ("type", "type_position", "imsa")
+KINDS = ("type", "type_position", "imsa", "unet", "count")
 WIDTH = 64
+UNET_WIDTH = 32
+LARGEST = 42  # entities of DocRED's largest documents: keeps the count between 0 and about 1
 HEADS = 4
 
 
 def run_probe(
-    kind: str,
-    train: Sequence[Document],
-    dev: Sequence[Document],
-    epochs: int = 8,
-    seed: int = 0,
-    lr: float = 3e-3,
-    batch_size: int = 4,
+    kind: str, train: Sequence[Document], dev: Sequence[Document], epochs: int = 8, seed: int = 0, **settings
 ) -> dict[str, float]:
     """Train a word-free probe and score it on dev: f1, precision, recall, infer_f1 and best_f1, all in [0, 1].
 
     infer_f1 is strict: gold is what was composed (depth > 0), predicted is all but the stated gold facts.
     best_f1 is the F1 of the best single threshold, chosen on dev itself: an upper bound of the same probe.
+    Further settings are those of `train_probe`.
     """
+    return _score(train_probe(kind, train, epochs, seed, **settings), dev)
+
+
+def train_probe(
+    kind: str, train: Sequence[Document], epochs: int = 8, seed: int = 0, lr: float = 3e-3, batch_size: int = 4
+) -> Probe:
+    """A probe trained on the pairs of `Document.pairs()`. Raises ValueError if there is no such kind."""
     if kind not in KINDS:
         raise ValueError(f"no probe {kind!r}; have {list(KINDS)}")
     torch.manual_seed(seed)
+    types = sorted({entity.type for document in train for entity in document.entities})
     relations = Relations.of(train)
-    types = sorted({entity.type for document in (*train, *dev) for entity in document.entities})
-    data = [encode(document, types, relations, positions=kind != "type") for document in train]
-    probe = Probe(data[0][0].shape[-1], len(relations), layers=2 if kind == "imsa" else 0)
+    data = [encode(document, types, relations, kind) for document in train]
+    probe = Probe(kind, types, relations, features=data[0][0].shape[-1])
     steps = epochs * math.ceil(len(data) / batch_size)
     optimizer = torch.optim.AdamW(probe.parameters(), lr=lr, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.06)
     for _ in range(epochs):
         order = torch.randperm(len(data)).tolist()
         for start in range(0, len(order), batch_size):
-            features, labels, mask = pad([data[i] for i in order[start : start + batch_size]])
-            loss = adaptive_threshold_loss(probe(features, mask)[mask], labels[mask]).mean()
+            features, labels, mask, sides = pad([data[i] for i in order[start : start + batch_size]])
+            loss = adaptive_threshold_loss(probe(features, sides)[mask], labels[mask]).mean()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-    return _score(probe.eval(), dev, types, relations, kind != "type")
+    return probe.eval()
 
 
 # What a probe sees ------------------------------------------------------------------------------------------------
 
 
 def encode(
-    document: Document, types: Sequence[str], relations: Relations, positions: bool
+    document: Document, types: Sequence[str], relations: Relations, kind: str
 ) -> tuple[Float[Tensor, "N N F"], Bool[Tensor, "N N R"], Bool[Tensor, "N N"]]:
-    """Word-free features, labels and mask of every pair of a document."""
+    """What a probe of that kind sees of every pair, the labels, and the mask of the pairs to be classified."""
     n = len(document.entities)
+    labels = torch.zeros(n, n, len(relations), dtype=torch.bool)
+    for triple in document.triples:
+        if triple.relation in relations:
+            labels[triple.head, triple.tail, relations.index(triple.relation)] = True
+    mask = torch.zeros(n, n, dtype=torch.bool)
+    for pair in document.pairs():
+        mask[pair] = True
+    if kind == "count":
+        return torch.tensor([1.0, n / LARGEST]).expand(n, n, 2), labels, mask
+    positions = kind != "type"
     rows = [_entity_features(document, e, types, positions) for e in range(n)]
     entity = torch.tensor(rows, dtype=torch.float)
     parts = [entity[:, None].expand(n, n, -1), entity[None].expand(n, n, -1)]
     if positions:
         places = [_places(document, e) for e in range(n)]
-        inside = [
+        together = [
             sum(sentence in e.sentences for e in document.entities) for sentence in range(len(document.sentences))
         ]
         parts.append(
-            torch.tensor([[_pair_features(document, h, t, places, inside) for t in range(n)] for h in range(n)])
+            torch.tensor([[_pair_features(document, h, t, places, together) for t in range(n)] for h in range(n)])
         )
-    labels = torch.zeros(n, n, len(relations), dtype=torch.bool)
-    for triple in document.triples:
-        if triple.relation in relations:
-            labels[triple.head, triple.tail, relations.index(triple.relation)] = True
-    return torch.cat(parts, -1), labels, ~torch.eye(n, dtype=torch.bool)
+    return torch.cat(parts, -1), labels, mask
 
 
 def _entity_features(document: Document, number: int, types: Sequence[str], positions: bool) -> list[float]:
@@ -105,7 +119,7 @@ def _places(document: Document, number: int) -> list[tuple[int, int, int]]:
     return [(m.sentence, m.start, offset[m.sentence] + m.start) for m in document.entities[number].mentions]
 
 
-def _pair_features(document, head: int, tail: int, places, inside) -> list[float]:
+def _pair_features(document, head: int, tail: int, places, together) -> list[float]:
     if head == tail:
         return [0.0] * 21
     pairs = [(abs(a[2] - b[2]), a, b) for a in places[head] for b in places[tail]]
@@ -128,43 +142,57 @@ def _pair_features(document, head: int, tail: int, places, inside) -> list[float
         min(shared, 3) / 2,
         float(a[1] == starts[0]),
         float(b[1] == starts[1]),
-        inside[a[0]] / 4,
-        float(inside[a[0]] == 2) * float(sentences == 0),
+        together[a[0]] / 4,
+        float(together[a[0]] == 2) * float(sentences == 0),
         a[0] / len(document.sentences),
         float(b[0] > a[0]),
     ]
 
 
-def pad(items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Documents of different size as one batch: features, labels, mask."""
-    n = max(mask.shape[0] for *_, mask in items)
+def pad(items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Int[Tensor, "B"]]:
+    """Documents of different size as one batch: features, labels, mask, and how many entities each has."""
+    sides = torch.tensor([len(mask) for *_, mask in items])
+    n = int(sides.max())
     padded = []
     for tensors in zip(*items, strict=True):
         batch = tensors[0].new_zeros(len(tensors), n, n, *tensors[0].shape[2:])
         for row, tensor in zip(batch, tensors, strict=True):
             row[: tensor.shape[0], : tensor.shape[1]] = tensor
         padded.append(batch)
-    return tuple(padded)
+    return *padded, sides
 
 
 # What it does with it ---------------------------------------------------------------------------------------------
 
 
 class Probe(nn.Module):
-    """A two-layer perceptron on every pair, then `layers` layers of I-MSA over all pairs, then a classifier."""
+    """A two-layer perceptron on every pair, for some kinds a module over all pairs, then a classifier."""
 
-    def __init__(self, features: int, relations: int, layers: int):
+    def __init__(self, kind: str, types: Sequence[str], relations: Relations, features: int):
         super().__init__()
+        self.kind, self.types, self.relations = kind, types, relations
         self.enter = nn.Sequential(nn.Linear(features, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
-        self.layers = nn.ModuleList(InferenceLayer() for _ in range(layers))
+        self.layers = nn.ModuleList(InferenceLayer() for _ in range(2 if kind == "imsa" else 0))
+        self.unet = UNet(WIDTH, WIDTH, UNET_WIDTH) if kind in ("unet", "count") else None
         self.leave = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2 * WIDTH), nn.GELU())
-        self.classify = nn.Linear(2 * WIDTH, relations)
+        self.classify = nn.Linear(2 * WIDTH, len(relations))
 
-    def forward(self, features: Float[Tensor, "B N N F"], mask: Bool[Tensor, "B N N"]) -> Float[Tensor, "B N N R"]:
+    def forward(self, features: Float[Tensor, "B N N F"], sides: Int[Tensor, "B"]) -> Float[Tensor, "B N N R"]:
         cells = self.enter(features)
+        n = cells.shape[1]
+        legs = inside(sides, n)[:, 0] & ~torch.eye(n, dtype=torch.bool)
         for layer in self.layers:
-            cells = layer(cells, mask)
+            cells = layer(cells, legs)
+        if self.unet is not None:
+            cells = cells + self.unet(cells.movedim(-1, 1), sides).movedim(1, -1)
         return self.classify(self.leave(cells))
+
+    @torch.no_grad()
+    def margins(self, document: Document) -> Float[Tensor, "P R"]:
+        """How far each relation lies above the threshold class, for every pair of `document.pairs()`, NA left out."""
+        features, _, mask, sides = pad([encode(document, self.types, self.relations, self.kind)])
+        logits = self(features, sides)[mask]
+        return logits[:, 1:] - logits[:, :1]
 
 
 class InferenceLayer(nn.Module):
@@ -214,20 +242,18 @@ class InferenceLayer(nn.Module):
 # How it is scored -------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def _score(probe: Probe, dev: Sequence[Document], types, relations: Relations, positions: bool) -> dict[str, float]:
+def _score(probe: Probe, dev: Sequence[Document]) -> dict[str, float]:
+    relations = probe.relations
     margins, golds, derived = [], [], []
     for document in dev:
-        features, labels, mask = pad([encode(document, types, relations, positions)])
-        logits = probe(features, mask)[0]
-        composed = torch.zeros_like(labels[0])
+        _, labels, mask = encode(document, probe.types, relations, "count")  # the cheapest: features are not needed
+        composed = torch.zeros_like(labels)
         for triple in document.triples:
             if triple.depth and triple.relation in relations:
                 composed[triple.head, triple.tail, relations.index(triple.relation)] = True
-        keep = mask[0]
-        margins.append((logits - logits[..., :1])[keep][:, 1:].flatten())
-        golds.append(labels[0][keep][:, 1:].flatten())
-        derived.append(composed[keep][:, 1:].flatten())
+        margins.append(probe.margins(document).flatten())
+        golds.append(labels[mask][:, 1:].flatten())
+        derived.append(composed[mask][:, 1:].flatten())
     margin, gold, composed = torch.cat(margins), torch.cat(golds), torch.cat(derived)
     unseen = sum(triple.relation not in relations for document in dev for triple in document.triples)
     chosen = margin > 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from dataclasses import replace
 
 import pytest
 import torch
 
 from docre_lite.corpus import RELATIONS, generate
-from docre_lite.probes import InferenceLayer, encode, pad, run_probe, statistics
+from docre_lite.probes import KINDS, InferenceLayer, Probe, encode, pad, run_probe, statistics, train_probe
 from docre_lite.readers import read
 from docre_lite.types import Document, Entity, Mention, Triple
 
@@ -24,15 +25,15 @@ def without_words(document: Document) -> Document:
 
 def test_a_probe_sees_no_words():
     for document in generate("train", 3):
-        for positions in (False, True):
-            before = encode(document, TYPES, RELATIONS, positions)
-            after = encode(without_words(document), TYPES, RELATIONS, positions)
+        for kind in KINDS:
+            before = encode(document, TYPES, RELATIONS, kind)
+            after = encode(without_words(document), TYPES, RELATIONS, kind)
             assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_the_type_probe_sees_types_only():
     document = generate("train", 1)[0]
-    features, _, _ = encode(document, TYPES, RELATIONS, positions=False)
+    features, _, _ = encode(document, TYPES, RELATIONS, "type")
     assert features.shape[-1] == 2 * len(TYPES)
     for h, head in enumerate(document.entities):
         for t, tail in enumerate(document.entities):
@@ -80,8 +81,9 @@ def test_split_inference_against_the_definition():
 
 
 def test_padding_keeps_what_was_there():
-    items = [encode(d, TYPES, RELATIONS, True) for d in generate("train", 3)]
-    features, labels, mask = pad(items)
+    items = [encode(d, TYPES, RELATIONS, "type_position") for d in generate("train", 3)]
+    features, labels, mask, sides = pad(items)
+    assert sides.tolist() == [len(m) for *_, m in items]
     for row, (f, y, m) in enumerate(items):
         n = len(m)
         assert torch.equal(features[row, :n, :n], f) and torch.equal(labels[row, :n, :n], y)
@@ -99,6 +101,82 @@ def document_of_two(title: str, swap: bool) -> Document:
     types = ("PER", "LOC") if not swap else ("LOC", "PER")
     entities = tuple(Entity((Mention("x", 0, i, i + 1, kind),)) for i, kind in enumerate(types))
     return Document(title, (("x", "x", "."),), entities, (Triple(title, int(swap), "lives_in", int(not swap)),))
+
+
+def unrelated(title: str, entities: int, word: str, kind: str, **more) -> Document:
+    found = tuple(Entity((Mention(word, 0, i, i + 1, kind),)) for i in range(entities))
+    return Document(title, ((word,) * entities,), found, **more)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_probe_sees_the_padding_of_a_batch(kind):
+    documents = sorted(generate("train", 6), key=lambda d: len(d.entities))
+    torch.manual_seed(0)
+    features = encode(documents[0], TYPES, RELATIONS, kind)[0].shape[-1]
+    probe = Probe(kind, TYPES, RELATIONS, features).eval()
+    first, last = (encode(d, TYPES, RELATIONS, kind) for d in (documents[0], documents[-1]))
+    n = len(first[2])
+    assert n < len(last[2])
+    both, _, mask, sides = pad([first, last])
+    logits = probe(both, sides)[0][mask[0]]
+    torch.testing.assert_close(logits[:, 1:] - logits[:, :1], probe.margins(documents[0]), atol=1e-5, rtol=1e-4)
+
+
+def test_the_count_probe_sees_the_number_of_entities_alone():
+    torch.manual_seed(0)
+    probe = Probe("count", TYPES, RELATIONS, 2).eval()
+    some = frozenset({(0, 1), (2, 0), (3, 4)})
+    one = unrelated("a", 5, "x", "PER", candidates=some)
+    other = unrelated("b", 5, "y", "LOC", candidates=some)
+    assert torch.equal(probe.margins(one), probe.margins(other))
+    more = unrelated("c", 6, "x", "PER", candidates=some)
+    assert not torch.allclose(probe.margins(one), probe.margins(more))
+
+
+def first_two_related(seed: int) -> Document:
+    """Four to seven entities of one type in one sentence; the first is related to the second, whatever the words."""
+    n = random.Random(seed).randrange(4, 8)
+    return replace(unrelated(f"d{seed}", n, "x", "PER"), triples=(Triple(f"d{seed}", 0, "knows", 1),))
+
+
+def test_the_count_probe_reads_the_order_of_entities():
+    """It finds what stands in row 0 and column 1, since the border of the matrix is told by zeros around it."""
+    documents = [first_two_related(i) for i in range(48)]
+    assert run_probe("count", documents[:40], documents[40:], epochs=6)["f1"] == 1.0
+
+    def shuffled(document: Document) -> Document:
+        order = list(range(len(document.entities)))
+        random.Random(document.title).shuffle(order)
+        return document.permuted(order)
+
+    documents = [shuffled(d) for d in documents]
+    assert run_probe("count", documents[:40], documents[40:], epochs=6)["best_f1"] < 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_probe_learns_from_candidates_alone(kind):
+    """Facts outside the candidates, here each of them a lie, change nothing."""
+    documents = [replace(first_two_related(i), candidates=frozenset({(0, 1), (1, 2), (3, 2)})) for i in range(8)]
+    lies = [
+        replace(d, triples=(*d.triples, Triple(d.title, 2, "knows", 0), Triple(d.title, 2, "knows", 1)))
+        for d in documents
+    ]
+    honest, lied = (train_probe(kind, some, epochs=2) for some in (documents, lies))
+    for document in documents:
+        assert honest.margins(document).shape == (3, 1)
+        assert torch.equal(honest.margins(document), lied.margins(document))
+
+
+def test_scores_are_of_candidates_alone():
+    """All persons look related, and among the candidates they are; beside them are many more pairs of persons."""
+    documents = [first_two_related(i) for i in range(16)]
+    place = Entity((Mention("x", 0, 2, 3, "LOC"),))
+    documents = [
+        replace(d, entities=(*d.entities[:2], place, *d.entities[3:]), candidates=frozenset({(0, 1), (1, 2)}))
+        for d in documents
+    ]
+    found = run_probe("type", documents, documents, epochs=20)
+    assert found["precision"] == found["recall"] == 1.0
 
 
 def test_unknown_probe():
