@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import random
@@ -258,3 +259,64 @@ def test_statistics_of_real_documents(real_data):
     assert rows["inter_sentence_facts"] == pytest.approx(0.54, abs=0.01)
     assert rows["multi_label_pairs"] == pytest.approx(0.27, abs=0.01)
     assert "derivable_facts" not in rows
+
+
+# The benchmark on the order of entities ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cdr_order(root):
+    """`benchmarks/cdr_order.py`, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location("cdr_order", root / "benchmarks" / "cdr_order.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def abstract() -> Document:
+    """In order of mention: disease, chemical, chemical, disease; chemical 2 causes disease 3."""
+    kinds = ("Disease", "Chemical", "Chemical", "Disease")
+    entities = tuple(Entity((Mention(f"e{i}", 0, i, i + 1, kind),)) for i, kind in enumerate(kinds))
+    candidates = frozenset({(1, 0), (1, 3), (2, 0), (2, 3)})
+    return Document("a", (("e0", "e1", "e2", "e3"),), entities, (Triple("a", 2, "CID", 3),), candidates)
+
+
+def names(document: Document) -> list[str]:
+    return [entity.name for entity in document.entities]
+
+
+def test_positives_first_by_hand(cdr_order):
+    document = abstract()
+    found = cdr_order.positives_first(document)
+    assert names(found) == ["e2", "e3", "e0", "e1"]  # the related pair, then 0-1, 0-2, 1-3
+    assert found.triples == (Triple("a", 0, "CID", 1),)
+    assert found.candidates == {(3, 2), (3, 1), (0, 2), (0, 1)}
+    turned = cdr_order.positives_first_turned(document)
+    assert names(turned) == ["e2", "e3", "e0", "e1"]
+    assert turned.triples == (Triple("a", 0, "CID", 1),)
+    assert turned.candidates == {(2, 3), (3, 1), (2, 0), (0, 1)}  # 0-1, 1-3, 0-2, 2-3 by mention
+    # the pair of the entities mentioned first and third is named before that of the second and fourth
+    both = replace(document, triples=(Triple("a", 1, "CID", 3), Triple("a", 2, "CID", 0)))
+    assert names(cdr_order.positives_first(both)) == ["e0", "e2", "e1", "e3"]
+    assert cdr_order.first_pair_is_gold(found) and not cdr_order.first_pair_is_gold(document)
+
+
+def test_without_gold_positives_first_is_first_mention(cdr_order):
+    document = replace(abstract(), triples=())
+    assert names(cdr_order.positives_first(document)) == names(document)
+    alone = replace(document, candidates=frozenset({(2, 3)}))
+    assert names(cdr_order.positives_first(alone)) == ["e2", "e3", "e0", "e1"]  # what no pair names comes last
+
+
+def test_the_order_of_the_loader_puts_a_related_pair_first(cdr_order, real_data):
+    documents = read(real_data / "cdr" / "CDR_DevelopmentSet.PubTator.txt")
+    assert all(cdr_order.first_pair_is_gold(cdr_order.positives_first(d)) for d in documents)
+    assert sum(map(cdr_order.first_pair_is_gold, documents)) < len(documents) / 2
+
+
+def test_a_table_knows_places_alone(cdr_order):
+    """Of three documents, the cell (2, 3) is related in three, (1, 3) in one; what was never seen has the mean."""
+    some = [abstract(), abstract(), replace(abstract(), triples=(*abstract().triples, Triple("a", 1, "CID", 3)))]
+    score = cdr_order.table(some, 0, 0)
+    assert score(abstract()).tolist() == pytest.approx([0, 1 / 3, 0, 1])  # (1, 0), (1, 3), (2, 0), (2, 3)
+    assert score(replace(abstract(), candidates=frozenset({(3, 0)}))).tolist() == pytest.approx([4 / 12])
