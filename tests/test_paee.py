@@ -224,7 +224,7 @@ def test_as_many_patches_as_the_budget_allows(budget):
     assert torch.autograd.grad(weight[..., 0, 0].sum(), locate)[0].abs().max() > 0
 
 
-@pytest.mark.parametrize("percent", range(1, 101, 3))
+@pytest.mark.parametrize("percent", [1, 10, 15, 27, 30, 54, 60, 99, 100])
 def test_a_budget_is_counted_exactly(percent):
     """No patch too many for a share that rounding puts a little above a whole number."""
     net = TNet(8, 3, percent / 100, "zero")
