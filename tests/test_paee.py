@@ -551,26 +551,50 @@ def test_location_loss_by_hand():
     }
     related = torch.zeros(1, 4, 4, dtype=torch.bool)
     related[0, 2, 1] = related[0, 1, 3] = True  # the second is in a patch that is not looked at
-    loss = location_loss(trace, related)
+    sides = torch.tensor([4])
+    loss = location_loss(trace, related, sides, "zero")
     assert float(loss.detach()) == pytest.approx(-(0.5 * math.log(0.5) - 0.5 * math.log(0.125)) / 2)
     gradient = torch.autograd.grad(loss, trace["patch_weight"])[0]
     assert gradient[0].sign().tolist() == [[-1, 0], [0, 1]]  # more of the first
-    related[0, 3, 3] = True  # both are rewarded: nothing to choose between
-    assert float(location_loss(trace, related).detach()) == 0
+    # on the torus the last patch wraps to cells 0 and 1, so it holds (0, 1) too: nothing to choose between
+    related[0, 0, 1] = True
+    assert float(location_loss(trace, related, sides, "circular").detach()) == 0
+    assert float(location_loss(trace, related, sides, "zero").detach()) != 0
+    related[0, 3, 3] = True
+    assert float(location_loss(trace, related, sides, "zero").detach()) == 0
     trace["patch_looked"] = torch.zeros(1, 2, 2, dtype=torch.bool)
-    assert float(location_loss(trace, related).detach()) == 0
+    assert float(location_loss(trace, related, sides, "zero").detach()) == 0
 
 
 def test_the_location_loss_has_a_weight():
     documents = several()
-    plain, model = model_of(documents), model_of(documents, reinforce=0.3)
+    plain, model = model_of(documents), model_of(documents, reinforce=0.3, fill="zero")
     batch = model.batch(documents)
     prediction = model(batch)
     assert "location" not in plain(batch).losses
-    expected = location_loss(prediction.trace, batch.labels[..., 1:].any(-1) & batch.mask)
+    expected = location_loss(
+        prediction.trace, batch.labels[..., 1:].any(-1) & batch.mask, batch.entity_mask.sum(1), "zero"
+    )
     assert expected != 0
     exactly(prediction.losses["location"], 0.3 * expected)
     assert "location" not in model_of(documents, reinforce=0.3, matrix="unet")(batch).losses
+
+
+def test_a_written_out_matrix_rewards_its_copies():
+    documents = several()
+    model = model_of(documents, reinforce=1.0, fill="slide", matrix_size=12, budget=1.0)
+    batch = model.batch(documents)
+    prediction = model(batch)
+    weight, reward = prediction.trace["patch_weight"], []
+    for b, document in enumerate(documents):
+        n = len(document.entities)
+        related = {(t.head, t.tail) for t in document.triples}
+        for i in range(4):
+            for j in range(4):
+                cells = {((3 * i + y) % n, (3 * j + x) % n) for y in range(3) for x in range(3)}
+                reward.append((float(bool(cells & related)), weight[b, i, j].log()))
+    mean = sum(r for r, _ in reward) / len(reward)
+    exactly(prediction.losses["location"], -sum((r - mean) * w for r, w in reward) / len(reward))
 
 
 def test_the_budget_can_be_changed_after_training():

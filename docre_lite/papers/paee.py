@@ -192,7 +192,12 @@ class PAEE(PairClassifier):
                 there, gold = mask.any(axis), (labels[..., 1:] & mask.unsqueeze(-1)).any(axis)
                 losses[role] = mean_cross_entropy(trace[role][there], gold[there]) / 2
         if self.options.reinforce and "patch_weight" in trace:
-            losses["location"] = self.options.reinforce * location_loss(trace, related & mask)
+            losses["location"] = self.options.reinforce * location_loss(
+                trace,
+                related & mask,
+                pairs.batch.entity_mask.sum(1),
+                "zero" if self.options.fill == "zero" else "circular",
+            )
         return losses
 
     def forward(self, pairs, labels=None):
@@ -378,11 +383,15 @@ def spread(patches: Float[Tensor, "B C m m"], n: int) -> Float[Tensor, "B C n n"
     return patches.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)[..., :n, :n]
 
 
-def location_loss(trace: dict[str, Tensor], related: Bool[Tensor, "B N N"]) -> Float[Tensor, ""]:
-    """REINFORCE on the choice of patches: reward 1 for one that holds a related pair, less the batch's mean reward."""
+def location_loss(
+    trace: dict[str, Tensor], related: Bool[Tensor, "B N N"], sides: Int[Tensor, "B"], border: Border
+) -> Float[Tensor, ""]:
+    """REINFORCE on the choice of patches: reward 1 for one that holds a related pair, less the batch's mean reward.
+
+    With the border "circular" a patch over the last entity, or in a copy of the matrix, holds what it wraps to.
+    """
     weight, looked = trace["patch_weight"], trace["patch_looked"]
-    m = weight.shape[-1]
-    cells = F.pad(related, (0, m * PATCH - related.shape[1]) * 2).unflatten(1, (m, PATCH)).unflatten(3, (m, PATCH))
-    reward = cells.any(4).any(2)[looked].to(torch.float32)
+    cells = wrap(related.unsqueeze(1).float(), sides, 0, weight.shape[-1] * PATCH, border)
+    reward = F.max_pool2d(cells, PATCH).squeeze(1)[looked]
     advantage = reward - reward.mean() if len(reward) else reward
     return -(advantage * full_precision(weight[looked]).clamp_min(1e-12).log()).sum() / max(len(reward), 1)
