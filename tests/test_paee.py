@@ -568,7 +568,7 @@ def test_location_loss_by_hand():
 
 def test_the_location_loss_has_a_weight():
     documents = several()
-    plain, model = model_of(documents), model_of(documents, reinforce=0.3, fill="zero")
+    plain, model = model_of(documents), model_of(documents, reinforce=0.3, fill="zero", budget=1.0)
     batch = model.batch(documents)
     prediction = model(batch)
     assert "location" not in plain(batch).losses
