@@ -60,7 +60,8 @@ serve:
 	$(BIN)/python -m http.server --directory _build/html $(PORT)
 
 bench: $(READY)
-	set -e; for file in benchmarks/corpus*.py; do echo "$$file"; $(BIN)/python $$file; done
+	set -e; for paper in atlop docunet paee; do $(BIN)/python benchmarks/corpus.py --paper $$paper; done
+	set -e; for file in benchmarks/corpus_*.py; do echo "$$file"; $(BIN)/python $$file; done
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis dist
