@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from docre_lite.layers import inside
 from docre_lite.objectives import adaptive_threshold_loss
 from docre_lite.papers.docunet import UNet  # no paper imports the probes, so this closes no circle
+from docre_lite.papers.dre_mir import InferenceLayer
 from docre_lite.types import Document, Relations
 
 KINDS = ("type", "type_position", "imsa", "unet", "count")
 WIDTH = 64
 UNET_WIDTH = 32
 LARGEST = 42  # entities of DocRED's largest documents: keeps the count between 0 and about 1
-HEADS = 4
 
 
 def run_probe(
@@ -172,7 +172,7 @@ class Probe(nn.Module):
         super().__init__()
         self.kind, self.types, self.relations = kind, types, relations
         self.enter = nn.Sequential(nn.Linear(features, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
-        self.layers = nn.ModuleList(InferenceLayer() for _ in range(2 if kind == "imsa" else 0))
+        self.layers = nn.ModuleList(InferenceLayer(WIDTH, 2 * WIDTH) for _ in range(2 if kind == "imsa" else 0))
         self.unet = UNet(WIDTH, WIDTH, UNET_WIDTH) if kind in ("unet", "count") else None
         self.leave = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2 * WIDTH), nn.GELU())
         self.classify = nn.Linear(2 * WIDTH, len(relations))
@@ -182,7 +182,7 @@ class Probe(nn.Module):
         n = cells.shape[1]
         legs = inside(sides, n)[:, 0] & ~torch.eye(n, dtype=torch.bool)
         for layer in self.layers:
-            cells = layer(cells, legs)
+            cells, _ = layer(cells, legs)
         if self.unet is not None:
             cells = cells + self.unet(cells.movedim(-1, 1), sides).movedim(1, -1)
         return self.classify(self.leave(cells))
@@ -193,50 +193,6 @@ class Probe(nn.Module):
         features, _, mask, sides = pad([encode(document, self.types, self.relations, self.kind)])
         logits = self(features, sides)[mask]
         return logits[:, 1:] - logits[:, :1]
-
-
-class InferenceLayer(nn.Module):
-    """I-MSA in split form: a key is the sum of what its two legs bring, so nothing of size N³·D is built.
-
-    One head for each mode; the legs of head 1 are (A,x), (x,B), of 2 (A,x), (B,x), of 3 (x,A), (B,x) and of
-    4 (x,A), (x,B). DRE-MIR (5)-(8).
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.width = WIDTH // HEADS
-        self.query, self.key, self.value = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
-        self.legs = nn.Parameter(torch.randn(HEADS, 4, self.width, self.width) / self.width**0.5)
-        self.biases = nn.Parameter(torch.zeros(HEADS, 2, self.width))
-        self.out, self.norm = nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH)
-        self.feed = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
-        self.feed_norm = nn.LayerNorm(WIDTH)
-
-    def forward(self, cells: Float[Tensor, "B N N D"], mask: Bool[Tensor, "B N N"]) -> Float[Tensor, "B N N D"]:
-        split = [
-            part(cells).unflatten(-1, (HEADS, self.width)).unbind(-2) for part in (self.query, self.key, self.value)
-        ]
-        heads = [self._head(h, *(part[h] for part in split), mask) for h in range(HEADS)]
-        cells = self.norm(cells + self.out(torch.cat(heads, -1)))
-        return self.feed_norm(cells + self.feed(cells))
-
-    def _head(self, h: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Float[Tensor, "B N N d"]:
-        def turn(x, by):
-            return x.transpose(1, 2) if by else x
-
-        from_a, from_b = h in (2, 3), h in (0, 3)  # which leg is read as (x, ·) instead of (·, x)
-        key1, key2, value1, value2 = (
-            turn(x @ self.legs[h, i], by)
-            for i, (x, by) in enumerate(((key, from_a), (key, from_b), (value, from_a), (value, from_b)))
-        )
-        legs = turn(mask, from_a)[:, :, None] & turn(mask, from_b)[:, None]  # [B, A, B, x]
-        scores = torch.einsum("zabd,zaxd->zabx", query, key1) + torch.einsum("zabd,zbxd->zabx", query, key2)
-        scores = (scores + (query @ self.biases[h, 0])[..., None]).masked_fill(~legs, -torch.inf)
-        alone = (query * key).sum(-1, keepdim=True)
-        weights = (torch.cat((scores, alone), -1) / self.width**0.5).softmax(-1)
-        over, own = weights[..., :-1], weights[..., -1:]
-        mixed = torch.einsum("zabx,zaxd->zabd", over, value1) + torch.einsum("zabx,zbxd->zabd", over, value2)
-        return mixed + over.sum(-1, keepdim=True) * self.biases[h, 1] + own * value
 
 
 # How it is scored -------------------------------------------------------------------------------------------------

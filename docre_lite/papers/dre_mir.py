@@ -1,0 +1,264 @@
+"""DRE-MIR: document-level relation extraction as masked image reconstruction (Zhang et al., 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ..layers import inside
+from ..model import Inputs, PairClassifier
+from ..objectives import TOP, AdaptiveThreshold
+from ..ops import full_precision
+from ..settings import Variant, option
+from ..types import PairFeatures
+
+# Which cells a head looks at for the pair (A, B) and a middle entity x: legs (A, x) or (x, A), and (B, x) or (x, B).
+MODES = ("A→x, x→B", "A→x, B→x", "x→A, B→x", "x→A, x→B")
+
+
+class DREMIR(PairClassifier):
+    """Pairs are inferred from paths over a third entity; masked pairs must be told from the rest of the matrix.
+
+    Two ideas: attention of a pair over pairs of pairs, in four modes that are the four ways two facts can share an
+    entity; and training it by hiding some pairs and asking for the same answers.
+    """
+
+    name = "dre_mir"
+    title = "DRE-MIR: masked pairs, restored from paths"
+
+    @dataclass(frozen=True)
+    class Options:
+        map_width: int = option(256, "width of a cell of the pair matrix (the encoder's in the paper); a multiple of 4")
+        inference_layers: int = option(2, "inference layers (Table 4: 1 or 2; the appendix says 3); 0 = w/o inference")
+        attention: Literal["inference", "full"] = option(
+            "inference", "I-MSA over two-leg paths, or ordinary self-attention over all cells (Table 3 'w/o I-MSA')"
+        )
+        feed_width: int = option(2, "width of an inference layer's feed-forward part, in widths of a cell")
+        inference_dropout: float = option(0.1, "dropout inside the inference layers")
+        mask_rate: float = option(0.2, "share of a document's pairs that are hidden in training (20 % in the paper)")
+        paths: Literal["both", "masked"] = option(
+            "both", "train on the original and the masked matrix, or on that alone"
+        )
+        reconstruct: Literal["all", "masked", "off"] = option(
+            "all", "cells whose two answers must agree: all, hidden ones (Table 3 'only masked points'), or none"
+        )
+        top: int = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
+
+    recipes = {
+        # the appendix's table of hyper-parameters; markers as section 2.1 describes them
+        "docred": {
+            "batch_size": 8,
+            "epochs": 100,
+            "encoder_lr": 2e-5,
+            "classifier_lr": 1e-4,
+            "marker": "type",
+            "read": "both",
+        },
+        "cdr": {
+            "batch_size": 16,
+            "epochs": 20,
+            "encoder_lr": 2e-5,
+            "classifier_lr": 5e-5,
+            "marker": "type",
+            "read": "both",
+            "top": 1,
+        },
+        "gda": {
+            "batch_size": 16,
+            "epochs": 5,
+            "encoder_lr": 2e-5,
+            "classifier_lr": 5e-5,
+            "marker": "type",
+            "read": "both",
+            "top": 1,
+        },
+        # ours, for the tiny encoder from scratch
+        "tiny": {"batch_size": 4, "epochs": 6, "encoder_lr": 1e-3, "classifier_lr": 1e-3, "map_width": 64},
+    }
+    variants = {
+        "dre_mir": Variant({}, "the full model", 60.97, 62.96),
+        "only_mask_path": Variant(
+            {"paths": "masked", "reconstruct": "off"}, "Table 3 'only mask path': no original matrix", 60.13, 62.20
+        ),
+        "only_masked_points": Variant(
+            {"reconstruct": "masked"}, "Table 3 'only masked points': agreement on hidden pairs alone", 59.50, 61.53
+        ),
+        "no_mir": Variant(
+            {"mask_rate": 0.0, "reconstruct": "off"}, "Table 3 'w/o MIR': nothing is hidden", 59.31, 61.35
+        ),
+        "no_inference": Variant(
+            {"inference_layers": 0, "mask_rate": 0.0, "reconstruct": "off"},
+            "Table 3 'w/o inference': a linear classifier",
+            58.56,
+            60.46,
+        ),
+        "no_imsa": Variant({"attention": "full"}, "Table 3 'w/o I-MSA': self-attention over all cells", 54.67, 56.22),
+        "one_layer": Variant({"inference_layers": 1}, "Table 4, one inference layer", 60.38, 62.31),
+    }
+
+    def __init__(self, inputs: Inputs, options: Options | None = None):
+        super().__init__()
+        self.options = options = options or self.Options()
+        if not inputs.context:
+            raise ValueError("the pair matrix needs localized context; leave context on")
+        if not 0 <= options.mask_rate < 1:
+            raise ValueError(f"mask_rate={options.mask_rate} is a share of the pairs, from 0 and below 1")
+        width = options.map_width
+        self.head, self.tail = (RoleVector(inputs.width, width) for _ in range(2))
+        self.cell = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
+        kind = InferenceLayer if options.attention == "inference" else SelfLayer
+        self.matrix = nn.ModuleList(
+            kind(width, options.feed_width * width, options.inference_dropout) for _ in range(options.inference_layers)
+        )
+        self.hidden_cell = nn.Parameter(torch.empty(1, width)) if self.masks else None
+        if self.masks:
+            nn.init.xavier_uniform_(self.hidden_cell)
+        self.classify = nn.Linear(width, inputs.relations)
+        self.objective = AdaptiveThreshold(options.top)
+        self.test_mask_rate = 0.0  # hide pairs at prediction, to see how much of a pair the others hold (Figure 5)
+        self.keep_attention = False  # leave the weights of every layer in the trace
+
+    @property
+    def masks(self) -> bool:
+        return self.options.mask_rate > 0
+
+    def logits(self, pairs, trace):
+        batch = pairs.batch
+        n = pairs.mask.shape[1]
+        cells_of = inside(batch.entity_mask.sum(1), n)[:, 0] & ~torch.eye(n, dtype=torch.bool, device=batch.device)
+        cells = self.pair_matrix(pairs)
+        rate = self.options.mask_rate if self.training else self.test_mask_rate
+        if rate == 0 or not self.masks:
+            return self.infer(cells, cells_of, trace)
+        hidden = draw_hidden(cells_of, rate)
+        masked = torch.where(hidden.unsqueeze(-1), self.hidden_cell.to(cells.dtype), cells)
+        trace["hidden"] = hidden
+        if not self.training or self.options.paths == "masked":
+            return self.infer(masked, cells_of, trace)
+        both = self.infer(torch.cat([cells, masked]), cells_of.repeat(2, 1, 1), trace)
+        trace["logits"], trace["masked_logits"] = both.chunk(2)
+        return trace["logits"]
+
+    def pair_matrix(self, pairs: PairFeatures) -> Float[Tensor, "B N N W"]:
+        """Every pair's vector from both entities, the document and the pair's context. DRE-MIR section 2.2."""
+        context = pairs.context
+        heads = self.head(pairs.entities, pairs.document).unsqueeze(2) + self.head.context(context)
+        tails = self.tail(pairs.entities, pairs.document).unsqueeze(1) + self.tail.context(context)
+        return self.cell(torch.cat([torch.tanh(heads), torch.tanh(tails)], -1))
+
+    def infer(
+        self, cells: Float[Tensor, "B N N W"], legs: Bool[Tensor, "B N N"], trace: dict[str, Tensor]
+    ) -> Float[Tensor, "B N N R"]:
+        kept = []
+        for layer in self.matrix:
+            cells, weights = layer(cells, legs, self.keep_attention)
+            kept.append(weights)
+        if kept and kept[0] is not None:
+            trace["attention"] = torch.stack(kept, 1)  # [B, layers, heads, N(A), N(B), N(x) and the pair itself]
+        return self.classify(cells)
+
+    def more_losses(self, pairs, labels, trace):
+        if "masked_logits" not in trace:
+            return {}
+        mask, masked, losses = pairs.mask, trace["masked_logits"], {}
+        losses["masked"] = self.objective.loss(masked[mask], labels[mask])
+        if self.options.reconstruct != "off":
+            where = mask & trace["hidden"] if self.options.reconstruct == "masked" else mask
+            losses["reconstruction"] = symmetric_divergence(trace["logits"][where], masked[where])
+        return losses
+
+
+class RoleVector(nn.Module):
+    """`W [e; h_doc; c] + b` in three parts, so that only the context's is computed for every pair."""
+
+    def __init__(self, width: int, out: int):
+        super().__init__()
+        self.entity = nn.Linear(2 * width, out)
+        self.context = nn.Linear(width, out, bias=False)
+
+    def forward(self, entities: Float[Tensor, "B N D"], document: Float[Tensor, "B D"]) -> Float[Tensor, "B N W"]:
+        return self.entity(torch.cat([entities, document.unsqueeze(1).expand_as(entities)], -1))
+
+
+def draw_hidden(cells: Bool[Tensor, "B N N"], rate: float) -> Bool[Tensor, "B N N"]:
+    """Exactly `⌊rate · cells⌋` cells of each document, at random."""
+    score = torch.rand(cells.shape, device=cells.device).masked_fill(~cells, 2).flatten(1)
+    allowed = torch.floor(rate * cells.flatten(1).sum(1, keepdim=True) + 1e-4)  # 0.29 · 100 is 28.99… in binary
+    return (score.argsort(-1).argsort(-1) < allowed).view_as(cells)
+
+
+def symmetric_divergence(one: Float[Tensor, "P R"], two: Float[Tensor, "P R"]) -> Float[Tensor, ""]:
+    """Half of KL(p ‖ q) + KL(q ‖ p), averaged over pairs, p and q softmaxes over all classes. DRE-MIR section 2.4."""
+    one, two = full_precision(one).log_softmax(-1), full_precision(two).log_softmax(-1)
+    return ((one.exp() - two.exp()) * (one - two)).sum() / (2 * max(len(one), 1))
+
+
+class InferenceLayer(nn.Module):
+    """Attention of a pair (A, B) over paths A – x – B, one head for each of the four `MODES`. DRE-MIR (5)-(8).
+
+    A path's key is a linear map of its two legs' keys, which is a sum of what each leg brings: `W [k₁; k₂] = P₁ + Q₂`.
+    So scores are sums of two batched products and nothing of size N³ · D is built; values likewise.
+    """
+
+    def __init__(self, width: int, feed_width: int, dropout: float = 0.0):
+        super().__init__()
+        if width % len(MODES):
+            raise ValueError(f"map_width={width} must be a multiple of {len(MODES)}: one head for each mode")
+        self.width = width // len(MODES)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.legs = nn.Parameter(torch.randn(len(MODES), 4, self.width, self.width) / self.width**0.5)
+        self.biases = nn.Parameter(torch.zeros(len(MODES), 2, self.width))
+        self.out, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
+        self.feed = nn.Sequential(nn.Linear(width, feed_width), nn.GELU(), nn.Linear(feed_width, width))
+        self.feed_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, cells: Float[Tensor, "B N N D"], legs: Bool[Tensor, "B N N"], keep_weights: bool = False
+    ) -> tuple[Float[Tensor, "B N N D"], Float[Tensor, "B H N N K"] | None]:
+        """New cells, and with `keep_weights` each head's weights on every x and, last, on the pair itself."""
+        split = [
+            part(cells).unflatten(-1, (len(MODES), self.width)).unbind(-2)
+            for part in (self.query, self.key, self.value)
+        ]
+        heads = [self._head(h, *(part[h] for part in split), legs) for h in range(len(MODES))]
+        mixed, weights = zip(*heads, strict=True)
+        cells = self.norm(cells + self.dropout(self.out(torch.cat(mixed, -1))))
+        cells = self.feed_norm(cells + self.dropout(self.feed(cells)))
+        return cells, torch.stack(weights, 1) if keep_weights else None
+
+    def _head(self, h: int, query: Tensor, key: Tensor, value: Tensor, legs: Tensor) -> tuple[Tensor, Tensor]:
+        def turn(x, by):
+            return x.transpose(1, 2) if by else x
+
+        from_a, from_b = h in (2, 3), h in (0, 3)  # which leg is read as (x, ·) instead of (·, x)
+        key1, key2, value1, value2 = (
+            turn(x @ self.legs[h, i], by)
+            for i, (x, by) in enumerate(((key, from_a), (key, from_b), (value, from_a), (value, from_b)))
+        )
+        paths = turn(legs, from_a)[:, :, None] & turn(legs, from_b)[:, None]  # [B, A, B, x]
+        scores = torch.einsum("zabd,zaxd->zabx", query, key1) + torch.einsum("zabd,zbxd->zabx", query, key2)
+        # the bias shifts all paths against the pair itself, so it must be there
+        scores = (scores + (query @ self.biases[h, 0])[..., None]).masked_fill(~paths, -torch.inf)
+        alone = (query * key).sum(-1, keepdim=True)
+        weights = full_precision(torch.cat((scores, alone), -1) / self.width**0.5).softmax(-1).to(value.dtype)
+        over, own = weights[..., :-1], weights[..., -1:]
+        mixed = torch.einsum("zabx,zaxd->zabd", over, value1) + torch.einsum("zabx,zbxd->zabd", over, value2)
+        return mixed + over.sum(-1, keepdim=True) * self.biases[h, 1] + own * value, weights
+
+
+class SelfLayer(nn.Module):
+    """The control: ordinary self-attention of four heads over all pairs of the document."""
+
+    def __init__(self, width: int, feed_width: int, dropout: float = 0.0):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(width, 4, feed_width, dropout, "gelu", batch_first=True)
+
+    def forward(self, cells, legs, keep_weights=False):
+        hidden = ~legs.flatten(1)
+        hidden = hidden & ~hidden.all(1, keepdim=True)  # no pairs at all: attend to anything, not to NaN
+        return self.layer(cells.flatten(1, 2), src_key_padding_mask=hidden).view_as(cells), None
