@@ -78,7 +78,8 @@ def small_settings(name: str, variant: str | None = None) -> dict:
     kind = paper(name)
     given = kind.variants[variant].settings if variant else {}
     options = {f.name for f in fields(kind.Options)}
-    return {**SMALL, **({"block": 8} if "block" in options and "block" not in given else {})}
+    sizes = {"block": 8, "map_width": 32}
+    return {**SMALL, **{key: size for key, size in sizes.items() if key in options and key not in given}}
 
 
 def wider(batch: Batch, extra: int = 2) -> Batch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import random
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 from docre_lite.corpus import RELATIONS, generate
-from docre_lite.probes import KINDS, InferenceLayer, Probe, encode, pad, run_probe, statistics, train_probe
+from docre_lite.probes import KINDS, Probe, encode, pad, run_probe, statistics, train_probe
 from docre_lite.readers import read
 from docre_lite.types import Document, Entity, Mention, Triple
 
@@ -42,43 +41,6 @@ def test_the_type_probe_sees_types_only():
                 TYPES.index(head.type),
                 len(TYPES) + TYPES.index(tail.type),
             ]
-
-
-def naive_inference(layer: InferenceLayer, cells: torch.Tensor) -> torch.Tensor:
-    """I-MSA from its definition, cell by cell: all two-legged keys and the cell's own."""
-    n, width = cells.shape[0], layer.width
-    q, k, v = (part(cells).unflatten(-1, (4, width)) for part in (layer.query, layer.key, layer.value))
-    out = torch.zeros_like(cells)
-    for a in range(n):
-        for b in range(n):
-            if a == b:
-                continue
-            heads = []
-            for h in range(4):
-                keys, values = [k[a, b, h]], [v[a, b, h]]
-                for x in set(range(n)) - {a, b}:
-                    leg1, leg2 = [((a, x), (x, b)), ((a, x), (b, x)), ((x, a), (b, x)), ((x, a), (x, b))][h]
-                    w = layer.legs[h]
-                    keys.append(k[leg1][h] @ w[0] + k[leg2][h] @ w[1] + layer.biases[h, 0])
-                    values.append(v[leg1][h] @ w[2] + v[leg2][h] @ w[3] + layer.biases[h, 1])
-                weights = (torch.stack(keys) @ q[a, b, h] / math.sqrt(width)).softmax(0)
-                heads.append(weights @ torch.stack(values))
-            mixed = layer.norm(cells[a, b] + layer.out(torch.cat(heads)))
-            out[a, b] = layer.feed_norm(mixed + layer.feed(mixed))
-    return out
-
-
-def test_split_inference_against_the_definition():
-    torch.manual_seed(0)
-    layer, n = InferenceLayer(), 5
-    torch.nn.init.normal_(layer.biases)
-    cells, mask = torch.randn(2, 7, 7, 64), torch.zeros(2, 7, 7, dtype=torch.bool)
-    mask[:, :n, :n] = ~torch.eye(n, dtype=torch.bool)
-    fast = layer(cells, mask)
-    for document in range(2):
-        slow = naive_inference(layer, cells[document, :n, :n])
-        keep = mask[document, :n, :n]
-        torch.testing.assert_close(fast[document, :n, :n][keep], slow[keep], atol=1e-5, rtol=1e-4)
 
 
 def test_padding_keeps_what_was_there():
