@@ -84,8 +84,13 @@ def wrap(
         return F.pad(image * inside(sides, n), (before, after, before, after))
     line = torch.arange(length, device=image.device) - before
     line = line % sides.clamp_min(1)[:, None]  # [B, length]: each document wraps at its own side
-    rows = line[:, None, :, None].expand(-1, image.shape[1], -1, n)
-    columns = line[:, None, None, :].expand(-1, image.shape[1], length, -1)
+    return pick(image, line)
+
+
+def pick(image: Float[Tensor, "B C N N"], line: Int[Tensor, "B n"]) -> Float[Tensor, "B C n n"]:
+    """The rows and the columns `line[b]` of each document's matrix, in that order."""
+    rows = line[:, None, :, None].expand(-1, image.shape[1], -1, image.shape[-1])
+    columns = line[:, None, None, :].expand(-1, image.shape[1], line.shape[1], -1)
     return image.gather(2, rows).gather(3, columns)
 
 

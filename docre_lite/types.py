@@ -197,6 +197,11 @@ class Batch:
     def entity_mask(self) -> Bool[Tensor, "B N"]:
         return self.entity_type > 0
 
+    @property
+    def sides(self) -> Int[Tensor, "B"]:
+        """How many entities each document has: the side of its own part of the N × N matrix."""
+        return self.entity_mask.sum(1)
+
     def to(self, device) -> Batch:
         moved = {
             f.name: value.to(device, non_blocking=True)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers import Border, MapConv, MapNorm, RoleBilinear, inside
+from ..layers import Border, MapConv, MapNorm, RoleBilinear, inside, pick
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, BalancedSoftmax, BinaryCrossEntropy
 from ..settings import Variant, option
@@ -110,7 +110,7 @@ class DocuNet(PairClassifier):
 
     def logits(self, pairs, trace):
         image = self.image(pairs.context if self.options.pair == "context" else pairs.entities).movedim(-1, 1)
-        sides = pairs.batch.entity_mask.sum(1)
+        sides = pairs.batch.sides
         n = image.shape[-1]
         if self.options.fill == "repeat":
             image, sides = repeat_last(image, sides, self.options.matrix_size)
@@ -242,6 +242,4 @@ def repeat_last(
     """
     line = torch.arange(max(size, image.shape[-1]), device=sides.device)
     line = torch.minimum(line, (sides - 1).clamp_min(0)[:, None])
-    rows = line[:, None, :, None].expand(-1, image.shape[1], -1, image.shape[-1])
-    columns = line[:, None, None, :].expand(-1, image.shape[1], line.shape[1], -1)
-    return image.gather(2, rows).gather(3, columns), sides.clamp_min(size)
+    return pick(image, line), sides.clamp_min(size)

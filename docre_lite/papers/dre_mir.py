@@ -49,7 +49,7 @@ class DREMIR(PairClassifier):
         top: int = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
 
     recipes = {
-        # the appendix's table of hyper-parameters; markers as section 2.1 describes them
+        # the appendix's hyper-parameters; section 2.1 closes a mention with its entity's number, here with its type
         "docred": {
             "batch_size": 8,
             "epochs": 100,
@@ -129,7 +129,7 @@ class DREMIR(PairClassifier):
     def logits(self, pairs, trace):
         batch = pairs.batch
         n = pairs.mask.shape[1]
-        cells_of = inside(batch.entity_mask.sum(1), n)[:, 0] & ~torch.eye(n, dtype=torch.bool, device=batch.device)
+        cells_of = inside(batch.sides, n)[:, 0] & ~torch.eye(n, dtype=torch.bool, device=batch.device)
         cells = self.pair_matrix(pairs)
         rate = self.options.mask_rate if self.training else self.test_mask_rate
         if rate == 0 or not self.masks:

@@ -146,7 +146,7 @@ class PAEE(PairClassifier):
     def pair_aware(self, pairs: PairFeatures, trace: dict[str, Tensor]) -> Float[Tensor, "B N N Y"]:
         """The matrix Y of (4), with the tag of (5) as one more channel."""
         options, batch = self.options, pairs.batch
-        sides, n = batch.entity_mask.sum(1), pairs.mask.shape[1]
+        sides, n = batch.sides, pairs.mask.shape[1]
         kinds = self.types(batch.entity_type)
         known = [
             batch.same_sentence.unsqueeze(-1).to(kinds.dtype),
@@ -195,7 +195,7 @@ class PAEE(PairClassifier):
             losses["location"] = self.options.reinforce * location_loss(
                 trace,
                 related & mask,
-                pairs.batch.entity_mask.sum(1),
+                pairs.batch.sides,
                 "zero" if self.options.fill == "zero" else "circular",
             )
         return losses
