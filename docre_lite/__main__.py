@@ -135,6 +135,13 @@ def parser() -> argparse.ArgumentParser:
         help="share of a pair's attention that makes a sentence evidence",
     )
     c.add_argument("--batch-size", type=_count, default=8, help="documents at a time")
+    c.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the paper that says how to predict, such as rounds=1 (DocRE-II); repeatable",
+    )
 
     c = _command(
         commands,
@@ -224,13 +231,7 @@ def train(args) -> int:
 
 def _plan(args) -> dict[str, Any]:
     """All arguments of a run, as they are written to run.json."""
-    given: dict[str, Any] = {}
-    for item in args.set:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ValueError(f"--set takes KEY=VALUE, not {item!r}")
-        given[key] = value
-    given |= {"epochs": args.epochs} if args.epochs else {}
+    given = _settings(args.set) | ({"epochs": args.epochs} if args.epochs else {})
     return {
         "paper": args.paper,
         "encoder": args.encoder,
@@ -242,6 +243,16 @@ def _plan(args) -> dict[str, Any]:
         "relations": str(args.relations.resolve()) if args.relations else None,
         "limit": args.limit,
     }
+
+
+def _settings(items: list[str]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes KEY=VALUE, not {item!r}")
+        given[key] = value
+    return given
 
 
 def _read_plan(folder: Path) -> dict[str, Any]:
@@ -348,7 +359,7 @@ def predict(args) -> None:
         raise ValueError(f"{args.out} is a folder; --out takes a file, such as {args.out / 'result.json'}")
     documents = read(args.data)
     folder = args.folder / "model" if (args.folder / "model").is_dir() else args.folder
-    model = DocRE.load(folder)
+    model = DocRE.load(folder, **_settings(args.set))
     triples = find(model, documents, args.batch_size, progress=True, evidence=args.evidence)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_submission(triples, args.out, documents, zip=args.zip)

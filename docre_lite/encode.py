@@ -14,14 +14,17 @@ from .settings import option
 from .types import Batch, Document, Relations
 
 STAR = "*"
+NUMBERS = 64  # entities that get a closing marker of their own; all further ones share the last
 
 
 @dataclass(frozen=True)
 class Reading:
     """How text becomes tokens and mentions become vectors: the part of a model that all papers share."""
 
-    marker: Literal["star", "type", "none"] = option(
-        "star", "around each mention: '*' (ATLOP section 3.1), its entity type as a new token, or nothing"
+    marker: Literal["star", "type", "type_id", "none"] = option(
+        "star",
+        "around each mention: '*' (ATLOP section 3.1), its entity type as new tokens, the type before it and the "
+        "entity's number after it (DRE-MIR section 2.1), or nothing",
     )
     read: Literal["start", "both", "span"] = option(
         "start", "a mention's vector: at its start marker, the mean of both markers, or the mean of its span"
@@ -58,9 +61,10 @@ class Tokens:
     entity: list[int]
 
 
-def marker_words(marker: str, kind: str) -> tuple[str, str]:
-    """The words put before and after a mention of type `kind`."""
-    return {"star": (STAR, STAR), "type": (f"[{kind}]", f"[/{kind}]")}[marker]
+def marker_words(marker: str, kind: str, entity: int) -> tuple[str, str]:
+    """The words put before and after a mention of type `kind` of entity number `entity`, counted from 0."""
+    number = f"[E{min(entity + 1, NUMBERS)}]"
+    return {"star": (STAR, STAR), "type": (f"[{kind}]", f"[/{kind}]"), "type_id": (f"[{kind}]", number)}[marker]
 
 
 @dataclass
@@ -73,9 +77,11 @@ class Tokenizer:
     reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self):
-        if self.reading.marker == "type":
-            words = [w for kind in self.types for w in marker_words("type", kind)]
-            self.subwords.add_tokens(words, special_tokens=True)
+        if self.reading.marker in ("type", "type_id"):
+            numbers = NUMBERS if self.reading.marker == "type_id" else 1
+            pairs = [marker_words(self.reading.marker, kind, i) for kind in self.types for i in range(numbers)]
+            starts, ends = zip(*pairs, strict=True) if pairs else ((), ())
+            self.subwords.add_tokens(list(dict.fromkeys(starts + ends)), special_tokens=True)
         needed = {"[CLS]": self.subwords.cls_token_id, "[SEP]": self.subwords.sep_token_id}
         if missing := [name for name, value in needed.items() if value is None]:
             raise ValueError(f"the encoder's tokenizer has no {', '.join(missing)}; choose a BERT- or RoBERTa-like one")
@@ -103,12 +109,12 @@ class Tokenizer:
         """The document's words with markers, each one's sentence, and each mention's (first, last, entity).
 
         One pair of markers a span, also where two entities share it; longer spans open first and close last. So
-        brackets never cross, and nothing depends on the order of entities.
+        brackets never cross, and nothing depends on the order of entities but the numbers of "type_id".
         """
         mentions = [(m, i) for i, entity in enumerate(document.entities) for m in entity.mentions]
-        spans: dict[tuple[int, int, int], list[str]] = {}
-        for m, _ in mentions:
-            spans.setdefault((m.sentence, m.start, m.end), []).append(m.type)
+        spans: dict[tuple[int, int, int], list[tuple[str, int]]] = {}
+        for m, i in mentions:
+            spans.setdefault((m.sentence, m.start, m.end), []).append((m.type, i))
         opening: dict[tuple[int, int], list] = {}
         closing: dict[tuple[int, int], list] = {}
         for sentence, start, end in sorted(spans, key=lambda span: span[1] - span[2]):  # longest first
@@ -118,15 +124,20 @@ class Tokenizer:
         first: dict[tuple[int, int, int], int] = {}
         last: dict[tuple[int, int, int], int] = {}
         bare = self.reading.marker == "none"
+
+        def around(span) -> tuple[str, str]:
+            kinds, numbers = zip(*spans[span], strict=True)
+            return marker_words(self.reading.marker, min(kinds), min(numbers))
+
         for s, sentence in enumerate(document.sentences):
             for w, word in enumerate(sentence):
                 for span in opening.get((s, w), ()):
                     first[span] = len(words)
-                    words += [] if bare else [marker_words(self.reading.marker, min(spans[span]))[0]]
+                    words += [] if bare else [around(span)[0]]
                 words.append(word)
                 for span in closing.get((s, w), ()):
                     last[span] = len(words) - bare
-                    words += [] if bare else [marker_words(self.reading.marker, min(spans[span]))[1]]
+                    words += [] if bare else [around(span)[1]]
             sentences += [s] * (len(words) - len(sentences))
         places = [((m.sentence, m.start, m.end), i) for m, i in mentions]
         return words, sentences, [(first[span], last[span], i) for span, i in places]

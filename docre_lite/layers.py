@@ -57,6 +57,31 @@ class RoleBilinear(nn.Module):
         return torch.tanh(entity)
 
 
+class PairVector(nn.Module):
+    """One vector a pair: `FNN([tanh(W_s [e_s; c]); tanh(W_o [e_o; c])])`. DocRE-II (2)–(3), DRE-MIR section 2.2.
+
+    What hangs on one entity is computed for N rows, and only the context's share for N² pairs.
+    """
+
+    def __init__(self, entity_width: int, context_width: int, width: int):
+        super().__init__()
+        self.entity = nn.Linear(entity_width, 2 * width)  # both roles at once: the head's half, then the tail's
+        self.context = nn.Linear(context_width, 2 * width, bias=False)
+        self.cell = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
+
+    def forward(self, entities: Float[Tensor, "B N E"], context: Float[Tensor, "B N N C"]) -> Float[Tensor, "B N N W"]:
+        head, tail = self.entity(entities).chunk(2, -1)
+        n = entities.shape[1]
+        roles = torch.cat([head.unsqueeze(2).expand(-1, -1, n, -1), tail.unsqueeze(1).expand(-1, n, -1, -1)], -1)
+        return self.cell(torch.tanh(roles + self.context(context)))
+
+
+def pair_cells(entity_mask: Bool[Tensor, "B N"]) -> Bool[Tensor, "B N N"]:
+    """The cells of two different entities of a document, whether or not the pair is to be classified."""
+    both = entity_mask[:, :, None] & entity_mask[:, None]
+    return both & ~torch.eye(both.shape[1], dtype=torch.bool, device=both.device)
+
+
 # Entity matrices as images ------------------------------------------------------------------------------------------
 #
 # A map is [B, C, N, N] with the side of each document's own matrix in `sides`; what lies outside is padding that

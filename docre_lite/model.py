@@ -169,8 +169,11 @@ class DocRE(nn.Module):
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
 
     @classmethod
-    def load(cls, folder: str | Path) -> DocRE:
-        """A saved model. Raises ValueError if the folder does not hold one."""
+    def load(cls, folder: str | Path, **options: Any) -> DocRE:
+        """A saved model. `options` change the paper's settings that say how to predict, such as `rounds` of DocRE-II.
+
+        Raises ValueError if the folder holds no model, or an option is unknown or asks for other weights.
+        """
         folder = Path(folder)
         if not (folder / "model.json").is_file():
             raise ValueError(f"{folder}: no model.json here; give the folder that `docre-lite train --out` wrote")
@@ -180,8 +183,18 @@ class DocRE(nn.Module):
         relations = Relations(tuple(spec["relations"]), spec["labels"])
         tokenizer = Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]))
         kind = paper(spec["paper"])
-        model = cls(tokenizer, encoder, kind(_inputs(tokenizer, encoder), kind.Options(**spec["options"])))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        if unknown := sorted(set(options) - set(fields(kind.Options))):
+            raise ValueError(f"{kind.name} has no setting {unknown[0]!r}; have {', '.join(fields(kind.Options))}")
+        chosen = update(kind.Options(**spec["options"]), options)
+        model = cls(tokenizer, encoder, kind(_inputs(tokenizer, encoder), chosen))
+        try:
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except RuntimeError:
+            if not options:
+                raise
+            raise ValueError(
+                f"{folder}: {', '.join(options)} cannot be changed after training: it asks for other weights"
+            ) from None
         return model.eval()
 
 

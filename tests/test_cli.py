@@ -239,7 +239,7 @@ def fails(capsys, call, *arguments, says: str, absent: Path | None = None) -> No
         (["--set", "batch_size=many"], "batch_size takes a value of type int, not 'many'"),
         (["--set", "batch_size=0"], "batch_size is a whole number from 1, not 0"),
         (["--set", "epochs=0"], "epochs is a whole number from 1, not 0"),
-        (["--set", "marker=stars"], "marker is one of 'star', 'type', 'none', not 'stars'"),
+        (["--set", "marker=stars"], "marker is one of 'star', 'type', 'type_id', 'none', not 'stars'"),
         (["--set", "attention_dropout=maybe"], "attention_dropout is true or false, not 'maybe'"),
         (["--set", "precision=fp16"], "precision is one of"),
         (["--set", "stride=999"], "stride=999 with window=512"),

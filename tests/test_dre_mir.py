@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from small import made, several, tiny
 
+from docre_lite.model import DocRE
 from docre_lite.papers.dre_mir import InferenceLayer, draw_hidden, symmetric_divergence
 
 
@@ -108,7 +110,7 @@ def test_training_takes_both_paths_and_prediction_one():
     assert moving.losses.keys() == {"relation", "masked", "reconstruction"}
     exactly(moving.logits[batch.mask], still.logits[batch.mask], 1e-5)
     assert (moving.trace["masked_logits"] - moving.logits)[batch.mask].abs().max() > 1e-4
-    model.eval().classifier.test_mask_rate = 0.5
+    model.eval().classifier.options = replace(model.classifier.options, test_mask_rate=0.5)
     assert (model(batch).logits - still.logits)[batch.mask].abs().max() > 1e-4
 
 
@@ -146,3 +148,19 @@ def test_without_inference_pairs_do_not_see_each_other():
 def test_a_width_that_has_no_four_heads_is_refused():
     with pytest.raises(ValueError, match="map_width=30 must be a multiple of 4"):
         tiny("dre_mir", several(), map_width=30)
+
+
+def test_pairs_can_be_hidden_from_a_saved_model(tmp_path):
+    documents = several()
+    model = tiny("dre_mir", documents)
+    model.save(tmp_path)
+    hidden = DocRE.load(tmp_path, test_mask_rate="0.5")
+    batch = model.batch(documents)
+    torch.testing.assert_close(DocRE.load(tmp_path)(batch).logits, model(batch).logits)
+    assert "hidden" in hidden(batch).trace
+    with pytest.raises(ValueError, match="dre_mir has no setting 'test_rate'; have map_width"):
+        DocRE.load(tmp_path, test_rate=0.5)
+    with pytest.raises(ValueError, match="map_width cannot be changed after training"):
+        DocRE.load(tmp_path, map_width=16)
+    with pytest.raises(ValueError, match="test_mask_rate needs mask_rate above 0"):
+        tiny("dre_mir", documents, variant="no_mir", test_mask_rate=0.5)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Pieces
 from tokenizers import models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from docre_lite.encode import Reading, Tokenizer
+from docre_lite.encode import NUMBERS, Reading, Tokenizer
 from docre_lite.encoder import tiny_tokenizer
 from docre_lite.readers import DataError
 from docre_lite.types import Document, Relations, Triple
@@ -78,6 +78,31 @@ def test_type_markers_are_new_tokens():
     )
     star = words([CROWDED]).encode([CROWDED])[0]
     assert (tokens.start, tokens.end, tokens.sentence) == (star.start, star.end, star.sentence)
+
+
+def test_type_and_number_markers():
+    tokenizer = words([CROWDED], marker="type_id")
+    [tokens] = tokenizer.encode([CROWDED])
+    assert text_of(tokenizer, tokens.ids) == (
+        "[CLS] [ORG] [LOC] new york [ORG] city [E1] hall [E3] [E2] [LOC] stands [E1] [PER] x [E4] [PER] y [E5] [SEP]"
+    )
+    star = words([CROWDED]).encode([CROWDED])[0]
+    assert (tokens.start, tokens.end, tokens.sentence) == (star.start, star.end, star.sentence)
+    # numbers follow the order of the entities that the document has now
+    [tokens] = tokenizer.encode([CROWDED.permuted([4, 3, 2, 1, 0])])
+    assert text_of(tokenizer, tokens.ids) == (
+        "[CLS] [ORG] [LOC] new york [ORG] city [E5] hall [E3] [E4] [LOC] stands [E5] [PER] x [E2] [PER] y [E1] [SEP]"
+    )
+
+
+def test_entities_beyond_the_last_number_share_it():
+    n = NUMBERS + 2
+    crowd = written("crowd", [" ".join(f"w{k}" for k in range(n))], [[(0, k, k + 1, "PER")] for k in range(n)])
+    tokenizer = words([crowd], marker="type_id")
+    text = text_of(tokenizer, tokenizer.encode([crowd])[0].ids).split()
+    closing = [word for word in text if word.startswith("[E")]
+    assert closing == [f"[E{k}]" for k in range(1, n - 1)] + [f"[E{NUMBERS}]"] * 2
+    assert len(set(closing)) == NUMBERS
 
 
 def test_no_markers():
@@ -246,7 +271,7 @@ def test_an_entity_that_is_cut_off_is_zero(reading):
 def test_types():
     known = written("known", ["a b"], [[(0, 0, 1, "ORG")], [(0, 1, 2, "PER")]])
     strange = written("strange", ["a b c"], [[(0, 0, 1, "PER"), (0, 2, 3, "ORG")], [(0, 1, 2, "CHEMICAL")]])
-    for marker in ("star", "type", "none"):
+    for marker in ("star", "type", "type_id", "none"):
         tokenizer = words([known], marker=marker)
         batch = tokenizer.collate(tokenizer.encode([known, strange]))
         assert batch.entity_type.tolist() == [[1, 2], [2, 3]]  # ORG, PER; of its first mention; unknown

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..layers import inside
+from ..layers import PairVector, pair_cells
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveThreshold
 from ..ops import full_precision
@@ -40,6 +40,9 @@ class DREMIR(PairClassifier):
         feed_width: int = option(2, "width of an inference layer's feed-forward part, in widths of a cell")
         inference_dropout: float = option(0.1, "dropout inside the inference layers")
         mask_rate: float = option(0.2, "share of a document's pairs that are hidden in training (20 % in the paper)")
+        test_mask_rate: float = option(
+            0.0, "share that is hidden at prediction, to see how much of a pair the others hold (Figure 5)"
+        )
         paths: Literal["both", "masked"] = option(
             "both", "train on the original and the masked matrix, or on that alone"
         )
@@ -49,13 +52,13 @@ class DREMIR(PairClassifier):
         top: int = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
 
     recipes = {
-        # the appendix's hyper-parameters; section 2.1 closes a mention with its entity's number, here with its type
+        # the appendix's hyper-parameters; markers of section 2.1, a mention is the mean of both
         "docred": {
             "batch_size": 8,
             "epochs": 100,
             "encoder_lr": 2e-5,
             "classifier_lr": 1e-4,
-            "marker": "type",
+            "marker": "type_id",
             "read": "both",
         },
         "cdr": {
@@ -63,7 +66,7 @@ class DREMIR(PairClassifier):
             "epochs": 20,
             "encoder_lr": 2e-5,
             "classifier_lr": 5e-5,
-            "marker": "type",
+            "marker": "type_id",
             "read": "both",
             "top": 1,
         },
@@ -72,7 +75,7 @@ class DREMIR(PairClassifier):
             "epochs": 5,
             "encoder_lr": 2e-5,
             "classifier_lr": 5e-5,
-            "marker": "type",
+            "marker": "type_id",
             "read": "both",
             "top": 1,
         },
@@ -105,11 +108,13 @@ class DREMIR(PairClassifier):
         self.options = options = options or self.Options()
         if not inputs.context:
             raise ValueError("the pair matrix needs localized context; leave context on")
-        if not 0 <= options.mask_rate < 1:
-            raise ValueError(f"mask_rate={options.mask_rate} is a share of the pairs, from 0 and below 1")
+        for name in ("mask_rate", "test_mask_rate"):
+            if not 0 <= getattr(options, name) < 1:
+                raise ValueError(f"{name}={getattr(options, name)} is a share of the pairs, from 0 and below 1")
+        if options.test_mask_rate and not options.mask_rate:
+            raise ValueError("test_mask_rate needs mask_rate above 0: without it no vector of a hidden pair is learnt")
         width = options.map_width
-        self.head, self.tail = (RoleVector(inputs.width, width) for _ in range(2))
-        self.cell = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
+        self.pairs = PairVector(2 * inputs.width, inputs.width, width)
         kind = InferenceLayer if options.attention == "inference" else SelfLayer
         self.matrix = nn.ModuleList(
             kind(width, options.feed_width * width, options.inference_dropout) for _ in range(options.inference_layers)
@@ -119,7 +124,6 @@ class DREMIR(PairClassifier):
             nn.init.xavier_uniform_(self.hidden_cell)
         self.classify = nn.Linear(width, inputs.relations)
         self.objective = AdaptiveThreshold(options.top)
-        self.test_mask_rate = 0.0  # hide pairs at prediction, to see how much of a pair the others hold (Figure 5)
         self.keep_attention = False  # leave the weights of every layer in the trace
 
     @property
@@ -127,12 +131,10 @@ class DREMIR(PairClassifier):
         return self.options.mask_rate > 0
 
     def logits(self, pairs, trace):
-        batch = pairs.batch
-        n = pairs.mask.shape[1]
-        cells_of = inside(batch.sides, n)[:, 0] & ~torch.eye(n, dtype=torch.bool, device=batch.device)
+        cells_of = pair_cells(pairs.batch.entity_mask)
         cells = self.pair_matrix(pairs)
-        rate = self.options.mask_rate if self.training else self.test_mask_rate
-        if rate == 0 or not self.masks:
+        rate = self.options.mask_rate if self.training else self.options.test_mask_rate
+        if rate == 0:
             return self.infer(cells, cells_of, trace)
         hidden = draw_hidden(cells_of, rate)
         masked = torch.where(hidden.unsqueeze(-1), self.hidden_cell.to(cells.dtype), cells)
@@ -145,10 +147,8 @@ class DREMIR(PairClassifier):
 
     def pair_matrix(self, pairs: PairFeatures) -> Float[Tensor, "B N N W"]:
         """Every pair's vector from both entities, the document and the pair's context. DRE-MIR section 2.2."""
-        context = pairs.context
-        heads = self.head(pairs.entities, pairs.document).unsqueeze(2) + self.head.context(context)
-        tails = self.tail(pairs.entities, pairs.document).unsqueeze(1) + self.tail.context(context)
-        return self.cell(torch.cat([torch.tanh(heads), torch.tanh(tails)], -1))
+        document = pairs.document.unsqueeze(1).expand_as(pairs.entities)
+        return self.pairs(torch.cat([pairs.entities, document], -1), pairs.context)
 
     def infer(
         self, cells: Float[Tensor, "B N N W"], legs: Bool[Tensor, "B N N"], trace: dict[str, Tensor]
@@ -170,18 +170,6 @@ class DREMIR(PairClassifier):
             where = mask & trace["hidden"] if self.options.reconstruct == "masked" else mask
             losses["reconstruction"] = symmetric_divergence(trace["logits"][where], masked[where])
         return losses
-
-
-class RoleVector(nn.Module):
-    """`W [e; h_doc; c] + b` in three parts, so that only the context's is computed for every pair."""
-
-    def __init__(self, width: int, out: int):
-        super().__init__()
-        self.entity = nn.Linear(2 * width, out)
-        self.context = nn.Linear(width, out, bias=False)
-
-    def forward(self, entities: Float[Tensor, "B N D"], document: Float[Tensor, "B D"]) -> Float[Tensor, "B N W"]:
-        return self.entity(torch.cat([entities, document.unsqueeze(1).expand_as(entities)], -1))
 
 
 def draw_hidden(cells: Bool[Tensor, "B N N"], rate: float) -> Bool[Tensor, "B N N"]:
