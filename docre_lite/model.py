@@ -46,6 +46,8 @@ class PairClassifier(nn.Module):
     equivariant: ClassVar[bool] = True  # does entity order leave the logits as they are?
 
     objective: Objective
+    base_share: float = 0.0  # share of all epochs that train a part named `base` alone, before the whole
+    base_lr: float | None = None  # then the peak learning rate of encoder and base; None: unchanged
 
     def logits(self, pairs: PairFeatures, trace: dict[str, Tensor]) -> Float[Tensor, "B N N R"]:
         raise NotImplementedError

@@ -20,16 +20,16 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from safetensors.torch import load_file, save_file
 
 from .encode import Tokens
 from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
-from .model import DocRE, expand, paper
+from .model import DocRE, PairClassifier, expand, paper
 from .predict import predict, run, tune
 from .settings import option, update
-from .types import Document
+from .types import Document, Prediction
 
 BUCKET = 32  # batches that are sorted by length among themselves, so that batches hold documents of like length
 
@@ -95,6 +95,7 @@ class Step:
     losses: dict[str, float]
     seconds: float
     scores: Scores | None = None
+    figures: dict[str, float] = field(default_factory=dict)  # what a paper wants watched: scalars of its trace
 
 
 @dataclass
@@ -152,20 +153,23 @@ def fit_frozen(model: DocRE, train: Sequence[Document], config: TrainConfig | No
     classifier, steps = model.classifier.train(), len(cached) * config.epochs
     groups = [g for g in parameter_groups(model, config) if g["part"] != "encoder."]
     optimizer = torch.optim.AdamW(groups, lr=0.0, eps=config.adam_epsilon, weight_decay=config.weight_decay, fused=True)
+    plan = _Plan(classifier, config, len(cached))
     for step in range(steps):
         epoch, within = divmod(step, len(cached))
         if within == 0:
+            plan.enter(epoch, classifier, optimizer)
             order = torch.randperm(len(cached), generator=torch.Generator().manual_seed(config.seed * 10_007 + epoch))
         begin, pairs = time.perf_counter(), cached[order[within]]
-        losses = classifier(pairs, pairs.batch.labels).losses
-        loss = sum(losses.values())
+        prediction = classifier(pairs, pairs.batch.labels)
+        losses, loss = prediction.losses, prediction.loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(classifier.parameters(), config.clip)
-        _set_rates(optimizer, step + 1, steps, config.warmup)
+        plan.set_rates(optimizer, step + 1)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         values = {name: float(value.detach()) for name, value in losses.items()}
-        yield Step(epoch + 1, step + 1, steps, float(loss.detach()), values, time.perf_counter() - begin)
+        seconds, figures = time.perf_counter() - begin, _figures(prediction)
+        yield Step(epoch + 1, step + 1, steps, float(loss.detach()), values, seconds, figures=figures)
     model.eval()
 
 
@@ -174,13 +178,14 @@ class _Run:
         if not train:
             raise ValueError("no training documents")
         self.config, self.out, self.state = config, out, State()
-        self.accelerator = _accelerator(config)
+        self.accelerator = _accelerator(config, idle_weights=model.classifier.base_share > 0)
         self.documents, self.dev = train, dev
         self.encoded = model.tokenizer.encode(train)
         model.tokenizer.check(train)
         self.seen = seen_facts(train)
         self.per_epoch = math.ceil(len(train) / (config.batch_size * config.accumulation))
         self.steps = self.per_epoch * config.epochs
+        self.plan = _Plan(model.classifier, config, self.per_epoch)
         self.model = model
         self.wrapped = self.accelerator.prepare(model)  # moves the model before the optimiser sees it
         self.optimizer = torch.optim.AdamW(
@@ -204,14 +209,17 @@ class _Run:
         epoch, within = divmod(state.step, self.per_epoch)
         if within == 0 or not self.order:
             self.order = self._epoch(epoch)
+        if within == 0 and self.plan.enter(epoch, self.model.classifier, self.optimizer):
+            state.best = -1.0  # a base alone does not compete with the whole
         parts = self.order[within * config.accumulation : (within + 1) * config.accumulation]
         self.model.train()
         losses: dict[str, float] = {}
         for where in parts:
-            for name, value in self._backward(where, len(parts)).items():
+            values, figures = self._backward(where, len(parts))
+            for name, value in values.items():
                 losses[name] = losses.get(name, 0.0) + value / len(parts)
         self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
-        _set_rates(self.optimizer, state.step + 1, self.steps, config.warmup)
+        self.plan.set_rates(self.optimizer, state.step + 1)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         loss = sum(losses.values())
@@ -224,7 +232,7 @@ class _Run:
             state.seconds += time.perf_counter() - begin
             if state.step % config.save_every == 0:
                 self.save_last()
-        return Step(epoch + 1, state.step, self.steps, loss, losses, time.perf_counter() - begin, scores)
+        return Step(epoch + 1, state.step, self.steps, loss, losses, time.perf_counter() - begin, scores, figures)
 
     def _epoch(self, epoch: int) -> list[list[int]]:
         """The epoch's batches: shuffled, then of like length, then shuffled; the same for a given seed and epoch."""
@@ -245,13 +253,13 @@ class _Run:
         order = torch.randperm(len(self.documents[k].entities), generator=draw).tolist()
         return self.model.tokenizer.encode([self.documents[k].permuted(order)])[0]
 
-    def _backward(self, where: list[int], parts: int) -> dict[str, float]:
+    def _backward(self, where: list[int], parts: int) -> tuple[dict[str, float], dict[str, float]]:
         accelerator = self.accelerator
         mine = where[accelerator.process_index :: accelerator.num_processes]
         batch = self.model.tokenizer.collate([self._tokens(k) for k in mine or where[:1]]).to(accelerator.device)
         with accelerator.autocast():
-            losses = self.wrapped(batch).losses
-        loss = sum(losses.values())
+            prediction = self.wrapped(batch)
+            losses, loss = prediction.losses, prediction.loss
         weight = 1.0
         if accelerator.num_processes > 1:  # losses are means over pairs: weigh processes by how many they hold
             pairs = batch.mask.sum() * bool(mine)
@@ -263,7 +271,7 @@ class _Run:
             raise FloatingPointError(
                 f"the loss is not finite at documents {titles}: lower the learning rates or use fp32"
             )
-        return values
+        return values, _figures(prediction)
 
     def _finish_epoch(self, epoch: int, begin: float) -> Scores | None:
         state, scores = self.state, None
@@ -273,6 +281,8 @@ class _Run:
                 scores = score(predict(self.model, self.dev), self.dev, self.seen)
         state.seconds += time.perf_counter() - begin
         row = {"epoch": epoch, "loss": state.loss_sum / self.per_epoch, "seconds": round(state.seconds, 2)}
+        if self.plan.base_epochs:
+            row["stage"] = self.plan.stage(epoch - 1)[0]
         row |= {"peak_memory_gb": round(peak_memory(self.accelerator.device), 3)}
         if scores:  # by_relation would make up most of the file; `docre-lite score` gives it
             row["dev"] = {k: v for k, v in scores.to_dict().items() if k != "by_relation"}
@@ -337,14 +347,47 @@ class _Run:
         return json.loads(json.dumps(same))  # as it is read back: tuples are lists
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int, warmup: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * warmup_linear(step, steps, warmup)
+class _Plan:
+    """The stages of a training: one, or for papers with a base that is trained first, two with a schedule each."""
+
+    def __init__(self, classifier: PairClassifier, config: TrainConfig, per_epoch: int):
+        self.base_epochs = int(classifier.base_share * config.epochs)
+        self.base_lr, self.config, self.per_epoch = classifier.base_lr, config, per_epoch
+
+    def stage(self, epoch: int) -> tuple[int, int, int]:
+        """The stage of an epoch, its first epoch and how many it has; epochs count from 0."""
+        if epoch < self.base_epochs:
+            return 1, 0, self.base_epochs
+        return 2, self.base_epochs, self.config.epochs - self.base_epochs
+
+    def enter(self, epoch: int, classifier: PairClassifier, optimizer: torch.optim.Optimizer) -> bool:
+        """At an epoch's start: tells the paper its stage; the second one begins with a new optimiser. Is this it?"""
+        if not self.base_epochs:
+            return False
+        number, first, _ = self.stage(epoch)
+        classifier.stage.fill_(number)
+        if begins := number == 2 and epoch == first:
+            optimizer.state.clear()
+        return begins
+
+    def set_rates(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Learning rates of step 1 … of the whole training."""
+        number, first, epochs = self.stage((step - 1) // self.per_epoch)
+        rate = warmup_linear(step - first * self.per_epoch, epochs * self.per_epoch, self.config.warmup)
+        small = number == 2 and self.base_epochs and self.base_lr is not None
+        for group in optimizer.param_groups:
+            in_base = group["part"] in ("encoder.", "classifier.base.")
+            group["lr"] = rate * (self.base_lr if small and in_base else group["peak"])
+
+
+def _figures(prediction: Prediction) -> dict[str, float]:
+    return {name: float(value) for name, value in prediction.trace.items() if value.ndim == 0}
 
 
 def parameter_groups(model: DocRE, config: TrainConfig) -> list[dict[str, Any]]:
-    """The weights by peak learning rate: those of the encoder, of the classifier's `matrix`, and all others."""
-    peaks = {"encoder.": config.encoder_lr, "classifier.matrix.": config.matrix_lr, "": config.classifier_lr}
+    """The weights by peak learning rate: those of the encoder, of the classifier's `matrix`, its `base`, all others."""
+    peaks = {"encoder.": config.encoder_lr, "classifier.matrix.": config.matrix_lr}
+    peaks |= {"classifier.base.": config.classifier_lr, "": config.classifier_lr}
     groups: dict[str, list] = {}
     for name, parameter in model.named_parameters():
         groups.setdefault(next(prefix for prefix in peaks if name.startswith(prefix)), []).append(parameter)
@@ -405,11 +448,12 @@ def _commit() -> str | None:
         return None
 
 
-def _accelerator(config: TrainConfig) -> Accelerator:
+def _accelerator(config: TrainConfig, idle_weights: bool = False) -> Accelerator:
     bf16 = config.precision == "bf16"
     if config.precision == "auto":
         bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return Accelerator(mixed_precision="bf16" if bf16 else "no")
+    several = DistributedDataParallelKwargs(find_unused_parameters=idle_weights)  # a stage may leave weights out
+    return Accelerator(mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[several])
 
 
 def _replace(folder: Path, write) -> None:

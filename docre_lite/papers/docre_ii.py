@@ -1,0 +1,404 @@
+"""DocRE-II: towards better document-level relation extraction via iterative inference (Zhang et al., EMNLP 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..layers import PairVector, RoleBilinear, pair_cells
+from ..model import Inputs, PairClassifier
+from ..objectives import TOP, AdaptiveThreshold
+from ..ops import full_precision
+from ..settings import Variant, option
+from ..types import PairFeatures
+
+# The line of the matrix that each head of a cell (s, o) looks along.
+LINES = ("row s", "column o", "column s", "row o")
+TEMPERATURE = 0.5  # of the SimCLR control; the paper gives none
+
+
+class DocREII(PairClassifier):
+    """A base model answers first; an inference module reads its answers beside the features and corrects them.
+
+    Two ideas: what was predicted for other pairs is an input, round after round; and a pair looks at the four lines of
+    the entity matrix that share an entity with it. Trained in two stages: the base alone, then everything.
+    """
+
+    name = "docre_ii"
+    title = "DocRE-II: answers that are read again, in rounds"
+
+    @dataclass(frozen=True)
+    class Options:
+        map_width: int = option(
+            128, "width of a cell in both matrices, a multiple of 4 (512 in the published code, the paper gives none)"
+        )
+        pair: Literal["linear", "outer"] = option(
+            "linear", "FNN of (2): two layers over both roles, or the published code's group bilinear form"
+        )
+        block: int = option(64, "dimensions of a group where pair=outer")
+        inference_layers: int = option(2, "N_I, inference layers (Table 2)")
+        rounds: int = option(3, "K, rounds at prediction (Table 2); 0 = the base module alone, in training too")
+        attention: Literal["eca", "full"] = option(
+            "eca", "a cell looks along its four lines, or at all cells (Table 4 'w/o ECA'; N⁴ scores)"
+        )
+        fusion: bool = option(True, "gate between what features and answers say, (8)-(9) (Table 4 'w/o fusion')")
+        feedback: Literal["all", "best"] = option(
+            "all", "a cell of the relation matrix: the sum over all chosen relations, or the one best class (arg max)"
+        )
+        contrast: Literal["simsiam", "simclr", "off"] = option(
+            "simsiam", "loss between two noisy views, (14); with negatives, or none (Table 4)"
+        )
+        noise: float = option(0.4, "largest share of chosen pairs that are made wrong in training, drawn from 0 to it")
+        noise_from: Literal["predicted", "gold"] = option(
+            "predicted", "answers that noise is added to: the base's (section 2.3), or gold ones (published code)"
+        )
+        base_share: float = option(
+            0.667, "share of all epochs that train the base alone (30 of 45, Table 7); 0 = one stage"
+        )
+        base_lr: float | None = option(
+            None, "peak learning rate of encoder and base in the second stage; 0 freezes them; none: as in the first"
+        )
+        accumulate: bool = option(False, "add up the logits of base and all rounds, as the published code does")
+        self_bonus: float = option(0.0, "added to a cell's score for itself (the published code's mask adds 1)")
+        inference_dropout: float = option(0.1, "dropout inside the inference layers")
+        top: int = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
+
+    # Table 7, with the epochs of both stages together; weight decay and width are the published code's
+    _code = {"weight_decay": 1e-4, "map_width": 512}
+    _cdr = {"encoder_lr": 1e-5, "classifier_lr": 5e-5, "base_lr": 1e-6, "top": 1}
+    _gda = {"encoder_lr": 2e-5, "classifier_lr": 8e-5, "base_lr": 2e-6, "top": 1}
+    _tiny = {"encoder_lr": 1e-3, "classifier_lr": 1e-3, "base_lr": 2e-4}
+    _docred = {"encoder_lr": 5e-5, "classifier_lr": 1e-4, "base_lr": 1e-5}
+    recipes = {
+        "docred": {"batch_size": 8, "epochs": 45, **_docred, **_code},
+        "docred_large": {"batch_size": 4, "epochs": 45, **_docred, "base_lr": 5e-6, **_code},
+        "cdr": {"batch_size": 8, "epochs": 30, **_cdr, **_code},
+        "gda": {"batch_size": 6, "epochs": 15, **_gda, **_code},
+        # ours, for the tiny encoder from scratch
+        "tiny": {"batch_size": 4, "epochs": 9, **_tiny, "map_width": 64},
+    }
+    variants = {
+        "docre_ii": Variant({}, "the full model", 60.75, 62.74),
+        "base": Variant({"rounds": 0, "base_share": 0.0}, "Table 4 'ATLOP-BERT (our base)', as quoted", 59.22, 61.09),
+        "no_fusion": Variant({"fusion": False}, "Table 4 'w/o fusion sub-layer'", 60.43, 62.37),
+        "no_eca": Variant({"attention": "full"}, "Table 4 'w/o ECA': full self-attention", 59.29, 61.22),
+        "no_contrast": Variant({"contrast": "off"}, "Table 4 'w/o contrastive loss'", 60.26, 62.16),
+        "negative_pairs": Variant({"contrast": "simclr"}, "Table 4 'w/ negative pairs': SimCLR", 60.25, 62.06),
+        "one_stage": Variant(
+            {"base_share": 0.0}, "Table 4 'w/o pre-training': everything from the start", 59.51, 61.45
+        ),
+        "freeze_base": Variant({"base_lr": 0.0}, "Table 4 'w/ freeze base module'", 60.35, 62.31),
+        "one_layer": Variant({"inference_layers": 1}, "Table 2, K = 3, one inference layer", None, 62.41),
+        "three_layers": Variant({"inference_layers": 3}, "Table 2, K = 3, three inference layers", None, 62.66),
+        "four_layers": Variant({"inference_layers": 4}, "Table 2, K = 3, four inference layers", None, 62.47),
+        "best_only": Variant({"feedback": "best"}, "one relation a pair is read again: the paper's arg max"),
+        "released_code": Variant(
+            {"pair": "outer", "noise_from": "gold", "accumulate": True, "self_bonus": 1.0},
+            "where the published code differs from the text",
+        ),
+    }
+
+    def __init__(self, inputs: Inputs, options: Options | None = None):
+        super().__init__()
+        self.options = options = options or self.Options()
+        if not inputs.context:
+            raise ValueError("the pair matrix needs localized context; leave context on")
+        for name in ("noise", "base_share"):
+            if not 0 <= getattr(options, name) < 1:
+                raise ValueError(f"{name}={getattr(options, name)} is a share, from 0 and below 1")
+        if options.rounds < 0 or options.inference_layers < 1:
+            raise ValueError("rounds is a number from 0 and inference_layers one from 1; rounds=0 is the base alone")
+        width = options.map_width
+        self.base = Base(inputs, options)
+        self.labels = nn.Embedding(inputs.relations, width)  # class 0 stands for "unrelated"
+        self.matrix = nn.ModuleList(RefinementLayer(width, options) for _ in range(options.inference_layers))
+        # W_c of (12) in two factors, without anything between: the views are compared where they meet
+        self.meet = nn.Linear(2 * width, width)
+        self.classify = nn.Linear(width, inputs.relations)
+        self.predictor = nn.Sequential(  # SimSiam's bottleneck
+            nn.Linear(width, width // 4, bias=False),
+            nn.BatchNorm1d(width // 4, track_running_stats=False),
+            nn.ReLU(),
+            nn.Linear(width // 4, width),
+        )
+        self.objective = AdaptiveThreshold(options.top)
+        self.base_share, self.base_lr = options.base_share, options.base_lr
+        self.register_buffer("stage", torch.tensor(2))  # saved with the weights: a base alone predicts as a base
+        self.keep_attention = False  # leave the last round's weights in the trace
+
+    def logits(self, pairs, trace):
+        cells = pair_cells(pairs.batch.entity_mask)
+        features = self.base(pairs, cells)
+        logits = self.base.classify(features)
+        if self.stage == 1 or self.options.rounds == 0:
+            return logits
+        trace["base_logits"] = logits
+        if self.training:
+            return self._views(pairs, features, logits, cells, trace)
+        rounds = [logits]
+        for _ in range(self.options.rounds):
+            relations = self.relation_matrix(self.read(rounds[-1], pairs.mask))
+            rounds.append(self.classify(self.refine(features, relations, cells, trace)))
+        trace["rounds"] = torch.stack(rounds, 1)  # [B, K + 1, N, N, R], the base first
+        return sum(rounds) if self.options.accumulate else rounds[-1]
+
+    def read(self, logits: Float[Tensor, "B N N R"], mask: Bool[Tensor, "B N N"]) -> Bool[Tensor, "B N N R"]:
+        """The answers that go into the relation matrix: what the decision rule chooses, or the best class."""
+        if self.options.feedback == "best":
+            chosen = F.one_hot(logits.argmax(-1), logits.shape[-1]).bool()
+            chosen[..., 0] = False
+        else:
+            chosen, _ = self.objective.decide(logits.detach())
+        return chosen & mask.unsqueeze(-1)
+
+    def relation_matrix(self, chosen: Bool[Tensor, "B N N R"]) -> Float[Tensor, "B N N W"]:
+        """`R_0`: the embeddings of a pair's relations, summed; that of class 0 where it has none."""
+        none = ~chosen[..., 1:].any(-1, keepdim=True)
+        return torch.cat([none, chosen[..., 1:]], -1).to(self.labels.weight.dtype) @ self.labels.weight
+
+    def refine(
+        self,
+        features: Float[Tensor, "B N N W"],
+        relations: Float[Tensor, "B N N W"],
+        cells: Bool[Tensor, "B N N"],
+        trace: dict[str, Tensor],
+    ) -> Float[Tensor, "B N N W"]:
+        """One pass through the inference layers, up to where both matrices meet. DocRE-II (5)-(11)."""
+        kept = []
+        for layer in self.matrix:
+            features, relations, weights = layer(features, relations, cells, self.keep_attention)
+            kept.append(weights)
+        if kept[0] is not None:
+            trace["attention"] = torch.stack(kept, 1)  # [B, layers, F and R, lines, N(s), N(o), N and the pair itself]
+        return self.meet(torch.cat([features, relations], -1))
+
+    def _views(self, pairs: PairFeatures, features: Tensor, logits: Tensor, cells: Tensor, trace: dict) -> Tensor:
+        """One pass over noisy answers, and with a contrastive loss a second one with both matrices swapped."""
+        gold, mask = pairs.batch.labels, pairs.mask
+        answers = self.read(logits, mask)
+        if self.options.noise_from == "gold" and gold is not None:
+            answers = torch.cat([torch.zeros_like(gold[..., :1]), gold[..., 1:]], -1)
+        views = 1 if self.options.contrast == "off" else 2
+        relations = [self.relation_matrix(disturb(answers, gold, mask, self.options.noise)) for _ in range(views)]
+        if views == 1:
+            return self.classify(self.refine(features, relations[0], cells, trace))
+        first = torch.cat([features, relations[1].to(features.dtype)])
+        second = torch.cat([relations[0].to(features.dtype), features])
+        trace["view"], trace["swapped"] = self.refine(first, second, cells.repeat(2, 1, 1), trace).chunk(2)
+        return self.classify(trace["view"])
+
+    def more_losses(self, pairs, labels, trace):
+        if "base_logits" not in trace:
+            return {}
+        losses = {"base": self.objective.loss(trace["base_logits"][pairs.mask], labels[pairs.mask])}
+        if "view" in trace:
+            one, two = (full_precision(trace[key]) for key in ("view", "swapped"))
+            if self.options.contrast == "simclr":
+                losses["contrast"] = simclr(self._predict(one), self._predict(two), pairs.mask)
+            else:
+                one, two = one[pairs.mask], two[pairs.mask]
+                losses["contrast"] = simsiam(one, two, self._predict(one), self._predict(two))
+            trace["spread"] = spread(trace["view"][pairs.mask].detach())
+        return losses
+
+    def _predict(self, cells: Float[Tensor, "*cells W"]) -> Float[Tensor, "*cells W"]:
+        flat = cells.flatten(0, -2)
+        return self.predictor(flat).view_as(cells) if len(flat) > 1 else cells * 0  # one row has no variance
+
+
+class Base(nn.Module):
+    """ATLOP with a vector for each pair in its middle, and a linear classifier on it. DocRE-II (1)-(4)."""
+
+    def __init__(self, inputs: Inputs, options: DocREII.Options):
+        super().__init__()
+        if options.pair == "outer":
+            self.pairs = RoleBilinear(inputs.width, inputs.width, options.map_width, options.block)
+        else:
+            self.pairs = PairVector(inputs.width, inputs.width, options.map_width)
+        self.classify = nn.Linear(options.map_width, inputs.relations)
+
+    def forward(self, pairs: PairFeatures, cells: Bool[Tensor, "B N N"]) -> Float[Tensor, "B N N W"]:
+        if isinstance(self.pairs, RoleBilinear):
+            return torch.relu(self.pairs(pairs.entities, pairs.context, cells))
+        return self.pairs(pairs.entities, pairs.context)
+
+
+class RefinementLayer(nn.Module):
+    """Features and relations both look at both, are mixed by a gate, and change. DocRE-II (5)-(11)."""
+
+    def __init__(self, width: int, options: DocREII.Options):
+        super().__init__()
+        kind = ExtendedCrossAttention if options.attention == "eca" else FullAttention
+        self.attend = nn.ModuleList(kind(width, 2 * width, options.self_bonus) for _ in range(2))
+        self.gate = nn.Linear(2 * width, width) if options.fusion else None
+        self.feed = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)) for _ in range(2)
+        )
+        self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.dropout = nn.Dropout(options.inference_dropout)
+
+    def forward(
+        self,
+        features: Float[Tensor, "B N N W"],
+        relations: Float[Tensor, "B N N W"],
+        cells: Bool[Tensor, "B N N"],
+        keep_weights: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Both matrices anew, and with `keep_weights` where the two attentions looked."""
+        memory = torch.cat([features, relations], -1)
+        found, weights = zip(
+            *(look(x, memory, cells, keep_weights) for look, x in zip(self.attend, (features, relations), strict=True)),
+            strict=True,
+        )
+        found = [self.dropout(x) for x in found]
+        if self.gate is not None:
+            gate = torch.sigmoid(self.gate(torch.cat(found, -1)))
+            found = [gate * found[0] + (1 - gate) * found[1]] * 2
+        changed = [
+            norm(x + self.dropout(feed(mixed)))
+            for norm, feed, x, mixed in zip(self.norm, self.feed, (features, relations), found, strict=True)
+        ]
+        return *changed, None if weights[0] is None else torch.stack(weights, 1)
+
+
+class ExtendedCrossAttention(nn.Module):
+    """Each cell (s, o) looks along the four `LINES` that share an entity with it, one head each. DocRE-II (5)-(7).
+
+    A line is a row of the matrix or of its transpose, so each head is attention among the cells of one row: four
+    batched products, with the matrices turned before and after. The cell itself is a key exactly once.
+    """
+
+    # is the matrix turned, so that queries of one line, and keys of that line, stand in one row?
+    QUERY_TURNED = (False, True, False, True)
+    KEY_TURNED = (False, True, True, False)
+
+    def __init__(self, width: int, memory_width: int, self_bonus: float = 0.0):
+        super().__init__()
+        if width % len(LINES):
+            raise ValueError(f"map_width={width} must be a multiple of {len(LINES)}: one head for each line")
+        self.width, self.self_bonus = width // len(LINES), self_bonus
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(memory_width, width, bias=False)  # a bias would add the same to all scores of a query
+        self.value = nn.Linear(memory_width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "B N N W"],
+        memory: Float[Tensor, "B N N M"],
+        cells: Bool[Tensor, "B N N"],
+        keep_weights: bool = False,
+    ) -> tuple[Float[Tensor, "B N N W"], Float[Tensor, "B H N N K"] | None]:
+        """What each cell found, and with `keep_weights` each head's weights on its line and, last, on itself.
+
+        Entry k of a line is the cell of entity k: (s, k), (k, o), (k, s), (o, k). Only `cells` are looked at.
+        """
+        query = self._heads(self.query(queries), self.QUERY_TURNED)
+        own_key = self._heads(key := self.key(memory), self.QUERY_TURNED)
+        own_value = self._heads(value := self.value(memory), self.QUERY_TURNED)
+        key, value = self._heads(key, self.KEY_TURNED), self._heads(value, self.KEY_TURNED)
+
+        n = cells.shape[1]
+        seen = torch.stack([cells.transpose(1, 2) if turned else cells for turned in self.KEY_TURNED], 1).unsqueeze(3)
+        own_line = torch.tensor([q == k for q, k in zip(self.QUERY_TURNED, self.KEY_TURNED, strict=True)])
+        itself = own_line.to(cells.device)[:, None, None, None] & torch.eye(n, dtype=torch.bool, device=cells.device)
+        scores = (query @ key.transpose(-1, -2)).masked_fill(~seen | itself, -torch.inf)  # [B, H, N, N, N]
+        alone = (query * own_key).sum(-1, keepdim=True)
+        scores = full_precision(torch.cat((scores, alone), -1)) / self.width**0.5
+        if self.self_bonus:
+            scores = scores + F.pad(scores.new_tensor([self.self_bonus]), (n, 0))
+        weights = scores.softmax(-1).to(value.dtype)
+        mixed = weights[..., :-1] @ value + weights[..., -1:] * own_value
+        mixed = torch.cat(self._turn_back(mixed), -1)
+        return self.out(mixed), torch.stack(self._turn_back(weights), 1) if keep_weights else None
+
+    def _heads(self, cells: Float[Tensor, "B N N W"], turned: tuple[bool, ...]) -> Float[Tensor, "B H N N w"]:
+        heads = cells.unflatten(-1, (len(LINES), self.width)).unbind(-2)
+        return torch.stack([x.transpose(1, 2) if turn else x for x, turn in zip(heads, turned, strict=True)], 1)
+
+    def _turn_back(self, heads: Float[Tensor, "B H N N w"]) -> list[Float[Tensor, "B N N w"]]:
+        return [x.transpose(1, 2) if t else x for x, t in zip(heads.unbind(1), self.QUERY_TURNED, strict=True)]
+
+
+class FullAttention(nn.Module):
+    """The control: four heads over all cells of the document. N² keys for N² queries, so for small documents."""
+
+    def __init__(self, width: int, memory_width: int, self_bonus: float = 0.0):
+        super().__init__()
+        self.query, self.key = nn.Linear(width, width), nn.Linear(memory_width, width, bias=False)
+        self.value, self.out = nn.Linear(memory_width, width), nn.Linear(width, width)
+
+    def forward(self, queries, memory, cells, keep_weights=False):
+        flat = [
+            part(x).flatten(1, 2).unflatten(-1, (len(LINES), -1)).transpose(1, 2)
+            for part, x in ((self.query, queries), (self.key, memory), (self.value, memory))
+        ]
+        seen = cells.flatten(1)
+        seen = seen | ~seen.any(1, keepdim=True)  # no pairs at all: look at anything, not at NaN
+        found = F.scaled_dot_product_attention(*flat, attn_mask=seen[:, None, None])
+        return self.out(found.transpose(1, 2).flatten(2).view_as(queries)), None
+
+
+def disturb(
+    answers: Bool[Tensor, "B N N R"],
+    gold: Bool[Tensor, "B N N R"] | None,
+    mask: Bool[Tensor, "B N N"],
+    most: float,
+) -> Bool[Tensor, "B N N R"]:
+    """Answers with some made wrong, so that the inference module has something to correct. DocRE-II section 2.3.
+
+    A rate is drawn for each document, from 0 to `most`. So many of its related pairs lose their relations, and half of
+    those get one that is neither theirs nor gold; as many unrelated pairs get one too. (Noise on every cell would bury
+    the few related ones under invented ones.) Where no wrong relation is left, a pair stays without.
+    """
+    draw = torch.rand(*mask.shape, 3, device=mask.device)
+    rate = most * torch.rand(len(mask), 1, 1, device=mask.device)
+    related = answers.any(-1) & mask
+    hit = related & (draw[..., 0] < rate)
+    rank = draw[..., 1].masked_fill(related | ~mask, 2).flatten(1).argsort(-1).argsort(-1).view_as(mask)
+    invented = ~related & mask & (rank < hit.sum((1, 2), keepdim=True))
+    free = ~(answers if gold is None else answers | gold)
+    free[..., 0] = False
+    place = torch.rand(free.shape, device=mask.device).masked_fill(~free, -1).argmax(-1)
+    wrong = F.one_hot(place, answers.shape[-1]).bool() & free
+    gets = invented | hit & (draw[..., 2] < 0.5)
+    return torch.where(gets.unsqueeze(-1), wrong, answers & ~hit.unsqueeze(-1))
+
+
+def simsiam(
+    one: Float[Tensor, "P W"], two: Float[Tensor, "P W"], from_one: Float[Tensor, "P W"], from_two: Float[Tensor, "P W"]
+) -> Float[Tensor, ""]:
+    """How badly each view is predicted from the other, by cosine, targets without gradient. DocRE-II (14)."""
+    if not len(one):
+        return one.sum()
+    apart = 2 - F.cosine_similarity(from_two, one.detach(), -1) - F.cosine_similarity(from_one, two.detach(), -1)
+    return apart.mean()
+
+
+def simclr(
+    one: Float[Tensor, "B N N W"], two: Float[Tensor, "B N N W"], mask: Bool[Tensor, "B N N"]
+) -> Float[Tensor, ""]:
+    """A cell's two views must find each other among all cells of the document: the control with negatives."""
+    if not mask.any():
+        return one.sum() * 0
+    one, two = (F.normalize(x.flatten(1, 2), dim=-1) for x in (one, two))
+    keep = mask.flatten(1)
+    alike = one @ two.transpose(1, 2) / TEMPERATURE
+    total = alike.new_zeros(())
+    for scores in (alike, alike.transpose(1, 2)):
+        own = scores.diagonal(dim1=1, dim2=2)
+        total = total + (scores.masked_fill(~keep[:, None], -torch.inf).logsumexp(-1) - own)[keep].mean()
+    return total / 2
+
+
+def spread(cells: Float[Tensor, "P W"]) -> Float[Tensor, ""]:
+    """Has the space collapsed? Spread of unit vectors a dimension, times √W: 1 if free, 0 if all are one."""
+    if len(cells) < 2:
+        return cells.new_ones(())
+    unit = F.normalize(full_precision(cells), dim=-1)
+    return unit.std(0, correction=0).mean() * cells.shape[-1] ** 0.5
