@@ -60,7 +60,7 @@ serve:
 	$(BIN)/python -m http.server --directory _build/html $(PORT)
 
 bench: $(READY)
-	set -e; for paper in atlop docunet paee; do $(BIN)/python benchmarks/corpus.py --paper $$paper; done
+	set -e; for paper in atlop docunet paee docre_ii dre_mir; do $(BIN)/python benchmarks/corpus.py --paper $$paper; done
 	set -e; for file in benchmarks/corpus_*.py; do echo "$$file"; $(BIN)/python $$file; done
 
 clean:

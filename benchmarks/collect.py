@@ -23,7 +23,8 @@ def main() -> None:
     plan = json.loads((args.run / "run.json").read_text(encoding="utf-8"))
     metrics = json.loads((args.run / "metrics.json").read_text(encoding="utf-8"))
     history = metrics["history"]
-    best = max(history, key=lambda row: row["dev"]["f1"])
+    whole = [row for row in history if row.get("stage", 2) == 2]  # a base that is trained first is not the model
+    best = max(whole, key=lambda row: row["dev"]["f1"])
     row = {
         **{key: plan[key] for key in ("paper", "recipe", "settings", "seed")},
         "data": args.data,
@@ -32,7 +33,10 @@ def main() -> None:
         "best_epoch": best["epoch"],
         "dev": best["dev"],
         "dev_last": history[-1]["dev"],
-        "curve": [{key: h[key] for key in ("epoch", "loss", "seconds")} | {"f1": h["dev"]["f1"]} for h in history],
+        "curve": [
+            {key: h[key] for key in ("epoch", "stage", "loss", "seconds") if key in h} | {"f1": h["dev"]["f1"]}
+            for h in history
+        ],
         "seconds": history[-1]["seconds"],
         "peak_memory_gb": history[-1]["peak_memory_gb"],
         "environment": metrics["environment"],

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,10 +17,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from accelerate.utils import set_seed
 
 from docre_lite.corpus import counterfactuals, generate
+from docre_lite.corpus.rules import close
 from docre_lite.evaluate import score, seen_facts
-from docre_lite.model import build, paper
+from docre_lite.model import DocRE, build, paper
 from docre_lite.predict import predict, tune
 from docre_lite.train import configure, environment, fit
+from docre_lite.types import Triple
 
 RESULTS = Path(__file__).parent / "results"
 KEPT = ("f1", "ign_f1", "precision", "recall", "intra_f1", "inter_f1", "infer_f1", "composed_f1", "stated_recall")
@@ -49,9 +52,32 @@ def run(name: str, variant: str, seed: int, epochs: int, train, dev, test, chang
     for split, documents in (("dev", dev), ("test", test), ("counterfactual", changed)):
         scores = score(predict(model, documents), documents, seen).to_dict()
         row[split] = {key: scores[key] for key in KEPT}
+    row |= closed(model, test, seen) | (by_round(model, test, seen) if name == "docre_ii" else {})
     parameters = sum(p.numel() for p in model.parameters())
     row |= {"last_loss": sum(history[-50:]) / 50, "cpu_seconds": round(seconds, 1), "parameters": parameters}
     return row | {"environment": environment()}
+
+
+def by_round(model: DocRE, test, seen) -> dict:
+    """The test scores after each round, the base's first, and what the last classifier's weights rest on."""
+    options, rows = model.classifier.options, []
+    for rounds in range(5):
+        model.classifier.options = replace(options, rounds=rounds)
+        figures = score(predict(model, test), test, seen).to_dict()
+        kept = ("f1", "precision", "recall", "inter_f1", "infer_f1", "composed_f1", "composed_recall_by_depth")
+        rows.append({"rounds": rounds, **{key: figures[key] for key in kept}})
+    model.classifier.options = options
+    return {"rounds": rows, "weight_halves": model.classifier.halves()}
+
+
+def closed(model: DocRE, test, seen) -> dict:
+    """The scores once all that follows from the model's triples by the corpus's rules is added to them."""
+    facts: dict[str, list] = {}
+    for t in predict(model, test):
+        facts.setdefault(t.title, []).append((t.head, t.relation, t.tail))
+    added = [Triple(title, *fact) for title, known in facts.items() for fact in close(known)]
+    figures = score(added, test, seen).to_dict()
+    return {"test_closed": {key: figures[key] for key in ("f1", "precision", "recall", "composed_f1", "infer_f1")}}
 
 
 def main() -> None:

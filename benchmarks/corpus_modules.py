@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from accelerate.utils import set_seed
-from corpus import KEPT
+from corpus import KEPT, by_round, closed
 
 from docre_lite.corpus import generate
 from docre_lite.evaluate import score, seen_facts
@@ -31,6 +31,17 @@ PLAN = {
     "atlop": ["atlop"],
     "docunet": ["docunet", "no_unet", "similarity", "no_balanced_softmax"],
     "paee": ["paee", "no_par", "no_eer", "zero_fill", "no_potential", "unet", "ffn", "soft_tag"],
+    "docre_ii": [
+        "docre_ii",
+        "base",
+        "no_contrast",
+        "negative_pairs",
+        "no_fusion",
+        "best_only",
+        "freeze_base",
+        "one_stage",
+    ],
+    "dre_mir": ["dre_mir", "no_mir", "no_inference", "only_mask_path", "only_masked_points", "no_imsa", "one_layer"],
 }
 
 
@@ -52,7 +63,8 @@ def run(atlop: DocRE, name: str, variant: str, seed: int, epochs: int, documents
     row = {"paper": name, "variant": variant, "seed": seed, "train": len(documents), "epochs": epochs}
     row |= {"cpu_seconds": round(time.process_time() - begin, 1), "last_loss": sum(losses[-50:]) / 50}
     tune(model, dev)
-    return row | {"parameters": sum(p.numel() for p in model.classifier.parameters())} | scores(model, dev, test, seen)
+    row |= {"parameters": sum(p.numel() for p in model.classifier.parameters())} | scores(model, dev, test, seen)
+    return row | closed(model, test, seen) | (by_round(model, test, seen) if name == "docre_ii" else {})
 
 
 def scores(model: DocRE, dev, test, seen) -> dict:

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,6 +27,7 @@ from docre_lite.train import TrainConfig, environment
 from docre_lite.types import Batch, Document, Entity, Mention
 
 RESULTS = Path(__file__).parent / "results"
+LARGEST = 200  # entities of the document whose prediction must fit into memory
 
 
 def bare_step(model: DocRE, batch: Batch) -> None:
@@ -74,7 +76,15 @@ def gathered_step(model: DocRE, batch: Batch) -> None:
     network.set_attn_implementation("sdpa")
 
 
-STEPS = {"bare": bare_step, "features": features_step, "full": full_step, "gathered": gathered_step}
+def infer(model: DocRE, batch: Batch) -> None:
+    """Prediction alone, with nothing kept for a way back."""
+    model.eval()
+    with torch.inference_mode():
+        model(replace(batch, labels=None))
+    model.train()
+
+
+STEPS = {"bare": bare_step, "features": features_step, "full": full_step, "gathered": gathered_step, "infer": infer}
 
 
 def cpu_seconds(step, model: DocRE, batch: Batch) -> float:
@@ -94,6 +104,19 @@ def compare(model: DocRE, batches: list[Batch], names: list[str], repeats: int) 
     return {name: sum(times) for name, times in best.items()}
 
 
+def inference(model: DocRE, atlop: DocRE, repeats: int) -> list[dict]:
+    """CPU seconds to predict one document of about 400 tokens with 42 and with 80 entities, and ATLOP's own."""
+    rows = []
+    for entities in (42, 80):
+        document, best = spread(entities, words=370 - 2 * entities), {"paper": float("inf"), "atlop": float("inf")}
+        for _ in range(repeats):
+            for name, one in (("paper", model), ("atlop", atlop)):
+                best[name] = min(best[name], cpu_seconds(infer, one, batch := one.batch([document])))
+        row = {"entities": entities, "tokens": batch.windows.shape[1], "cpu_seconds": _round(best)}
+        rows.append(row | {"times_atlop": round(best["paper"] / best["atlop"], 3)})
+    return rows
+
+
 def optimiser_seconds(model: DocRE, batch: Batch, repeats: int) -> float:
     """One update of all weights, as `docre_lite.train` sets the optimiser up."""
     config = TrainConfig()
@@ -109,18 +132,21 @@ def optimiser_seconds(model: DocRE, batch: Batch, repeats: int) -> float:
 
 
 def peak_gb(args: argparse.Namespace, name: str) -> float:
-    """Peak memory of a fresh process that takes three training steps of one kind, optimiser included."""
+    """Peak memory of a fresh process: three training steps of one kind, or the prediction of a large document."""
     command = [sys.executable, __file__, *sys.argv[1:], "--peak", name]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
 def run_peak(args: argparse.Namespace) -> None:
     model, batches = load(args)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    for batch in batches[:3]:
-        STEPS[args.peak](model, batch)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+    if args.peak == "infer":
+        infer(model, model.batch([spread(LARGEST)]))
+    else:
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+        for batch in batches[:3]:
+            STEPS[args.peak](model, batch)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
     status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent process too
     print(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9)
 
@@ -167,7 +193,8 @@ def main() -> None:
         begin = time.process_time()
         read_documents = read(args.data)
         reading.append(time.process_time() - begin)
-    names = list(STEPS) if args.paper == "atlop" else ["bare", "features", "full"]
+    atlop = load(argparse.Namespace(**{**vars(args), "paper": "atlop"}))[0]
+    names = ["bare", "features", "full", *(["gathered"] if args.paper == "atlop" else [])]
     seconds = compare(model, batches, names, args.repeats)
     weights = optimiser_seconds(model, batches[0], args.repeats) * len(batches)
     growth = []
@@ -189,6 +216,8 @@ def main() -> None:
         "times_bare_with_optimiser": round((seconds["full"] + weights) / (seconds["bare"] + weights), 3),
         "peak_gb": {name: round(peak_gb(args, name), 3) for name in names},
         "growth": growth,
+        "inference": inference(model, atlop, args.repeats),
+        "inference_peak_gb": {"entities": LARGEST, "peak_gb": round(peak_gb(args, "infer"), 3)},
         "reading": {"documents": len(read_documents), "cpu_seconds": round(min(reading), 3)},
         "environment": environment(),
     }

@@ -72,7 +72,7 @@ class DocREII(PairClassifier):
     _code = {"weight_decay": 1e-4, "map_width": 512}
     _cdr = {"encoder_lr": 1e-5, "classifier_lr": 5e-5, "base_lr": 1e-6, "top": 1}
     _gda = {"encoder_lr": 2e-5, "classifier_lr": 8e-5, "base_lr": 2e-6, "top": 1}
-    _tiny = {"encoder_lr": 1e-3, "classifier_lr": 1e-3, "base_lr": 2e-4}
+    _tiny = {"encoder_lr": 1e-3, "classifier_lr": 3e-3, "base_lr": 3e-4}
     _docred = {"encoder_lr": 5e-5, "classifier_lr": 1e-4, "base_lr": 1e-5}
     recipes = {
         "docred": {"batch_size": 8, "epochs": 45, **_docred, **_code},
@@ -176,6 +176,12 @@ class DocREII(PairClassifier):
         if kept[0] is not None:
             trace["attention"] = torch.stack(kept, 1)  # [B, layers, F and R, lines, N(s), N(o), N and the pair itself]
         return self.meet(torch.cat([features, relations], -1))
+
+    @torch.no_grad()
+    def halves(self) -> tuple[float, float]:
+        """Mean absolute weight that W_c gives to a feature and to an answer. DocRE-II figure 5."""
+        features, relations = (self.classify.weight @ self.meet.weight).abs().chunk(2, 1)
+        return float(features.mean()), float(relations.mean())
 
     def _views(self, pairs: PairFeatures, features: Tensor, logits: Tensor, cells: Tensor, trace: dict) -> Tensor:
         """One pass over noisy answers, and with a contrastive loss a second one with both matrices swapped."""

@@ -80,7 +80,7 @@ class DREMIR(PairClassifier):
             "top": 1,
         },
         # ours, for the tiny encoder from scratch
-        "tiny": {"batch_size": 4, "epochs": 6, "encoder_lr": 1e-3, "classifier_lr": 1e-3, "map_width": 64},
+        "tiny": {"batch_size": 4, "epochs": 6, "encoder_lr": 1e-3, "classifier_lr": 3e-3, "map_width": 64},
     }
     variants = {
         "dre_mir": Variant({}, "the full model", 60.97, 62.96),
