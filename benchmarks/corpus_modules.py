@@ -26,6 +26,7 @@ from docre_lite.predict import predict, tune
 from docre_lite.train import configure, environment, fit, fit_frozen
 
 RESULTS = Path(__file__).parent / "results" / "corpus_modules.json"
+CACHE = Path(__file__).parent.parent / "_build" / "base"
 SEEN = 600  # documents that the encoder is trained on
 PLAN = {
     "atlop": ["atlop"],
@@ -46,11 +47,18 @@ PLAN = {
 
 
 def base(documents, seed: int) -> DocRE:
+    """ATLOP of that seed; kept between scripts and for as long as the source tree is at the same commit."""
+    commit = environment()["commit"]
+    kept = CACHE / f"atlop-{seed}-{commit}"
+    if kept.is_dir():
+        return DocRE.load(kept)
     config, settings = configure("atlop", "tiny", seed=seed)
     set_seed(seed)
     model = build("atlop", documents, "tiny", **settings)
     for _ in fit(model, documents, (), config):
         pass
+    if commit and not commit.endswith("+"):
+        model.save(kept)
     return model.eval()
 
 
