@@ -439,11 +439,16 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of this source tree, with '+' if files under version control were changed; None when installed."""
-    here = Path(__file__).parent
+    """The commit of this source tree, with '+' if any file but stored results was changed; None when installed."""
+    root = Path(__file__).parent.parent
+
+    def git(*ask: str) -> str:
+        found = subprocess.run(["git", "-C", str(root), *ask], capture_output=True, text=True, check=True)
+        return found.stdout.strip()
+
     try:
-        ask = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip() or None
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benchmarks/results")
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return None
 
