@@ -41,6 +41,7 @@ PLAN = {
         "best_only",
         "freeze_base",
         "one_stage",
+        "no_noise",
     ],
     "dre_mir": ["dre_mir", "no_mir", "no_inference", "only_mask_path", "only_masked_points", "no_imsa", "one_layer"],
 }

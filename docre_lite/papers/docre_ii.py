@@ -97,6 +97,7 @@ class DocREII(PairClassifier):
         "three_layers": Variant({"inference_layers": 3}, "Table 2, K = 3, three inference layers", None, 62.66),
         "four_layers": Variant({"inference_layers": 4}, "Table 2, K = 3, four inference layers", None, 62.47),
         "best_only": Variant({"feedback": "best"}, "one relation a pair is read again: the paper's arg max"),
+        "no_noise": Variant({"noise": 0.0}, "the base's answers are read as they are, in training too"),
         "released_code": Variant(
             {"pair": "outer", "noise_from": "gold", "accumulate": True, "self_bonus": 1.0},
             "where the published code differs from the text",
