@@ -347,6 +347,22 @@ def test_training_sees_two_views_and_the_second_is_swapped():
     assert torch.equal(features, swapped) and torch.equal(answers, labels)
 
 
+def test_both_views_have_noise_of_their_own():
+    documents = [made("noisy", 9, sentences=9)]
+    model = tiny("docre_ii", documents, noise=0.9, noise_from="gold").train()
+    seen = []
+    matrix = model.classifier.relation_matrix
+    model.classifier.relation_matrix = lambda chosen: seen.append(chosen) or matrix(chosen)
+    inputs = []
+    refine = model.classifier.refine
+    model.classifier.refine = lambda f, r, *rest: inputs.append((f, r)) or refine(f, r, *rest)
+    model(model.batch(documents))
+    one, two = (matrix(chosen) for chosen in seen)
+    assert not torch.equal(seen[0], seen[1])
+    [(first, second)] = inputs
+    assert torch.equal(first.chunk(2)[1], two) and torch.equal(second.chunk(2)[0], one)
+
+
 def test_losses_of_the_variants():
     documents = several()
 
