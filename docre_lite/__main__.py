@@ -142,6 +142,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="a setting of the paper that says how to predict, such as rounds=1 (DocRE-II); repeatable",
     )
+    c.add_argument("--seed", type=int, default=0, help="draws the pairs that test_mask_rate hides (DRE-MIR)")
 
     c = _command(
         commands,
@@ -350,6 +351,8 @@ def _interrupt(interrupted: list, number: int) -> None:
 
 
 def predict(args) -> None:
+    from accelerate.utils import set_seed
+
     from .model import DocRE
     from .predict import predict as find
     from .readers import read
@@ -360,6 +363,7 @@ def predict(args) -> None:
     documents = read(args.data)
     folder = args.folder / "model" if (args.folder / "model").is_dir() else args.folder
     model = DocRE.load(folder, **_settings(args.set))
+    set_seed(args.seed)
     triples = find(model, documents, args.batch_size, progress=True, evidence=args.evidence)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_submission(triples, args.out, documents, zip=args.zip)

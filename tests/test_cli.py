@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import made, written
+from small import made, tiny, written
 
 from docre_lite.__main__ import main, parser
 from docre_lite.encode import Reading
@@ -102,6 +102,33 @@ def test_predictions_do_not_look_at_labels(data, run, tmp_path, capsys):
         assert main(["predict", "--run", str(run / "model"), "--data", str(data / name), "--out", str(out)]) == 0
         results.append(out.read_text())
     assert results[0] == results[1] != "[]"
+
+
+def test_settings_that_say_how_to_predict(data, tmp_path, capsys):
+    """Fewer rounds, or hidden pairs, without training anew."""
+    documents = read(data / "dev.json")
+    rounds, hidden = (tiny(name, documents) for name in ("docre_ii", "dre_mir"))
+    with torch.no_grad():  # the base finds relation 1 everywhere, the rounds after it relation 2
+        rounds.classifier.base.classify.bias[:2] += torch.tensor([25.0, 50.0])
+        rounds.classifier.classify.bias[:3] += torch.tensor([25.0, 0.0, 50.0])
+        hidden.classifier.classify.weight *= 50
+    rounds.save(tmp_path / "rounds")
+    hidden.save(tmp_path / "hidden")
+
+    def found(model, *more) -> list[dict]:
+        call = ["predict", "--run", str(tmp_path / model), "--data", str(data / "dev.json"), *more]
+        assert main([*call, "--out", str(tmp_path / "result.json")]) == 0
+        return json.loads((tmp_path / "result.json").read_text())
+
+    one, two = rounds.relations.names[1:3]
+    assert {row["r"] for row in found("rounds")} == {two}
+    assert {row["r"] for row in found("rounds", "--set", "rounds=0")} == {one}
+    draws = [found("hidden", "--set=test_mask_rate=0.9", f"--seed={seed}") for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+    capsys.readouterr()
+    call = ["predict", "--run", str(tmp_path / "rounds"), "--data", str(data / "dev.json"), "--set=map_width=8"]
+    assert main([*call, "--out", str(tmp_path / "result.json")]) == 2
+    assert "map_width cannot be changed after training" in capsys.readouterr().err
 
 
 def test_corpus(tmp_path, capsys):
