@@ -68,6 +68,8 @@ class PairVector(nn.Module):
         self.entity = nn.Linear(entity_width, 2 * width)  # both roles at once: the head's half, then the tail's
         self.context = nn.Linear(context_width, 2 * width, bias=False)
         self.cell = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
+        for layer in (self.cell[0], self.cell[2]):  # PyTorch's own start shrinks cells, and learning starts late
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
 
     def forward(self, entities: Float[Tensor, "B N E"], context: Float[Tensor, "B N N C"]) -> Float[Tensor, "B N N W"]:
         head, tail = self.entity(entities).chunk(2, -1)
