@@ -85,9 +85,10 @@ def by_answers(model: DocRE, test, seen) -> dict:
                 for t in test[k].triples:
                     answers[b, t.head, t.tail, names.index(t.relation)] = told == "stated" and t.depth == 0
             classifier.read = lambda logits, mask, answers=answers: answers
-            for b, head, tail, relation in classifier(pairs).chosen.nonzero().tolist():
+            chosen = classifier(pairs).chosen
+            del classifier.read  # the class's own again
+            for b, head, tail, relation in chosen.nonzero().tolist():
                 found.append(Triple(test[where[b]].title, head, names[relation], tail))
-        del classifier.read  # the class's own again
         figures = score(found, test, seen).to_dict()
         rows.append({"told": told, **{key: figures[key] for key in BY_ROUND}})
     classifier.options = options

@@ -345,6 +345,8 @@ def test_training_sees_two_views_and_the_second_is_swapped():
     [(first, second)] = calls
     (features, answers), (labels, swapped) = first.chunk(2), second.chunk(2)
     assert torch.equal(features, swapped) and torch.equal(answers, labels)
+    # what is scored is the view with features first
+    exactly(prediction.logits, model.classifier.classify(prediction.trace["view"]), 0)
 
 
 def test_both_views_have_noise_of_their_own():
