@@ -55,14 +55,16 @@ def run(name: str, variant: str, seed: int, epochs: int, train, dev, test, chang
     for split, documents in (("dev", dev), ("test", test), ("counterfactual", changed)):
         scores = score(predict(model, documents), documents, seen).to_dict()
         row[split] = {key: scores[key] for key in KEPT}
-    row |= closed(model, test, seen) | (by_round(model, test, seen) if name == "docre_ii" else {})
+    row |= closed(model, test, seen) | by_round(model, test, seen)
     parameters = sum(p.numel() for p in model.parameters())
     row |= {"last_loss": sum(history[-50:]) / 50, "cpu_seconds": round(seconds, 1), "parameters": parameters}
     return row | {"environment": environment()}
 
 
 def by_round(model: DocRE, test, seen) -> dict:
-    """The test scores after each round, the base's first, and what the last classifier's weights rest on."""
+    """For DocRE-II the test scores after each round, the base's first, and what the last classifier's weights rest on."""
+    if not getattr(model.classifier.options, "rounds", 0):  # another paper, or the base alone
+        return {}
     options, rows = model.classifier.options, []
     for rounds in range(5):
         model.classifier.options = replace(options, rounds=rounds)

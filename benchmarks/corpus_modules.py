@@ -73,7 +73,7 @@ def run(atlop: DocRE, name: str, variant: str, seed: int, epochs: int, documents
     row |= {"cpu_seconds": round(time.process_time() - begin, 1), "last_loss": sum(losses[-50:]) / 50}
     tune(model, dev)
     row |= {"parameters": sum(p.numel() for p in model.classifier.parameters())} | scores(model, dev, test, seen)
-    return row | closed(model, test, seen) | (by_round(model, test, seen) if name == "docre_ii" else {})
+    return row | closed(model, test, seen) | by_round(model, test, seen)
 
 
 def scores(model: DocRE, dev, test, seen) -> dict:
