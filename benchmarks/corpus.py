@@ -62,7 +62,7 @@ def run(name: str, variant: str, seed: int, epochs: int, train, dev, test, chang
 
 
 def by_round(model: DocRE, test, seen) -> dict:
-    """For DocRE-II the test scores after each round, the base's first, and what the last classifier's weights rest on."""
+    """For DocRE-II the test scores after each round, the base's first, and what W_c's weights rest on."""
     if not getattr(model.classifier.options, "rounds", 0):  # another paper, or the base alone
         return {}
     options, rows = model.classifier.options, []

@@ -1,4 +1,4 @@
-"""Statistics of a file of documents, to stand beside the embedded corpus: `python benchmarks/file_statistics.py FILE NAME`.
+"""Statistics of a file of documents, to stand beside the corpus: `python benchmarks/file_statistics.py FILE NAME`.
 
 Writes `results/statistics_<NAME>.json`: counts and shares only.
 """
