@@ -365,6 +365,25 @@ def test_both_views_have_noise_of_their_own():
     assert torch.equal(first.chunk(2)[1], two) and torch.equal(second.chunk(2)[0], one)
 
 
+def test_the_base_goes_on_learning_its_own_loss():
+    documents = several()
+    model = tiny("docre_ii", documents).train()
+    batch = model.batch(documents)
+    prediction = model(batch)
+    base = model.classifier.objective.loss(prediction.trace["base_logits"][batch.mask], batch.labels[batch.mask])
+    exactly(prediction.losses["base"], base, 0)
+    assert float(base.detach()) > 0
+
+
+def test_weight_halves_are_those_of_both_factors_together():
+    classifier = tiny("docre_ii", several()).classifier
+    width = classifier.options.map_width
+    whole = (classifier.classify.weight @ classifier.meet.weight).abs()
+    features, relations = classifier.halves()
+    assert features == pytest.approx(float(whole[:, :width].mean()), rel=1e-6)
+    assert relations == pytest.approx(float(whole[:, width:].mean()), rel=1e-6)
+
+
 def test_losses_of_the_variants():
     documents = several()
 
@@ -440,6 +459,13 @@ def test_both_stages_stop_and_resume_as_one_run(tmp_path, stop):
     rows = [json.loads((tmp_path / which / "metrics.json").read_text())["history"] for which in ("whole", "parts")]
     assert [row["stage"] for row in rows[0]] == [1, 1, 2]
     assert [row["dev"] for row in rows[0]] == [row["dev"] for row in rows[1]]
+
+
+def test_the_second_stage_has_an_optimiser_of_its_own(tmp_path):
+    list(fit(tiny("docre_ii", TRAIN), TRAIN, (), CONFIG, tmp_path))
+    saved = load_file(tmp_path / "last" / "training.safetensors")
+    steps = {key: float(value) for key, value in saved.items() if key.startswith("optimizer.step.")}
+    assert set(steps.values()) == {2.0} and any("encoder." in key for key in steps)  # 4 before it are forgotten
 
 
 def test_a_run_that_stopped_in_the_first_stage_predicts_with_the_base(tmp_path):

@@ -91,10 +91,10 @@ def test_as_many_pairs_are_hidden_as_the_rate_says(rate):
 
 
 def test_symmetric_divergence_by_hand():
-    p, q = torch.tensor([0.5, 0.25, 0.25]), torch.tensor([0.25, 0.25, 0.5])
-    # both directions: 0.5 ln 2 - 0.25 ln 2 = 0.25 ln 2
+    p, q = torch.tensor([0.9, 0.1]), torch.tensor([0.5, 0.5])
+    # one direction is 0.9 ln 1.8 + 0.1 ln 0.2, the other 0.5 ln 5/9 + 0.5 ln 5: half their sum is 0.2 ln 9
     found = symmetric_divergence(p.log().unsqueeze(0), q.log().unsqueeze(0) + 3.0)
-    assert float(found) == pytest.approx(0.25 * math.log(2), rel=1e-6)
+    assert float(found) == pytest.approx(0.2 * math.log(9), rel=1e-6)
     assert float(symmetric_divergence(torch.zeros(0, 3), torch.zeros(0, 3))) == 0
 
 
@@ -129,6 +129,29 @@ def test_the_variants_leave_out_what_they_say():
     assert "hidden" in only_mask(only_mask.batch(documents)).trace
     no_mir = tiny("dre_mir", documents, variant="no_mir").train()
     assert "hidden" not in no_mir(no_mir.batch(documents)).trace
+
+
+@pytest.mark.parametrize("variant", ["dre_mir", "only_masked_points"])
+def test_losses_of_both_answers(variant):
+    documents = several()
+    model = tiny("dre_mir", documents, variant=variant, mask_rate=0.5).train()
+    batch = model.batch(documents)
+    prediction = model(batch)
+    original, masked, mask = prediction.logits, prediction.trace["masked_logits"], batch.mask
+    exactly(prediction.losses["masked"], model.classifier.objective.loss(masked[mask], batch.labels[mask]), 0)
+    compared = mask & prediction.trace["hidden"] if variant == "only_masked_points" else mask
+    assert 0 < compared.sum() <= mask.sum()
+    exactly(prediction.losses["reconstruction"], symmetric_divergence(original[compared], masked[compared]), 0)
+
+
+def test_a_pair_knows_its_document():
+    documents = several()
+    model = tiny("dre_mir", documents).double()
+    pairs = model.features(model.batch(documents))
+    before = model.classifier.pair_matrix(pairs)
+    pairs.document = pairs.document + torch.tensor([1.0, 0, 0, 0]).unsqueeze(1)
+    change = (model.classifier.pair_matrix(pairs) - before).abs().amax((1, 2, 3))
+    assert change[0] > 1e-6 and (change[1:] == 0).all()
 
 
 def test_without_inference_pairs_do_not_see_each_other():

@@ -95,6 +95,13 @@ def test_type_and_number_markers():
     )
 
 
+def test_a_shared_span_has_the_first_entity_s_number():
+    document = written("shared", ["a b c"], [[(0, 2, 3, "LOC")], [(0, 0, 2, "LOC")], [(0, 0, 2, "FIRM")]])
+    tokenizer = words([document], marker="type_id")
+    [tokens] = tokenizer.encode([document])
+    assert text_of(tokenizer, tokens.ids) == "[CLS] [FIRM] a b [E2] [LOC] c [E1] [SEP]"
+
+
 def test_entities_beyond_the_last_number_share_it():
     n = NUMBERS + 2
     crowd = written("crowd", [" ".join(f"w{k}" for k in range(n))], [[(0, k, k + 1, "PER")] for k in range(n)])
