@@ -56,6 +56,7 @@ class Tokens:
     document: Document
     ids: list[int]
     sentence: list[int]
+    word: list[int]  # place among the document's words, all sentences in a row; -1 for markers and special tokens
     start: list[int]
     end: list[int]
     entity: list[int]
@@ -105,8 +106,8 @@ class Tokenizer:
             for i, (document, mark) in enumerate(zip(documents, marked, strict=True))
         ]
 
-    def _mark(self, document: Document) -> tuple[list[str], list[int], list[tuple[int, int, int]]]:
-        """The document's words with markers, each one's sentence, and each mention's (first, last, entity).
+    def _mark(self, document: Document) -> tuple[list[str], list[int], list[int], list[tuple[int, int, int]]]:
+        """The words with markers, each one's sentence and place (-1: a marker), each mention's (first, last, entity).
 
         One pair of markers a span, also where two entities share it; longer spans open first and close last. So
         brackets never cross, and nothing depends on the order of entities but the numbers of "type_id".
@@ -120,10 +121,10 @@ class Tokenizer:
         for sentence, start, end in sorted(spans, key=lambda span: span[1] - span[2]):  # longest first
             opening.setdefault((sentence, start), []).append((sentence, start, end))
             closing.setdefault((sentence, end - 1), []).insert(0, (sentence, start, end))
-        words, sentences = [], []
+        words, sentences, places = [], [], []
         first: dict[tuple[int, int, int], int] = {}
         last: dict[tuple[int, int, int], int] = {}
-        bare = self.reading.marker == "none"
+        bare, count = self.reading.marker == "none", -1
 
         def around(span) -> tuple[str, str]:
             kinds, numbers = zip(*spans[span], strict=True)
@@ -134,15 +135,17 @@ class Tokenizer:
                 for span in opening.get((s, w), ()):
                     first[span] = len(words)
                     words += [] if bare else [around(span)[0]]
+                places += [-1] * (len(words) - len(places)) + [count := count + 1]
                 words.append(word)
                 for span in closing.get((s, w), ()):
                     last[span] = len(words) - bare
                     words += [] if bare else [around(span)[1]]
             sentences += [s] * (len(words) - len(sentences))
-        places = [((m.sentence, m.start, m.end), i) for m, i in mentions]
-        return words, sentences, [(first[span], last[span], i) for span, i in places]
+        places += [-1] * (len(words) - len(places))
+        spans_of = [((m.sentence, m.start, m.end), i) for m, i in mentions]
+        return words, sentences, places, [(first[span], last[span], i) for span, i in spans_of]
 
-    def _locate(self, document, ids, word_ids, words, sentences, mentions) -> Tokens:
+    def _locate(self, document, ids, word_ids, words, sentences, places, mentions) -> Tokens:
         limit = len(ids) if self.reading.max_tokens is None else max(self.reading.max_tokens - 2, 1)
         ids, word_ids = ids[:limit], word_ids[:limit]
         first_piece: dict[int, int] = {}
@@ -157,8 +160,9 @@ class Tokenizer:
         ]
         end = [max(last_piece.get(last, -1), begin) for (_, last, _), begin in zip(mentions, start, strict=True)]
         sentence = [-1, *(sentences[word] if sentences else -1 for word in word_ids), -1]
+        place = [-1, *(places[word] if places else -1 for word in word_ids), -1]
         ids = [self.subwords.cls_token_id, *ids, self.subwords.sep_token_id]
-        return Tokens(document, ids, sentence, start, end, [i for *_, i in mentions])
+        return Tokens(document, ids, sentence, place, start, end, [i for *_, i in mentions])
 
     def check(self, documents: Sequence[Document]) -> None:
         """Raises DataError if a triple's relation is not one of the model's: better now than after an epoch."""

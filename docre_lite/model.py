@@ -117,27 +117,32 @@ class DocRE(nn.Module):
     def features(self, batch: Batch) -> PairFeatures:
         """What every paper starts from: entity embeddings and localized context."""
         reading = self.tokenizer.reading
-        count = batch.entity_type.shape[1]
-        pooled = reading.context != "off"
-        tokens, rows = self.encoder(batch, self._positions(batch) if pooled else None)
+        tokens, looks = self.read(batch)
         mentions = ops.mention_vectors(tokens, batch.mention_start, batch.mention_end, reading.read)
         context = attention = None
-        if pooled:
-            if reading.read == "both":
-                rows = rows.unflatten(2, (2, -1)).mean(2)
-            if reading.attention_dropout:
-                rows = F.dropout(rows, 0.1, self.training)
-            looks = ops.entity_attention(rows, batch.mention_entity, count)
+        if looks is not None:
             context, attention = ops.pool_context(looks, tokens, reading.context, batch.token_mask)
         return PairFeatures(
             document=tokens[:, 0],
-            entities=ops.pool_mentions(mentions, batch.mention_entity, count, reading.pool),
+            entities=ops.pool_mentions(mentions, batch.mention_entity, batch.entity_type.shape[1], reading.pool),
             context=context,
             attention=attention,
             tokens=tokens,
             mask=batch.mask,
             batch=batch,
         )
+
+    def read(self, batch: Batch) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B A N L"] | None]:
+        """The token vectors, and each entity's attention; None if the model pools no context."""
+        reading = self.tokenizer.reading
+        if reading.context == "off":
+            return self.encoder(batch, None)[0], None
+        tokens, rows = self.encoder(batch, self._positions(batch))
+        if reading.read == "both":
+            rows = rows.unflatten(2, (2, -1)).mean(2)
+        if reading.attention_dropout:
+            rows = F.dropout(rows, 0.1, self.training)
+        return tokens, ops.entity_attention(rows, batch.mention_entity, batch.entity_type.shape[1])
 
     def _positions(self, batch: Batch) -> Tensor:
         if self.tokenizer.reading.read != "both":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,39 @@ def real_data() -> Path:
 def root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window: the system's own, or the one that Playwright has fetched."""
+    api = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("DOCRE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with api.sync_playwright() as play:
+        try:
+            browser = play.chromium.launch(executable_path=found, args=flags)
+        except api.Error:
+            pytest.skip("no Chromium here: install the system's package chromium, or run `playwright install chromium`")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that may ask for files of this machine alone; `page.problems` are its errors and outside requests."""
+    page = browser.new_page(viewport={"width": 1000, "height": 900})
+    page.problems = []
+    inside = ("file:", "data:", "blob:", "http://localhost", "http://127.0.0.1", "ws://127.0.0.1", "ws://localhost")
+
+    def ask(route):
+        if route.request.url.startswith(inside):
+            return route.continue_()
+        page.problems.append(f"asked for {route.request.url}")
+        return route.abort()
+
+    page.route("**/*", ask)
+    page.on("console", lambda m: page.problems.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    yield page
+    page.close()

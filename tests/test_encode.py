@@ -369,3 +369,16 @@ def test_a_tokenizer_without_special_tokens_is_refused():
     bare = PreTrainedTokenizerFast(tokenizer_object=Pieces(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")))
     with pytest.raises(ValueError, match=r"\[CLS\], \[SEP\]"):
         Tokenizer(bare, Relations(("NA",)), ())
+
+
+@pytest.mark.parametrize("marker", ["star", "type", "type_id", "none"])
+def test_every_token_knows_its_word(marker):
+    document = made("words", 4)
+    model = tiny("atlop", [document], marker=marker)
+    tokens = model.tokenizer.encode([document])[0]
+    words = [word for sentence in document.sentences for word in sentence]
+    assert len(tokens.word) == len(tokens.ids)
+    assert [w for w in tokens.word if w >= 0] == list(range(len(words)))  # the tiny encoder has one token a word
+    for place, token in zip(tokens.word, tokens.ids, strict=True):
+        if place >= 0:
+            assert model.tokenizer.subwords.convert_ids_to_tokens(token) in (words[place], "[UNK]")

@@ -1,0 +1,5 @@
+"""Pictures to drag: in the rendered book without a kernel, in Jupyter and on Colab with the model behind them."""
+
+from .context import ContextExplorer
+
+__all__ = ["ContextExplorer"]

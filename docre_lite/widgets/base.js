@@ -1,0 +1,278 @@
+// Shared by all widgets and put before each one's own script: elements, controls, matrix, document, bars, curves.
+// A widget ends in `export default { render({ model, el }) { … } }` and uses of the model only get, set, on and
+// save_changes: the part that Jupyter, Colab and the page without a kernel all have.
+
+/** h("p", { class: "x", onclick: f }, "text", child): an element. Properties with null or false are left out. */
+function h(tag, properties = {}, ...children) {
+  const space = "svg path line circle rect text g polyline title".split(" ").includes(tag);
+  const element = space ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === false || value === undefined) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+let counted = 0;
+/** An id that no other element of the page has. */
+const fresh = (what) => `dw-${what}-${(counted += 1)}-${Math.random().toString(36).slice(2, 7)}`;
+
+/** A number for people: a true minus sign, no "−0". */
+function number(value, digits = 2) {
+  const text = Math.abs(value).toFixed(digits);
+  return value < 0 && Number(text) !== 0 ? `−${text}` : text;
+}
+const percent = (share, digits = 0) => `${number(100 * share, digits)} %`;
+
+/** An array that Python packed as bytes: at(i, j, …) gives a number. See `pack` in base.py. */
+function unpack({ shape, low, high, bytes }) {
+  const raw = Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0));
+  const at = (...index) => {
+    let place = 0;
+    index.forEach((i, axis) => { place = place * shape[axis] + i; });
+    return low + (raw[place] * (high - low)) / 255;
+  };
+  return { shape, at };
+}
+
+/** The frame of every widget: title, sign, body, one line that is read aloud. Returns what a widget works with. */
+function start({ model, el }, title) {
+  const data = model.get("data");
+  const sign = h("span", { class: "dw-sign" });
+  const body = h("div", { class: "dw-body" });
+  const status = h("p", { class: "dw-status", role: "status" });
+  const label = fresh("title");
+  const root = h(
+    "section", { class: "dw", "aria-labelledby": label },
+    h("header", { class: "dw-head" }, h("span", { class: "dw-title", id: label }, title), sign), body, status,
+  );
+  el.append(root);
+  const state = () => model.get("state");
+  const same = (one, two) => JSON.stringify(one) === JSON.stringify(two);
+  const widget = {
+    data, body, state,
+    /** Change what the reader chose: everything is drawn again, and a kernel, if there is one, is asked. */
+    choose(changes) {
+      model.set("state", { ...state(), ...changes });
+      model.save_changes();
+    },
+    /** What the model recomputed for exactly this state; null if it has not (yet), or there is no kernel. */
+    answer() {
+      const answer = model.get("answer");
+      return answer && answer.state && Object.keys(state()).every((k) => same(answer.state[k], state()[k])) ? answer : null;
+    },
+    /** Draw now and after every change. `draw` returns the sentence for the status line. */
+    run(draw) {
+      const redraw = () => {
+        const recomputed = widget.answer() !== null;
+        sign.textContent = recomputed ? "recomputed by the model" : "precomputed";
+        sign.dataset.live = recomputed;
+        const said = draw();
+        if (said !== undefined && said !== status.textContent) status.textContent = said;
+      };
+      model.on("change:state", redraw);
+      model.on("change:answer", redraw);
+      redraw();
+      root.dataset.ready = "";
+    },
+  };
+  return widget;
+}
+
+/** A labelled slider. `text(value)` is what it says; `set(value)` moves it without telling. */
+function slider(label, { min, max, step, text = (v) => number(v) }, onchange) {
+  const id = fresh("slider");
+  const shown = h("span", { class: "dw-value" });
+  const input = h("input", { type: "range", id, min, max, step, oninput: () => { say(); onchange(Number(input.value)); } });
+  const say = () => {
+    shown.textContent = text(Number(input.value));
+    input.setAttribute("aria-valuetext", shown.textContent);
+  };
+  const set = (value) => { if (document.activeElement !== input || Number(input.value) !== value) input.value = value; say(); };
+  return { el: h("div", { class: "dw-control" }, h("label", { for: id }, label), input, shown), set, input };
+}
+
+/** A labelled drop-down; `options` are [value, text]. Values are compared as text. */
+function select(label, options, onchange) {
+  const id = fresh("select");
+  const input = h("select", { id, onchange: () => onchange(options[input.selectedIndex][0]) });
+  const fill = (list) => {
+    options = list;
+    input.replaceChildren(...list.map(([value, text]) => h("option", { value }, text)));
+  };
+  fill(options);
+  const set = (value) => { input.selectedIndex = options.findIndex(([v]) => String(v) === String(value)); };
+  return { el: h("div", { class: "dw-control" }, h("label", { for: id }, label), input), set, fill, input };
+}
+
+/** A row of alternatives, one of them chosen; `options` are [value, text]. */
+function choice(label, options, onchange) {
+  const name = fresh("choice");
+  const inputs = options.map(([value]) => h("input", { type: "radio", name, onchange: () => onchange(value) }));
+  const set = (value) => inputs.forEach((input, k) => { input.checked = String(options[k][0]) === String(value); });
+  const rows = options.map(([, text], k) => h("label", { class: "dw-option" }, inputs[k], text));
+  return { el: h("fieldset", { class: "dw-choice" }, h("legend", {}, label), ...rows), set };
+}
+
+const button = (text, onclick) => h("button", { type: "button", class: "dw-button", onclick }, text);
+const row = (...children) => h("div", { class: "dw-row" }, ...children);
+const legend = (...entries) =>
+  h("ul", { class: "dw-legend" }, ...entries.map(([kind, text, mark = ""]) =>
+    h("li", {}, h("span", { class: `dw-cell dw-${kind}`, "aria-hidden": "true" }, mark), text)));
+
+/** A table of numbers or words under a caption. */
+function table(caption, head, rows) {
+  return h("div", { class: "dw-scroll", tabindex: 0, role: "region", "aria-label": caption }, h("table", { class: "dw-table" }, h("caption", {}, caption),
+    h("thead", {}, h("tr", {}, ...head.map((text) => h("th", { scope: "col" }, text)))),
+    h("tbody", {}, ...rows.map((cells) => h("tr", {}, ...cells.map((cell) => h("td", {}, cell)))))));
+}
+
+/** A matrix of cells to choose from: heads in rows, tails in columns. Arrow keys walk, Enter or space chooses.
+ *
+ * draw(cell, chosen): `cell(r, c)` gives null for an empty place, or { share, text, kind, title }: a tint from 0 to 1,
+ * what stands in the cell, a class for its look ("hidden", "hit", …), and what is said of it.
+ */
+function matrix(names, { caption, onchoose, columns = names, rowHead = "head", columnHead = "tail" }) {
+  const cells = names.map((_, r) => columns.map((_, c) => h("button", {
+    type: "button", class: "dw-cell", tabindex: -1, onclick: () => { onchoose?.(r, c); cells[r][c].focus(); },
+    onkeydown: (event) => walk(event, r, c),
+  })));
+  const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  function walk(event, r, c) {
+    const step = steps[event.key];
+    if (!step) return;
+    event.preventDefault();
+    do { r += step[0]; c += step[1]; } while (cells[r]?.[c]?.disabled);
+    if (cells[r]?.[c]) { cells[r][c].focus(); onchoose?.(r, c); }
+  }
+  const head = h("tr", {}, h("th", { scope: "col", class: "dw-corner" }, `${rowHead} ↓ ${columnHead} →`),
+    ...columns.map((name, c) => h("th", { scope: "col", title: name }, String(c))));
+  const rows = names.map((name, r) =>
+    h("tr", {}, h("th", { scope: "row", title: name }, h("span", { class: "dw-name" }, name), ` ${r}`), ...cells[r].map((cell) => h("td", {}, cell))));
+  const el = h("div", { class: "dw-scroll" },
+    h("table", { class: "dw-matrix" }, h("caption", {}, caption), h("thead", {}, head), h("tbody", {}, ...rows)));
+  function draw(cell, chosen) {
+    let first = null;
+    names.forEach((_, r) => columns.forEach((_, c) => {
+      const target = cells[r][c], what = cell(r, c), on = !!chosen && chosen[0] === r && chosen[1] === c;
+      target.disabled = what === null;
+      target.className = `dw-cell${what?.kind ? ` dw-${what.kind}` : ""}${on ? " dw-on" : ""}`;
+      target.style.setProperty("--share", what?.share ?? 0);
+      target.dataset.dark = (what?.share ?? 0) > 0.55;
+      target.textContent = what?.text ?? "";
+      target.setAttribute("aria-label", what ? `${names[r]} to ${columns[c]}: ${what.title ?? what.text ?? ""}` : "no pair");
+      target.title = what ? `${names[r]} → ${columns[c]}: ${what.title ?? what.text ?? ""}` : "";
+      target.setAttribute("aria-pressed", on);
+      target.tabIndex = on ? 0 : -1;
+      if (!target.disabled && !first) first = target;
+    }));
+    if (first && !cells.flat().some((cell) => cell.tabIndex === 0)) first.tabIndex = 0;
+  }
+  return { el, draw };
+}
+
+/** The text of a document: `sentences` of words, `mentions` as { sentence, start, end, entity }, `names`, `types`.
+ *
+ * draw({ weights, shares, strong, evidence }): one weight a word shades and underlines it, one share a sentence is
+ * written before it, `strong` entities stand out as [entity, "head"], `evidence` sentences carry a bar.
+ */
+function textOf({ sentences, mentions, names, types }, onchoose) {
+  let place = 0;
+  const words = [], marks = [], shares = [];
+  const paragraphs = sentences.map((sentence, s) => {
+    const first = place, spans = sentence.map((word) => h("span", { class: "dw-word" }, word));
+    words.push(...spans);
+    place += sentence.length;
+    shares.push(h("span", { class: "dw-share" }));
+    const line = h("p", { class: "dw-sentence" }, h("small", {}, `[${s}] `), shares[s], " ");
+    const opening = new Map();
+    for (const m of mentions.filter((m) => m.sentence === s)) {
+      const other = opening.get(m.start);
+      if (!other || other.end < m.end) opening.set(m.start, m);  // of nested mentions the longest is drawn
+    }
+    for (let w = 0; w < sentence.length;) {
+      const m = opening.get(w), end = m ? m.end : w + 1;
+      const inner = spans.slice(w, end).flatMap((span, k) => (k ? [" ", span] : [span]));
+      if (m) {
+        const about = `${names[m.entity]}, type ${types[m.entity]}`;
+        const mark = h("span", {
+          class: "dw-mention", "data-entity": m.entity, "data-tint": m.entity % 8, title: `entity ${m.entity}: ${about}`,
+          onclick: () => onchoose?.(m.entity),
+        }, ...inner, h("sup", {}, String(m.entity)));
+        marks.push([mark, m.entity]);
+        line.append(mark, " ");
+      } else line.append(...inner, " ");
+      w = end;
+    }
+    return line;
+  });
+  const el = h("div", { class: `dw-text${onchoose ? " dw-clickable" : ""}` }, ...paragraphs);
+  function draw({ weights = null, shares: parts = null, strong = [], evidence = [] }) {
+    const peak = weights ? Math.max(...weights, 1e-12) : 1;
+    words.forEach((word, k) => {
+      const share = weights ? Math.max(0, weights[k]) / peak : 0;
+      word.style.setProperty("--share", share.toFixed(3));
+      word.title = weights ? percent(weights[k], 1) : "";
+    });
+    shares.forEach((span, s) => {
+      span.textContent = parts ? percent(parts[s]) : "";
+      span.style.setProperty("--share", parts ? parts[s] : 0);
+    });
+    marks.forEach(([mark, entity]) => {
+      const role = strong.find(([e]) => e === entity)?.[1];
+      if (role) mark.dataset.role = role; else delete mark.dataset.role;
+    });
+    paragraphs.forEach((line, s) => { line.dataset.evidence = evidence.includes(s); });
+  }
+  return { el, draw };
+}
+
+/** Bars to the left and right of a line at 0, with their numbers; items are { label, value, kind, title }. */
+function bars(caption, digits = 2) {
+  const body = h("tbody", {});
+  const el = h("table", { class: "dw-bars" }, h("caption", {}, caption), body);
+  function draw(items) {
+    const reach = Math.max(...items.map(({ value }) => Math.abs(value)), 1e-9);
+    const low = items.some(({ value }) => value < 0) ? 0.5 : 0;
+    body.replaceChildren(...items.map(({ label, value, kind = "", title }) => {
+      const length = ((1 - low) * Math.abs(value)) / reach;
+      const bar = h("span", { class: `dw-bar ${kind && `dw-${kind}`}`, style: `left:${100 * (value < 0 ? low - length : low)}%;width:${100 * length}%` });
+      const zero = h("span", { class: "dw-zero", style: `left:${100 * low}%` });
+      return h("tr", { title }, h("th", { scope: "row" }, label), h("td", { class: "dw-track" }, h("div", {}, bar, zero)), h("td", { class: "dw-value" }, number(value, digits)));
+    }));
+  }
+  return { el, draw };
+}
+
+/** Lines over x with a marker at one place: { x, series: [{ name, values }], xlabel, ylabel }. */
+function curves({ x, series, xlabel, ylabel, top = 1 }) {
+  const [width, height, left, bottom] = [360, 200, 46, 38];
+  const across = (v) => left + ((v - x[0]) / (x[x.length - 1] - x[0] || 1)) * (width - left - 12);
+  const up = (v) => 10 + (1 - v / top) * (height - bottom - 10);
+  const dashes = ["", "6 3", "2 3"];
+  const ticks = [0, 0.25, 0.5, 0.75, 1].map((t) => t * top);
+  const marker = h("line", { class: "dw-marker", y1: up(top), y2: up(0) });
+  const dots = series.map(() => h("circle", { r: 4, class: "dw-dot" }));
+  const el = h("svg", { class: "dw-curves", viewBox: `0 0 ${width} ${height}`, role: "img" },
+    ...ticks.map((t) => h("g", {}, h("line", { class: "dw-tick", x1: left, x2: width - 12, y1: up(t), y2: up(t) }), h("text", { x: left - 6, y: up(t) + 4, "text-anchor": "end" }, String(Math.round(100 * t))))),
+    ...x.filter((_, k) => k % Math.ceil(x.length / 6) === 0).map((v) => h("text", { x: across(v), y: height - bottom + 16, "text-anchor": "middle" }, String(Math.round(100 * v)))),
+    h("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, xlabel),
+    h("text", { transform: `translate(12 ${(height - bottom) / 2 + 6}) rotate(-90)`, "text-anchor": "middle" }, ylabel),
+    marker,
+    ...series.map(({ values }, k) => h("polyline", { class: "dw-line", "stroke-dasharray": dashes[k % 3], points: values.map((v, i) => `${across(x[i])},${up(v)}`).join(" ") })),
+    ...dots,
+  );
+  /** Mark one x; values between two known ones lie on the line. */
+  function draw(at) {
+    marker.setAttribute("x1", across(at));
+    marker.setAttribute("x2", across(at));
+    const k = Math.max(1, x.findIndex((v) => v >= at)), part = (at - x[k - 1]) / (x[k] - x[k - 1] || 1);
+    const now = series.map(({ values }) => values[k - 1] + part * (values[k] - values[k - 1]));
+    dots.forEach((dot, i) => { dot.setAttribute("cx", across(at)); dot.setAttribute("cy", up(now[i])); });
+    el.setAttribute("aria-label", `${ylabel} over ${xlabel}. At ${percent(at)}: ${series.map(({ name }, i) => `${name} ${number(100 * now[i], 1)}`).join(", ")}`);
+    return now;
+  }
+  return { el, draw };
+}

@@ -1,0 +1,50 @@
+"""What the tests of widgets share: a widget on a page of its own, a drag, a key, a check for accessibility."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Locator, Page
+from small import tiny
+
+from docre_lite.corpus import running_example
+from docre_lite.widgets import ContextExplorer
+from docre_lite.widgets.base import Widget
+
+LIMIT = 300_000  # bytes of a widget in a page
+
+
+# One small widget of each kind, by its class's name: what every widget must do is tested on them.
+SAMPLES = {
+    "ContextExplorer": lambda: ContextExplorer(tiny("atlop", [running_example()]), running_example()),
+}
+
+
+def shown(page: Page, widget: Widget, folder, dark: bool = False) -> Locator:
+    """The widget on an otherwise empty page, as the book carries it: no kernel, no network."""
+    html = widget.html()
+    assert len(html.encode()) <= LIMIT
+    file = folder / "page.html"
+    ground = 'data-theme="dark" style="background:#111;color:#eee"' if dark else 'data-theme="light"'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Widget</title>'
+    body = f"<main><h1>Page</h1>{html}</main>"
+    file.write_text(f'<!doctype html><html lang="en" {ground}><head>{head}</head><body>{body}</body></html>')
+    page.goto(file.as_uri())
+    page.wait_for_selector(".dw[data-ready]")
+    return page.locator(".dw")
+
+
+def drag(slider: Locator, share: float) -> None:
+    """Drags a slider by mouse to a share of its length."""
+    page, box = slider.page, slider.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 8, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * share, y, steps=8)
+    page.mouse.up()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds on the page, as "rule: selector"."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{v['id']}: {node['target'][0]}" for v in found for node in v["nodes"]]
