@@ -257,7 +257,7 @@ def _shades(words: Sequence[str], weights, what: str) -> Iterator[str]:
     if values.shape != (len(words),):
         raise ValueError(f"{what}, so `weights` must be {len(words)} numbers, not an array of shape {values.shape}")
     shares = values.clip(min=0) / max(values.max(initial=0), 1e-12)
-    looks = [f"background:rgba(230,159,0,{x / 2:.2f});border-bottom:{round(5 * x)}px solid #b35900" for x in shares]
+    looks = [f"background:rgba(230,159,0,{0.4 * x:.2f});border-bottom:{round(5 * x)}px solid #b35900" for x in shares]
     spans = zip(words, values, looks, strict=True)
     return iter([f'<span title="{value:.3g}" style="{look}">{escape(word)}</span>' for word, value, look in spans])
 

@@ -42,9 +42,10 @@ def drag(slider: Locator, share: float) -> None:
     page.mouse.up()
 
 
-def violations(page: Page) -> list[str]:
-    """What axe-core finds on the page, as "rule: selector"."""
+def violations(page: Page, *rules: str) -> list[str]:
+    """What axe-core finds on the page, as "rule: selector"; of some rules, or of all."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
+    options = {"resultTypes": ["violations"], "preload": False} | ({"runOnly": list(rules)} if rules else {})
+    found = Axe().run(page, options=options).response["violations"]
     return [f"{v['id']}: {node['target'][0]}" for v in found for node in v["nodes"]]

@@ -1,0 +1,55 @@
+"""The built book in a browser: no error, no request outside, accessible in both themes, nothing wider than a phone.
+
+`make book` runs this. What axe-core finds in the theme itself stands in `axe_baseline.json`, rule by rule with a
+reason; the list may only shrink: an entry that nothing matches fails the last test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+SITE = Path(os.environ.get("DOCRE_SITE", ROOT / "_build" / "html"))
+PAGES = sorted(p.relative_to(SITE) for p in SITE.rglob("*.html") if "_static" not in p.parts) if SITE.is_dir() else []
+BASELINE = json.loads((Path(__file__).parent / "axe_baseline.json").read_text(encoding="utf-8"))
+
+if not PAGES:
+    pytest.skip("no built book here; `make book` builds it and runs these tests", allow_module_level=True)
+pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
+
+from seen import violations
+
+matched: set[str] = set()
+
+
+def of_the_theme(violation: str) -> bool:
+    rule, target = violation.split(": ", 1)
+    known = any(re.search(pattern, target) for pattern in BASELINE.get(rule, {}).get("targets", ()))
+    if known:
+        matched.add(rule)
+    return known
+
+
+@pytest.mark.parametrize("name", PAGES, ids=str)
+def test_a_page_loads_quietly_and_is_accessible(name, page):
+    if name.name == "index.html" and len(name.parts) == 1:
+        return  # sends the reader on at once
+    found = []
+    for theme, rules in (("light", ()), ("dark", ("color-contrast",))):  # colours alone differ
+        page.emulate_media(color_scheme=theme)
+        page.goto((SITE / name).as_uri(), wait_until="load")
+        for widget in page.locator(".docre-widget").all():
+            widget.locator(".dw[data-ready]").wait_for()
+        found += [f"{theme}: {v}" for v in violations(page, *rules) if not of_the_theme(v)]
+    assert "\n".join(page.problems + found) == ""
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_baseline_holds_nothing_that_is_gone():
+    assert sorted(BASELINE) == sorted(matched), "take what no longer occurs out of tests/axe_baseline.json"
