@@ -12,7 +12,11 @@ import re
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
+
 from conftest import ROOT
+from seen import violations
 
 SITE = Path(os.environ.get("DOCRE_SITE", ROOT / "_build" / "html"))
 PAGES = sorted(p.relative_to(SITE) for p in SITE.rglob("*.html") if "_static" not in p.parts) if SITE.is_dir() else []
@@ -20,10 +24,6 @@ BASELINE = json.loads((Path(__file__).parent / "axe_baseline.json").read_text(en
 
 if not PAGES:
     pytest.skip("no built book here; `make book` builds it and runs these tests", allow_module_level=True)
-pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
-
-from seen import violations
-
 matched: set[str] = set()
 
 
