@@ -6,7 +6,7 @@ from playwright.sync_api import Locator, Page
 from small import tiny
 
 from docre_lite.corpus import running_example
-from docre_lite.widgets import ContextExplorer
+from docre_lite.widgets import ContextExplorer, ThresholdPlayground
 from docre_lite.widgets.base import Widget
 
 LIMIT = 300_000  # bytes of a widget in a page
@@ -15,6 +15,7 @@ LIMIT = 300_000  # bytes of a widget in a page
 # One small widget of each kind, by its class's name: what every widget must do is tested on them.
 SAMPLES = {
     "ContextExplorer": lambda: ContextExplorer(tiny("atlop", [running_example()]), running_example()),
+    "ThresholdPlayground": lambda: ThresholdPlayground(),
 }
 
 
