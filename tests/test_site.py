@@ -1,7 +1,8 @@
-"""The built book, page by page: links, alt texts, ids, language, nothing from outside. `make book` runs this."""
+"""The built book, page by page: links, alt texts, ids, weight, nothing from outside. `make book` runs this."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from functools import cache
@@ -9,12 +10,17 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 from conftest import ROOT
 
 SITE = Path(os.environ.get("DOCRE_SITE", ROOT / "_build" / "html"))
 PAGES = sorted(p.relative_to(SITE) for p in SITE.rglob("*.html") if "_static" not in p.parts) if SITE.is_dir() else []
 GENERATED = {"genindex.html", "search.html"}  # by the theme
+WRITTEN = [p for p in PAGES if p.name not in GENERATED and p != Path("index.html")]  # index.html is a redirect
+CHAPTERS = [p for p in PAGES if (ROOT / p.with_suffix(".ipynb")).exists()]
+ADDRESS = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["html"]["baseurl"]
+HEAVIEST = 1_000_000  # bytes of HTML. Figures lie beside it; a widget carries its data and script within
 
 if not PAGES:
     pytest.skip("no built book here; `make book` builds it and runs these tests", allow_module_level=True)
@@ -32,6 +38,10 @@ def anchors(name: Path) -> set[str]:
 
 def each_page(test):
     return pytest.mark.parametrize("name", PAGES, ids=str)(test)
+
+
+def each_chapter(test):
+    return pytest.mark.parametrize("name", CHAPTERS, ids=str)(test)
 
 
 @each_page
@@ -88,7 +98,7 @@ def test_frames_have_titles(name):
 
 @each_page
 def test_one_title_and_no_level_skipped(name):
-    if name.name in GENERATED or name == Path("index.html"):
+    if name not in WRITTEN:
         return
     levels = [int(h.name[1]) for h in page(name).find("article").find_all(re.compile("^h[1-6]$"))]
     assert levels.count(1) == 1
@@ -100,7 +110,58 @@ def test_no_traceback_is_shown(name):
     assert "Traceback (most recent call last)" not in page(name).get_text()
 
 
-@pytest.mark.parametrize("name", [p for p in PAGES if (ROOT / p.with_suffix(".ipynb")).exists()], ids=str)
+@each_page
+def test_pages_stay_light(name):
+    assert (SITE / name).stat().st_size <= HEAVIEST
+
+
+@each_chapter
 def test_chapters_open_in_colab(name):
     links = [a["href"] for a in page(name).find_all("a", href=True) if "colab.research.google.com" in a["href"]]
     assert links and links[0].endswith(f"/blob/main/{name.with_suffix('.ipynb')}")
+
+
+@each_chapter
+def test_chapters_are_downloaded_with_their_results(name):
+    links = [a["href"] for a in page(name).find_all("a", href=True) if a["href"].endswith(".ipynb")]
+    files = {(SITE / name.parent / unquote(link)).resolve() for link in links if not urlsplit(link).scheme}
+    assert files == {(SITE / "_sources" / name.with_suffix(".ipynb")).resolve()}
+    cells = json.loads(files.pop().read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in code) and any(cell["outputs"] for cell in code)
+
+
+@pytest.mark.parametrize("name", WRITTEN, ids=str)
+def test_pages_have_a_public_address_and_a_preview(name):
+    head = page(name).head
+    assert head.find("link", rel="canonical")["href"] == f"{ADDRESS}{name}"
+    said = {tag["property"]: tag["content"] for tag in head.find_all("meta", property=True)}
+    assert said["og:url"] == f"{ADDRESS}{name}" and said["og:title"] and said["og:description"]
+    assert said["og:image"].startswith(ADDRESS)
+    picture = SITE / said["og:image"].removeprefix(ADDRESS)
+    assert picture.suffix == ".png" and 0 < picture.stat().st_size <= 150_000
+
+
+def test_the_start_page_can_be_shared_by_its_short_address():
+    start = page(Path("index.html")).head
+    assert start.find("meta", property="og:image")["content"].startswith(ADDRESS)
+
+
+def test_sitemap_lists_every_page():
+    listed = re.findall("<loc>(.*?)</loc>", (SITE / "sitemap.xml").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(f"{ADDRESS}{name}" for name in WRITTEN)
+
+
+def test_start_page_says_how_to_cite():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    entry = page(Path("book/index.html")).find(class_="highlight-bibtex").get_text()
+    assert entry.count("{") == entry.count("}") and entry.startswith("@software{docre_lite,")
+    for said in (citation["authors"][0]["name"], citation["version"], citation["repository-code"]):
+        assert f"{said}}}" in entry
+
+
+def test_execution_times_name_every_chapter():
+    table = page(Path("book/execution.html")).find("article").find("table")
+    assert {row.find("a").get_text() for row in table.find("tbody").find_all("tr")} == {
+        str(name.with_suffix("")) for name in CHAPTERS
+    }

@@ -1,10 +1,17 @@
-"""Sphinx extension of the book: MathJax from the disk, no script twice, a start page with a language."""
+"""Sphinx extension of the book: MathJax from the disk, no script twice, executed notebooks to download, how to cite."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+
+import nbformat
+import yaml
+from docutils import nodes
+from jupyter_cache import get_cache
+from sphinx.util.docutils import SphinxDirective
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2")  # 1.5 of the 24 MB in the package
@@ -45,24 +52,75 @@ def dedupe_scripts(app, page, template, context, doctree) -> None:
     context["script_files"] = scripts
 
 
+def name_download(app, page, template, context, doctree) -> None:
+    """The theme calls every source a source file; a chapter's is the notebook with its results."""
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []):
+            if button.get("label") == "download-source-button" and button["text"] == ".ipynb":
+                button["tooltip"] = "Download the executed notebook"
+
+
+def copy_executed(app, exception) -> None:
+    """Sphinx offers a chapter's source, which has no outputs. Offer the run that the page shows, from the cache."""
+    if exception is not None or app.builder.format != "html":
+        return
+    cache = get_cache(app.env.mystnb_config.execution_cache_path)
+    for file in sorted((Path(app.outdir) / "_sources").rglob("*.ipynb")):
+        try:
+            _, executed = cache.merge_match_into_file(str(file))
+        except KeyError:  # a chapter that failed
+            continue
+        nbformat.write(executed, file)
+
+
+class CiteThis(SphinxDirective):
+    """CITATION.cff as BibTeX, so that the page and the file cannot disagree."""
+
+    def run(self) -> list[nodes.Node]:
+        file = Path(self.env.srcdir) / "CITATION.cff"
+        self.env.note_dependency(str(file))
+        entry = bibtex(yaml.safe_load(file.read_text(encoding="utf-8")), self.config.copyright)
+        return [nodes.literal_block(entry, entry, language="bibtex")]
+
+
+def bibtex(citation: dict, year: str) -> str:
+    """An entry of BibTeX. Braces keep a group's name whole, and the title's capitals."""
+    people = (a.get("name") or f"{a['family-names']}, {a['given-names']}" for a in citation["authors"])
+    fields = {
+        "author": " and ".join("{" + name + "}" for name in people),
+        "title": "{" + citation["title"].replace("_", r"\_") + "}",
+        "year": year,
+        "version": citation["version"],
+        "url": citation["repository-code"],
+    }
+    name = re.match(r"\w+", citation["title"])[0]
+    return "\n".join([f"@software{{{name},", *(f"  {key} = {{{value}}}," for key, value in fields.items()), "}"])
+
+
 def finish(app, exception) -> None:
-    """The redirect that stands for the start page names no language by itself."""
-    start = Path(app.outdir) / "index.html"
+    """The redirect that stands for the start page has no language and no preview by itself; people share it."""
+    start, target = Path(app.outdir) / "index.html", f"{app.config.root_doc}.html"
     if exception is None and app.builder.format == "html" and start.exists():
         text = start.read_text(encoding="utf-8")
         if "<html>" in text or "<html" not in text:
-            target = f"{app.config.root_doc}.html"
+            first = (Path(app.outdir) / target).read_text(encoding="utf-8")
+            preview = "\n".join(re.findall(r'<meta (?:property="og:|name="(?:twitter:|description))[^>]*>', first))
             start.write_text(
                 f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{app.config.html_title}</title>\n'
-                f'<meta http-equiv="refresh" content="0; url={target}"></head>\n'
+                f'<meta http-equiv="refresh" content="0; url={target}">\n{preview}</head>\n'
                 f'<body><p><a href="{target}">{app.config.html_title}</a></p></body></html>\n',
                 encoding="utf-8",
             )
 
 
 def setup(app) -> dict:
+    # The previews need the public address, which _config.yml names once, as the base of the pages.
+    app.connect("config-inited", lambda app, config: setattr(config, "ogp_site_url", config.html_baseurl))
+    app.add_directive("cite-this", CiteThis)
     app.connect("builder-inited", copy_mathjax)
     app.connect("html-page-context", drop_unused_widgets, priority=400)
     app.connect("html-page-context", dedupe_scripts, priority=900)
+    app.connect("html-page-context", name_download, priority=900)
+    app.connect("build-finished", copy_executed)
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
