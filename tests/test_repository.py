@@ -1,4 +1,4 @@
-"""The repository itself: clean notebooks, a table of contents that holds, one list of dependencies, no strays."""
+"""The repository itself: clean notebooks, contents that hold, one list of dependencies, one address, no strays."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from types import ModuleType
 import nbformat
 import pytest
 import yaml
+from colab import install_line
 from conftest import ROOT
 
-PROJECT = "https://github.com/docre-lite/docre-lite"
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+PROJECT, BRANCH = CONFIG["repository"]["url"], CONFIG["repository"]["branch"]
+OWNER, NAME = PROJECT.removeprefix("https://github.com/").split("/")
+ARCHIVE = f"{PROJECT}/archive/refs/tags/v{PYPROJECT['version']}.zip"
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
 def tracked() -> list[str]:
@@ -54,7 +61,8 @@ def test_notebook_is_clean(name):
     assert len(ids) == len(set(ids))
     titles = [c.source for c in book.cells if c.cell_type == "markdown" and re.match(r"# ", c.source)]
     assert len(titles) == 1 and book.cells[0].source.startswith("# "), "one title, in the first cell"
-    assert "google.colab" in code[0].source and PROJECT in code[0].source, "first code cell: the install cell for Colab"
+    assert "google.colab" in code[0].source and f'"{ARCHIVE}"' in code[0].source, "first: the install cell for Colab"
+    assert install_line(book)[:2] == ["--no-deps", str(ROOT)], "what Colab has must not be replaced"
     assert "hide-input" in code[0].metadata.get("tags", [])
     for cell in book.cells:
         for address in re.findall(r"https?://[^\s)\"'>`]+", cell.source):
@@ -62,8 +70,7 @@ def test_notebook_is_clean(name):
 
 
 def test_every_dependency_is_listed_once():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    lists = [PYPROJECT["dependencies"], *PYPROJECT["optional-dependencies"].values()]
     names = [re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for entries in lists for line in entries]
     assert sorted(names) == sorted(set(names))
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-")
@@ -102,13 +109,54 @@ def test_data_files_are_json():
             json.loads((ROOT / name).read_text(encoding="utf-8"))
 
 
-def test_version_is_one(monkeypatch):
+def test_version_is_one():
     import docre_lite
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert docre_lite.__version__ == project["version"] == citation["version"]
-    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert docre_lite.__version__ == PYPROJECT["version"] == CITATION["version"]
+    assert f"## {PYPROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_address_is_one():
+    """_config.yml names the repository; the public pages, the metadata and every link to a file of ours follow."""
+    pages = CONFIG["html"]["baseurl"]
+    assert pages == f"https://{OWNER}.github.io/{NAME}/"
+    assert PYPROJECT["urls"] == {"Documentation": pages, "Repository": PROJECT}
+    assert (CITATION["url"], CITATION["repository-code"]) == (pages, PROJECT)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert pages in readme and ARCHIVE in readme and ARCHIVE in (ROOT / "book/index.md").read_text(encoding="utf-8")
+    for name in tracked():
+        if not name.endswith((".md", ".ipynb", ".yml", ".toml", ".cff")):
+            continue
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for address in re.findall(r"https://github\.com/[\w./-]+/archive/[\w./-]+", text):
+            assert address == ARCHIVE, name
+        for address in re.findall(r"https://colab\.research\.google\.com/github/[\w./-]+", text):
+            start = f"https://colab.research.google.com/github/{OWNER}/{NAME}/blob/{BRANCH}/"
+            assert address.startswith(start) and (ROOT / address.removeprefix(start)).is_file(), name
+
+
+def test_there_are_workflows():
+    assert [file.stem for file in WORKFLOWS] == ["book", "weekly"]
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_workflow_calls_what_is_there(file):
+    """Nobody sees a broken workflow before it is pushed: what it names must exist, what it may do must be said."""
+    text = file.read_text(encoding="utf-8")
+    flow = yaml.safe_load(text)
+    assert flow["permissions"] == {"contents": "read"} and flow["concurrency"]["group"]
+    assert flow[True], "YAML reads `on` as true"
+    assert set(re.findall(r"secrets\.(\w+)", text)) <= {"GITHUB_TOKEN"}
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for name, job in flow["jobs"].items():
+        assert job["timeout-minutes"] <= 120, f"{name}: a hanging job runs for six hours"
+        assert set(job.get("needs", [])) <= set(flow["jobs"])
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step), step
+            assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step.get("uses", "a/b@v1")), f"not pinned to a major: {step}"
+            command = step.get("run", "")
+            assert set(re.findall(r"make (\w+)", command)) <= set(targets), command
+            assert all((ROOT / script).is_file() for script in re.findall(r"[\w/]+\.py\b", command)), command
 
 
 def test_public_names_exist():
