@@ -269,7 +269,7 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
 
     from .model import DocRE, build
     from .readers import read, read_relations
-    from .train import configure, fit, last_checkpoint
+    from .train import configure, fit, last_checkpoint, processes
 
     _check_settings(plan)
     config, rest = configure(plan["paper"], plan["recipe"], **{"seed": plan["seed"], **plan["settings"]})
@@ -286,8 +286,11 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
         model.tokenizer.check([*documents, *dev])
     else:
         _note_unknown(model.relations, dev)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "run.json").write_text(json.dumps(plan, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    together = processes()
+    together.wait_for_everyone()  # none may find the run.json that another one writes
+    if together.is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "run.json").write_text(json.dumps(plan, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     interrupted = []
     previous = {
@@ -295,21 +298,22 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
     }
     steps = fit(model, documents, dev, config, out, resume)
     try:
-        with tqdm(unit="step", desc=plan["paper"], delay=1e-6) as bar:  # no bar before the first step
+        quiet = not together.is_main_process
+        with tqdm(unit="step", desc=plan["paper"], delay=1e-6, disable=quiet) as bar:  # no bar before the first step
             for step in steps:
                 bar.total = step.steps
                 bar.update(step.step - bar.n)
                 bar.set_postfix(epoch=step.epoch, loss=f"{step.loss:.3f}", refresh=False)
-                if step.scores:
+                if step.scores and together.is_main_process:
                     s = step.scores
                     bar.write(
                         f"epoch {step.epoch}: dev F1 {100 * s.f1:.2f}, Ign F1 {100 * (s.ign_f1 or 0):.2f}, "
                         f"P {100 * s.precision:.2f}, R {100 * s.recall:.2f}",
                         file=sys.stderr,
                     )
-                if interrupted and step.step < step.steps:
+                if step.step < step.steps and _any(interrupted):
                     steps.close()  # writes the checkpoint
-                    print(
+                    together.print(
                         f"docre-lite: stopped after step {step.step}; continue with: docre-lite train --resume {out}",
                         file=sys.stderr,
                     )
@@ -317,8 +321,23 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    print(json.dumps({"out": str(out), "metrics": str(out / "metrics.json"), "model": str(out / "model")}, indent=1))
+    together.print(
+        json.dumps({"out": str(out), "metrics": str(out / "metrics.json"), "model": str(out / "model")}, indent=1)
+    )
     return 0
+
+
+def _any(interrupted: list) -> bool:
+    """Was any process of this training asked to stop? All leave together: one alone would wait for ever."""
+    import torch
+    from accelerate.utils import reduce
+
+    from .train import processes
+
+    if processes().num_processes == 1:
+        return bool(interrupted)
+    asked = torch.tensor(float(len(interrupted)), device=processes().device)
+    return bool(reduce(asked))
 
 
 def _check_settings(plan: dict[str, Any]) -> None:

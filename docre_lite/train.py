@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
 from safetensors.torch import load_file, save_file
 
 from .encode import Tokens
@@ -198,7 +198,7 @@ class _Run:
         self.order: list[list[int]] = []
 
     def start(self, resume: bool) -> None:
-        set_seed(self.config.seed)
+        set_seed(self.config.seed + self.accelerator.process_index)  # no two processes drop the same units
         if resume and self.out is not None and (folder := last_checkpoint(self.out)):
             self._load(folder)
 
@@ -260,12 +260,12 @@ class _Run:
         with accelerator.autocast():
             prediction = self.wrapped(batch)
             losses, loss = prediction.losses, prediction.loss
-        weight = 1.0
+        share = 1.0
         if accelerator.num_processes > 1:  # losses are means over pairs: weigh processes by how many they hold
-            pairs = batch.mask.sum() * bool(mine)
-            weight = pairs * accelerator.num_processes / accelerator.reduce(pairs).clamp_min(1)
-        accelerator.backward(loss * weight / parts)
-        values = {name: float(value.detach()) for name, value in losses.items()}
+            pairs = batch.mask.sum() * float(bool(mine))
+            share = pairs / accelerator.reduce(pairs).clamp_min(1)
+        accelerator.backward(loss * share * accelerator.num_processes / parts)
+        values = {name: float(accelerator.reduce(value.detach() * share)) for name, value in losses.items()}
         if not all(map(math.isfinite, values.values())):
             titles = ", ".join(repr(self.documents[k].title) for k in where)
             raise FloatingPointError(
@@ -277,8 +277,10 @@ class _Run:
         state, scores = self.state, None
         if self.dev:
             tune(self.model, self.dev)
+            index, count = self.accelerator.process_index, self.accelerator.num_processes
             with self.accelerator.autocast():
-                scores = score(predict(self.model, self.dev), self.dev, self.seen)
+                found = predict(self.model, self.dev[index::count])
+            scores = score(gather_object(found) if count > 1 else found, self.dev, self.seen)
         state.seconds += time.perf_counter() - begin
         row = {"epoch": epoch, "loss": state.loss_sum / self.per_epoch, "seconds": round(state.seconds, 2)}
         if self.plan.base_epochs:
@@ -332,6 +334,9 @@ class _Run:
                 }
         epoch, within = divmod(self.state.step, self.per_epoch)
         self.order = self._epoch(epoch) if within else []
+        if self.accelerator.process_index:  # the state that was saved is the main process's
+            set_seed(self.config.seed + 1_000_003 * self.state.step + self.accelerator.process_index)
+            return
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"])
@@ -432,6 +437,7 @@ def environment() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "gpu": gpu,
         "threads": torch.get_num_threads(),
+        "processes": processes().num_processes,
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers", "accelerate")},
         "commit": _commit(),
@@ -458,7 +464,17 @@ def _accelerator(config: TrainConfig, idle_weights: bool = False) -> Accelerator
     if config.precision == "auto":
         bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     several = DistributedDataParallelKwargs(find_unused_parameters=idle_weights)  # a stage may leave weights out
+    processes()
     return Accelerator(mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[several])
+
+
+def processes() -> PartialState:
+    """The processes that train together: those of one `accelerate launch` (GPUs) or `torchrun` (CPUs too).
+
+    Left to itself, accelerate takes CPU processes of `torchrun` for strangers, each of which would train alone.
+    """
+    no_device = not torch.accelerator.is_available()
+    return PartialState(cpu=no_device and int(os.environ.get("WORLD_SIZE", 1)) > 1)
 
 
 def _replace(folder: Path, write) -> None:

@@ -1,0 +1,94 @@
+"""Training in two processes: the same losses and scores as in one, saved once, resumed with another number."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from accelerate.utils import set_seed
+from conftest import ROOT
+from small import SMALL, made
+
+from docre_lite.__main__ import main
+from docre_lite.model import build
+from docre_lite.readers import read, write_docred
+from docre_lite.train import configure, fit
+
+PAPER = "atlop"
+RATES = {"encoder_lr": 5e-3, "classifier_lr": 5e-3, "epochs": 10, "save_every": 1}
+SETTINGS = SMALL | RATES | {"block": 8, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Nine documents of different size: the last batch holds one, so that a process has none of its own."""
+    folder = tmp_path_factory.mktemp("data")
+    sizes = (3, 6, 4, 5, 7, 3, 4, 6, 5)
+    documents = [made(f"train {k}", n, sentences=3 + k % 3) for k, n in enumerate(sizes)]
+    write_docred(documents, folder / "train.json")
+    write_docred(documents[:5], folder / "dev.json")  # known ones: something is predicted, so that a part lost shows
+    return folder
+
+
+def arguments(data: Path, out: Path) -> list[str]:
+    files = ["--train", str(data / "train.json"), "--dev", str(data / "dev.json"), "--out", str(out)]
+    settings = [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    return ["train", "--paper", PAPER, "--seed", "7", *files, *settings]
+
+
+def launch(*given: str) -> subprocess.CompletedProcess:
+    """The command line in two processes on the CPU."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    found = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "-m", "docre_lite", *given], env=os.environ | found, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def history(out: Path, processes: int) -> list[dict]:
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["environment"]["processes"] == processes
+    return metrics["history"]
+
+
+def compare(one: list[dict], other: list[dict]) -> None:
+    assert len(one) == len(other) == SETTINGS["epochs"]
+    for a, b in zip(one, other, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5), (a["loss"], b["loss"])
+        assert a["dev"]["f1"] == pytest.approx(b["dev"]["f1"], abs=1e-9)
+        assert a["dev"]["predicted"] == b["dev"]["predicted"]
+    assert one[-1]["dev"]["predicted"] > 1
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "alone"
+    assert main(arguments(data, out)) == 0
+    return out
+
+
+def test_two_processes_train_as_one(data, alone, tmp_path):
+    done = launch(*arguments(data, tmp_path / "two"))
+    compare(history(alone, 1), history(tmp_path / "two", 2))
+    assert done.stdout.count('"metrics"') == 1  # one of them speaks
+
+
+def test_a_run_of_one_process_goes_on_in_two(data, alone, tmp_path):
+    out = tmp_path / "grown"
+    config, settings = configure(PAPER, "tiny", **SETTINGS, seed=7)
+    train, dev = read(data / "train.json"), read(data / "dev.json")
+    set_seed(7)
+    steps = fit(build(PAPER, train, "tiny", **settings), train, dev, config, out)
+    for _ in range(4):  # one step into the second epoch
+        next(steps)
+    steps.close()
+    plan = json.loads((alone / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(plan))
+    launch("train", "--resume", str(out))
+    compare(history(alone, 1), history(out, 2))
