@@ -6,15 +6,30 @@ from playwright.sync_api import Locator, Page
 from small import tiny
 
 from docre_lite.corpus import running_example
-from docre_lite.widgets import ContextExplorer, ThresholdPlayground
+from docre_lite.types import Document, Triple
+from docre_lite.widgets import ContextExplorer, ModelComparer, ThresholdPlayground
 from docre_lite.widgets.base import Widget
 
 LIMIT = 300_000  # bytes of a widget in a page
 
 
+def guesses(document: Document, keep: int) -> list[Triple]:
+    """All gold triples but every `keep`-th, and those turned round in their stead."""
+    return [
+        t if k % keep else Triple(t.title, t.tail, t.relation, t.head, score=1.5)
+        for k, t in enumerate(document.triples)
+    ]
+
+
+def compared(*documents: Document) -> ModelComparer:
+    found = {name: [t for d in documents for t in guesses(d, keep)] for name, keep in (("first", 2), ("second", 3))}
+    return ModelComparer(documents, found)
+
+
 # One small widget of each kind, by its class's name: what every widget must do is tested on them.
 SAMPLES = {
     "ContextExplorer": lambda: ContextExplorer(tiny("atlop", [running_example()]), running_example()),
+    "ModelComparer": lambda: compared(running_example()),
     "ThresholdPlayground": lambda: ThresholdPlayground(),
 }
 

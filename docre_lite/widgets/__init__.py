@@ -1,6 +1,7 @@
 """Pictures to drag: in the rendered book without a kernel, in Jupyter and on Colab with the model behind them."""
 
+from .compare import ModelComparer
 from .context import ContextExplorer
 from .threshold import ThresholdPlayground
 
-__all__ = ["ContextExplorer", "ThresholdPlayground"]
+__all__ = ["ContextExplorer", "ModelComparer", "ThresholdPlayground"]

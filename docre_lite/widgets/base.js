@@ -52,7 +52,7 @@ function start({ model, el }, title) {
   const state = () => model.get("state");
   const same = (one, two) => JSON.stringify(one) === JSON.stringify(two);
   const widget = {
-    data, body, state,
+    data, body, state, status,
     /** Change what the reader chose: everything is drawn again, and a kernel, if there is one, is asked. */
     choose(changes) {
       model.set("state", { ...state(), ...changes });

@@ -1,0 +1,83 @@
+"""Several models on the same documents: where they agree, and where one sees what the others miss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..model import DocRE
+from ..predict import predict
+from ..types import Document, Triple
+from .base import Widget, document_data, html_table
+
+
+class ModelComparer(Widget):
+    """What several models find in a document, side by side, fact by fact.
+
+        from docre_lite.widgets import ModelComparer
+        ModelComparer.of({"mine": model, "yours": other}, documents)
+
+    `predictions` holds each model's triples of all documents by its name, such as `predict` or a file of results gives
+    them. A map a model shows the pairs it is right about, wrong about, or misses; below, one row a fact. Facts can be
+    narrowed to pairs within or across sentences, to composed ones, and to those that the models disagree on. Raises
+    ValueError if there is no document or no model, and KeyError for a triple of another document.
+    """
+
+    script = "compare.js"
+
+    def __init__(self, documents: Sequence[Document], predictions: Mapping[str, Iterable[Triple]]):
+        if not documents or not predictions:
+            raise ValueError("nothing to compare: give documents, and predictions of one model or more")
+        self._documents, self._models = list(documents), {}
+        place = {document.title: k for k, document in enumerate(documents)}
+        if len(place) < len(documents):
+            raise ValueError("two of the documents have the same title; triples could belong to either")
+        claims = {name: [[] for _ in documents] for name in predictions}
+        for name, triples in predictions.items():
+            for t in triples:
+                if t.title not in place:
+                    raise KeyError(f"{name}: a triple of {t.title!r}, which is none of the documents given")
+                claims[name][place[t.title]].append(_claim(t))
+        self._claims = claims
+        data = {
+            "documents": [self._shown(document) for document in documents],
+            "models": [{"name": name, "claims": found} for name, found in claims.items()],
+        }
+        super().__init__(data, {"document": 0, "kind": "all", "agree": "all", "fact": ""})
+
+    @classmethod
+    def of(cls, models: Mapping[str, DocRE], documents: Sequence[Document]) -> ModelComparer:
+        """The models themselves on the documents; with a kernel they are asked again for the document that is shown."""
+        found = cls(documents, {name: predict(model, documents) for name, model in models.items()})
+        found._models = dict(models)
+        return found
+
+    @staticmethod
+    def _shown(document: Document) -> dict[str, Any]:
+        found = document_data(document)
+        for gold, triple in zip(found["gold"], document.triples, strict=True):
+            gold["premises"] = [list(fact) for fact in triple.premises]
+        n = len(document.entities)
+        return found | {"together": [[h, t] for h in range(n) for t in range(n) if document.same_sentence(h, t)]}
+
+    def recompute(self, state: dict[str, Any]) -> dict[str, Any] | None:
+        if not self._models:
+            return None
+        document = self._documents[state["document"]]
+        return {"claims": [[_claim(t) for t in predict(model, [document])] for model in self._models.values()]}
+
+    def fallback(self) -> str:
+        rows = []
+        for k, document in enumerate(self._documents):
+            gold = {(t.head, t.relation, t.tail) for t in document.triples}
+            for name, found in self._claims.items():
+                claimed = {(h, r, t) for h, r, t, _ in found[k]}
+                hit = len(gold & claimed)
+                f1 = 200 * hit / max(len(gold) + len(claimed), 1)
+                rows.append([document.title, name, hit, len(claimed - gold), len(gold - claimed), f"{f1:.1f}"])
+        head = ["document", "model", "right", "wrong", "missed", "F1 (%)"]
+        return html_table("What each model finds in each document", head, rows)
+
+
+def _claim(t: Triple) -> list:
+    return [t.head, t.relation, t.tail, None if t.score is None else round(t.score, 2)]
