@@ -2,6 +2,7 @@
 
 from .compare import ModelComparer
 from .context import ContextExplorer
+from .refinement import RefinementStepper
 from .threshold import ThresholdPlayground
 
-__all__ = ["ContextExplorer", "ModelComparer", "ThresholdPlayground"]
+__all__ = ["ContextExplorer", "ModelComparer", "RefinementStepper", "ThresholdPlayground"]

@@ -130,6 +130,7 @@ def document_data(document: Document) -> dict[str, Any]:
         "types": [entity.type for entity in document.entities],
         "gold": [
             {"head": t.head, "relation": t.relation, "tail": t.tail, "depth": t.depth, "evidence": list(t.evidence)}
+            | ({"premises": [list(p) for p in t.premises]} if t.premises else {})
             for t in document.triples
         ],
     }
