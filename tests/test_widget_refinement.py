@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -230,7 +231,16 @@ def test_the_kernel_runs_more_rounds_and_leaves_the_model_as_it_was(page, docre,
     assert len(widget.answer["run"]["scores"]) == 6
     root = shown(page, widget, tmp_path)  # what a page without a kernel has of it: three rounds
     assert drawn(root) == marks(documents[0], *(after(docre, documents[0], k)[0] for k in (3, 2)))
-    assert root.get_by_role("button", name="Run one more").count() == 0
+    more = root.get_by_role("button", name="Run one more")
+    assert more.count() == 0
+    live = widget.html().replace('"answer": {}', f'"answer": {json.dumps(widget.answer)}')
+    (tmp_path / "live.html").write_text(f"<meta charset=utf-8>{live}")
+    page.goto((tmp_path / "live.html").as_uri())
+    page.wait_for_selector(".dw[data-ready]")
+    assert drawn(root) == marks(documents[0], *(after(docre, documents[0], k)[0] for k in (5, 4)))
+    more.click()
+    assert root.get_by_label("Round", exact=True).input_value() == "6"
+    assert page.problems == []
 
 
 def test_a_page_says_which_attention_did_not_travel(page, docre, documents, tmp_path, monkeypatch):
