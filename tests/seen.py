@@ -7,7 +7,7 @@ from small import tiny
 
 from docre_lite.corpus import running_example
 from docre_lite.types import Document, Triple
-from docre_lite.widgets import ContextExplorer, ModelComparer, RefinementStepper, ThresholdPlayground
+from docre_lite.widgets import ContextExplorer, ModelComparer, PotentialPairs, RefinementStepper, ThresholdPlayground
 from docre_lite.widgets.base import Widget
 
 LIMIT = 300_000  # bytes of a widget in a page
@@ -31,6 +31,7 @@ SAMPLES = {
     "ContextExplorer": lambda: ContextExplorer(tiny("atlop", [running_example()]), running_example()),
     "ModelComparer": lambda: compared(running_example()),
     "RefinementStepper": lambda: RefinementStepper(tiny("docre_ii", [running_example()]), running_example()),
+    "PotentialPairs": lambda: PotentialPairs(tiny("paee", [running_example()]), running_example()),
     "ThresholdPlayground": lambda: ThresholdPlayground(),
 }
 

@@ -2,7 +2,5 @@
 
 from .compare import ModelComparer
 from .context import ContextExplorer
-from .refinement import RefinementStepper
-from .threshold import ThresholdPlayground
 
-__all__ = ["ContextExplorer", "ModelComparer", "RefinementStepper", "ThresholdPlayground"]
+__all__ = ["ContextExplorer", "ModelComparer", "PotentialPairs", "RefinementStepper", "ThresholdPlayground"]

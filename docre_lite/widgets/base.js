@@ -132,9 +132,10 @@ function table(caption, head, rows) {
 /** A matrix of cells to choose from: heads in rows, tails in columns. Arrow keys walk, Enter or space chooses.
  *
  * draw(cell, chosen): `cell(r, c)` gives null for an empty place, or { share, text, kind, title }: a tint from 0 to 1,
- * what stands in the cell, a class for its look ("hidden", "hit", …), and what is said of it.
+ * what stands in the cell, a class for its look ("hidden", "hit", …), and what is said of it. `named` columns carry
+ * their names too, upright.
  */
-function matrix(names, { caption, onchoose, columns = names, rowHead = "head", columnHead = "tail" }) {
+function matrix(names, { caption, onchoose, columns = names, rowHead = "head", columnHead = "tail", named = false }) {
   const cells = names.map((_, r) => columns.map((_, c) => h("button", {
     type: "button", class: "dw-cell", tabindex: -1, onclick: () => { onchoose?.(r, c); cells[r][c].focus(); },
     onkeydown: (event) => walk(event, r, c),
@@ -148,7 +149,7 @@ function matrix(names, { caption, onchoose, columns = names, rowHead = "head", c
     if (cells[r]?.[c]) { cells[r][c].focus(); onchoose?.(r, c); }
   }
   const head = h("tr", {}, h("th", { scope: "col", class: "dw-corner" }, `${rowHead} ↓ ${columnHead} →`),
-    ...columns.map((name, c) => h("th", { scope: "col", title: name }, String(c))));
+    ...columns.map((name, c) => h("th", { scope: "col", title: name, class: named && "dw-upright" }, named ? h("span", { class: "dw-name" }, `${name} ${c}`) : String(c))));
   const rows = names.map((name, r) =>
     h("tr", {}, h("th", { scope: "row", title: name }, h("span", { class: "dw-name" }, name), ` ${r}`), ...cells[r].map((cell) => h("td", {}, cell))));
   const el = h("div", { class: "dw-scroll" },
@@ -246,8 +247,8 @@ function bars(caption, digits = 2) {
   return { el, draw };
 }
 
-/** Lines over x with a marker at one place: { x, series: [{ name, values }], xlabel, ylabel }. */
-function curves({ x, series, xlabel, ylabel, top = 1 }) {
+/** Lines over x with a marker at one place: { x, series: [{ name, values }], xlabel, ylabel, marks: [[place, text]] }. */
+function curves({ x, series, xlabel, ylabel, top = 1, marks = x.filter((_, k) => k % Math.ceil(x.length / 6) === 0).map((v) => [v, String(Math.round(100 * v))]) }) {
   const [width, height, left, bottom] = [360, 200, 46, 38];
   const across = (v) => left + ((v - x[0]) / (x[x.length - 1] - x[0] || 1)) * (width - left - 12);
   const up = (v) => 10 + (1 - v / top) * (height - bottom - 10);
@@ -257,7 +258,7 @@ function curves({ x, series, xlabel, ylabel, top = 1 }) {
   const dots = series.map(() => h("circle", { r: 4, class: "dw-dot" }));
   const el = h("svg", { class: "dw-curves", viewBox: `0 0 ${width} ${height}`, role: "img" },
     ...ticks.map((t) => h("g", {}, h("line", { class: "dw-tick", x1: left, x2: width - 12, y1: up(t), y2: up(t) }), h("text", { x: left - 6, y: up(t) + 4, "text-anchor": "end" }, String(Math.round(100 * t))))),
-    ...x.filter((_, k) => k % Math.ceil(x.length / 6) === 0).map((v) => h("text", { x: across(v), y: height - bottom + 16, "text-anchor": "middle" }, String(Math.round(100 * v)))),
+    ...marks.map(([v, text]) => h("text", { x: across(v), y: height - bottom + 16, "text-anchor": "middle" }, text)),
     h("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, xlabel),
     h("text", { transform: `translate(12 ${(height - bottom) / 2 + 6}) rotate(-90)`, "text-anchor": "middle" }, ylabel),
     marker,

@@ -1,0 +1,157 @@
+"""Potential pairs: which pairs of a document a detector keeps, and which patches of the pair map it could look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..model import DocRE
+from ..papers.paee import PATCH, TNet
+from ..types import Document, Prediction
+from .base import Widget, document_data, html_table, rounded
+
+BUDGETS = [k / 20 for k in range(1, 21)]  # shares of the patches that the slider stops at
+STEPS = 10_000  # a probability travels in ten-thousandths
+SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)  # λ in the table of a page without a script
+
+
+class PotentialPairs(Widget):
+    """The pair map with a slider for λ and one for the budget: pairs kept, patches looked at, precision and recall.
+
+        from docre_lite.widgets import PotentialPairs
+        PotentialPairs(model, document)
+        PotentialPairs(model, [document, another])
+
+    A cell holds the detector's probability that the pair has any relation, in %; those above λ are kept, gold pairs
+    carry a dot. Frames are the patches that get the close look, chosen by the weights beside the map. The decisions of
+    the whole model stand below those of the tag. PAEE (4) and (5); `model` is a PAEE with matrix="tnet" and a detector.
+    Raises ValueError if it is none, and for a document without pairs.
+    """
+
+    script = "potential.js"
+
+    def __init__(self, model: DocRE, documents: Document | Sequence[Document]):
+        classifier = model.classifier
+        matrix = getattr(classifier, "matrix", None)
+        if getattr(classifier, "detector", None) is None or not isinstance(matrix, TNet):
+            raise ValueError(
+                f"{classifier.name} has no potential pairs or no patches here; "
+                "give a PAEE with matrix='tnet' and potential='hard' or 'soft'"
+            )
+        self._model = model
+        self._documents = [documents] if isinstance(documents, Document) else list(documents)
+        if not self._documents:
+            raise ValueError("no document to look at; give one or more")
+        for document in self._documents:
+            if not document.pairs():
+                raise ValueError(f"{document.title}: no pair of entities to look at")
+        budgets = sorted({*BUDGETS, round(matrix.budget, 3)})
+        shown = [self._precompute(document, budgets) for document in self._documents]
+        head, tail = shown[0]["first"]
+        threshold = round(classifier.options.potential_threshold, 2)
+        state = {"document": 0, "threshold": threshold, "budget": round(matrix.budget, 3), "head": head, "tail": tail}
+        data = {"documents": shown, "budgets": budgets, "steps": STEPS, "patch": PATCH}
+        super().__init__(data, state)
+
+    def _run(self, document: Document, asked: Sequence[tuple[float, float]]) -> list[Prediction]:
+        """What the model says of a document for each (budget, λ); its own two come back afterwards."""
+        model, classifier = self._model, self._model.classifier
+        training, options, budget = model.training, classifier.options, classifier.matrix.budget
+        model.eval()
+        try:
+            with torch.inference_mode():
+                pairs, found = model.features(model.batch([document], labels=False)), []
+                for share, threshold in asked:
+                    classifier.matrix.budget = share
+                    classifier.options = replace(options, potential_threshold=threshold)
+                    found.append(classifier(pairs))
+                return found
+        finally:
+            classifier.options, classifier.matrix.budget = options, budget
+            model.train(training)
+
+    def _precompute(self, document: Document, budgets: Sequence[float]) -> dict[str, Any]:
+        """One level for every number of patches that can be looked at, and for each budget the level it means.
+
+        A tag enters its own pair alone: what the model claims with no pair tagged and with all of them gives every λ.
+        """
+        none, every = 2.0, -1.0  # no probability lies beyond
+        runs = self._run(document, [(share, λ) for share in budgets for λ in (none, every)])
+        levels: list[dict[str, Any]] = []
+        at, since = [], torch.zeros_like(runs[0].trace["patch_looked"][0], dtype=torch.long)
+        for untagged, tagged in zip(runs[::2], runs[1::2], strict=True):
+            looked = tagged.trace["patch_looked"][0]
+            if not levels or int(looked.sum()) > levels[-1]["looked"]:
+                since[looked & (since == 0)] = int(looked.sum())
+                levels.append(
+                    {
+                        "looked": int(looked.sum()),
+                        "potential": self._potential(document, tagged),
+                        "claims": [self._claims(untagged), self._claims(tagged)],
+                    }
+                )
+            at.append(len(levels) - 1)
+        about = document_data(document)
+        return {
+            **{key: about[key] for key in ("title", "names", "gold")},
+            "first": next(((t.head, t.tail) for t in document.triples), document.pairs()[0]),
+            "weight": rounded(runs[0].trace["patch_weight"][0], 5),
+            "since": since.tolist(),  # a patch is looked at once that many are; 0: never
+            "levels": levels,
+            "at": at,
+        }
+
+    @staticmethod
+    def _potential(document: Document, found: Prediction) -> list[list[int | None]]:
+        """[N, N] probabilities in ten-thousandths, None where no pair is to be classified.
+
+        Rounded up: `p > λ` is then the same for λ in hundredths as it is for the probability itself.
+        """
+        steps = (found.trace["potential"][0].double().sigmoid() * STEPS).ceil().int().tolist()
+        pairs = set(document.pairs())
+        return [[step if (h, t) in pairs else None for t, step in enumerate(row)] for h, row in enumerate(steps)]
+
+    def _claims(self, found: Prediction) -> dict[str, list[str]]:
+        """Relations that the model chooses, by "head,tail"."""
+        claims: dict[str, list[str]] = {}
+        for h, t, r in found.chosen[0].nonzero().tolist():
+            claims.setdefault(f"{h},{t}", []).append(self._model.relations.names[r])
+        return claims
+
+    def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
+        document = self._documents[state["document"]]
+        [found] = self._run(document, [(state["budget"], state["threshold"])])
+        return {
+            "potential": self._potential(document, found),
+            "kept": found.trace["tag"][0].tolist(),
+            "looked": found.trace["patch_looked"][0].tolist(),
+            "weight": rounded(found.trace["patch_weight"][0], 5),
+            "claims": self._claims(found),
+        }
+
+    def fallback(self) -> str:
+        tables = []
+        level = self.data["budgets"].index(self.state["budget"])
+        for shown in self.data["documents"]:
+            potential = shown["levels"][shown["at"][level]]["potential"]
+            gold: dict[tuple[int, int], list[str]] = {}
+            for t in shown["gold"]:
+                gold.setdefault((t["head"], t["tail"]), []).append(t["relation"])
+            scores = {(h, t): p / STEPS for h, r in enumerate(potential) for t, p in enumerate(r) if p is not None}
+            rows = []
+            for λ in sorted({*SHOWN, self.state["threshold"]}):
+                kept = {pair for pair, p in scores.items() if p > λ}
+                right = len(kept & gold.keys())
+                precision, recall = right / max(len(kept), 1), right / max(len(gold), 1)
+                row = [f"{λ:g}", f"{len(kept)} of {len(scores)}", f"{right} of {len(gold)}"]
+                rows.append([*row, f"{100 * precision:.0f}", f"{100 * recall:.0f}"])
+            head = ["λ", "pairs kept", "gold pairs among them", "precision (%)", "recall (%)"]
+            tables.append(html_table(f"{shown['title']}: pairs above λ", head, rows))
+            names = shown["names"]
+            rows = [[names[h], names[t], ", ".join(gold[h, t]), f"{scores[h, t]:.2f}"] for h, t in sorted(gold)]
+            head = ["head", "tail", "gold relations", "probability of any relation"]
+            tables.append(html_table(f"{shown['title']}: its gold pairs", head, rows))
+        return "".join(tables)
