@@ -126,7 +126,8 @@ def check(root, model, document, budget: float, λ: float) -> dict:
 
 
 def test_potential_pairs_follow_both_sliders(page, paee, documents, tmp_path):
-    root = shown(page, PotentialPairs(paee, documents), tmp_path)
+    widget = PotentialPairs(paee, documents)
+    root, budgets = shown(page, widget, tmp_path), widget.data["budgets"]
     seen = [check(root, paee, documents[0], 0.25, 0.3)]
     before = root.locator(MAP).screenshot()
     drag(root.get_by_role("slider", name="Threshold"), 0.15)
@@ -137,8 +138,9 @@ def test_potential_pairs_follow_both_sliders(page, paee, documents, tmp_path):
     assert seen[1]["kept"] > seen[0]["kept"]
     before = root.locator(MAP).screenshot()
     drag(root.get_by_role("slider", name="Patch budget"), 0.7)
-    budget = (int(root.get_by_role("slider", name="Patch budget").input_value()) + 1) / 20
-    assert 0.55 < budget < 0.85
+    k = int(root.get_by_role("slider", name="Patch budget").input_value())
+    budget = budgets[k]
+    assert 0.5 < budget < 0.9
     assert root.locator(MAP).screenshot() != before
     seen.append(check(root, paee, documents[0], budget, λ))
     assert seen[2]["probability"] != seen[1]["probability"]
@@ -146,17 +148,17 @@ def test_potential_pairs_follow_both_sliders(page, paee, documents, tmp_path):
     everything = check(root, paee, documents[0], budget, 0.0)
     assert len(everything["kept"]) == 72
     root.get_by_role("slider", name="Patch budget").press("ArrowLeft")
-    check(root, paee, documents[0], budget - 0.05, 0.0)
+    check(root, paee, documents[0], budgets[k - 1], 0.0)
     root.get_by_role("slider", name="Threshold").press("End")
-    nothing = check(root, paee, documents[0], budget - 0.05, 1.0)
+    nothing = check(root, paee, documents[0], budgets[k - 1], 1.0)
     assert not nothing["kept"] and nothing["claimed"] != everything["claimed"]  # the tag reaches the claims
     assert page.problems == []
 
 
-def test_potential_thresholds_decide_as_the_model_does(page, paee, documents, tmp_path):
+def test_potential_thresholds_decide_as_the_model_does(paee, documents):
     """At every λ of the slider, also where a probability lies a hair above or below it."""
     shares = PotentialPairs(paee, documents[0]).data["documents"][0]["levels"][0]["potential"]
-    exact = truth(paee, documents[0], 0.05, 0.3)["probability"]
+    exact = truth(paee, documents[0], 0.1, 0.3)["probability"]
     for k in range(101):
         kept = {(h, t) for h, line in enumerate(shares) for t, p in enumerate(line) if p is not None and p > 100 * k}
         assert kept == {pair for pair, p in exact.items() if p > k / 100}

@@ -1,4 +1,4 @@
-// Potential pairs: the map of one document's pairs, which of them λ keeps, and which patches the budget pays for.
+// Potential pairs: a document's pair map, the pairs that λ keeps, and the patches that the budget pays for.
 export default {
   render(context) {
     const widget = start(context, "Which pairs are kept, and which patches get a close look");
@@ -22,7 +22,7 @@ export default {
     let drawn = null;
     widget.body.append(
       row(...(documents.length > 1 ? [which.el] : []), threshold.el, budget.el),
-      row(h("div", {}, map, weights), h("div", { class: "dw-beside" }, numbers, curve)),
+      row(h("div", { class: "dw-row dw-beside" }, numbers, curve), h("div", {}, map, weights)),
       legend(["hit", "kept, gold", "●"], ["wrong", "kept, not gold"], ["missed", "gold, not kept", "●"],
         ["tinted", "not kept; the tint grows with the number"], ["frame", "patch with a close look"]),
     );
@@ -71,7 +71,7 @@ export default {
     widget.run(() => {
       const state = widget.state(), { document: d, threshold: cut, head: s, tail: o } = state, { names } = documents[d];
       const { potential, kept, looked, weight, claims } = widget.answer() ?? local(state);
-      const { n, relations, grid, places, span, shares, side } = (views[d] ??= view(d));
+      const { n, relations, grid, places, span, shares, side } = (views[d] = views[d] ?? view(d));
       which.set(d); threshold.set(cut); budget.set(budgets.indexOf(state.budget));
       if (map.firstChild !== grid.el) { map.replaceChildren(grid.el); weights.replaceChildren(side); }
       const pairs = potential.flat().filter((p) => p !== null).length;

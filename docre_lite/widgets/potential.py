@@ -13,7 +13,7 @@ from ..papers.paee import PATCH, TNet
 from ..types import Document, Prediction
 from .base import Widget, document_data, html_table, rounded
 
-BUDGETS = [k / 20 for k in range(1, 21)]  # shares of the patches that the slider stops at
+BUDGETS = [k / 10 for k in range(1, 11)]  # shares of the patches that the slider stops at, beside the model's own
 STEPS = 10_000  # a probability travels in ten-thousandths
 SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)  # λ in the table of a page without a script
 
