@@ -7,7 +7,14 @@ from small import tiny
 
 from docre_lite.corpus import running_example
 from docre_lite.types import Document, Triple
-from docre_lite.widgets import ContextExplorer, ModelComparer, PotentialPairs, RefinementStepper, ThresholdPlayground
+from docre_lite.widgets import (
+    ContextExplorer,
+    EntityImage,
+    ModelComparer,
+    PotentialPairs,
+    RefinementStepper,
+    ThresholdPlayground,
+)
 from docre_lite.widgets.base import Widget
 
 LIMIT = 300_000  # bytes of a widget in a page
@@ -32,6 +39,7 @@ SAMPLES = {
     "ModelComparer": lambda: compared(running_example()),
     "RefinementStepper": lambda: RefinementStepper(tiny("docre_ii", [running_example()]), running_example()),
     "PotentialPairs": lambda: PotentialPairs(tiny("paee", [running_example()]), running_example()),
+    "EntityImage": lambda: EntityImage(tiny("docunet", [running_example()], unet_width=8), running_example()),
     "ThresholdPlayground": lambda: ThresholdPlayground(),
 }
 

@@ -3,4 +3,11 @@
 from .compare import ModelComparer
 from .context import ContextExplorer
 
-__all__ = ["ContextExplorer", "ModelComparer", "PotentialPairs", "RefinementStepper", "ThresholdPlayground"]
+__all__ = [
+    "ContextExplorer",
+    "EntityImage",
+    "ModelComparer",
+    "PotentialPairs",
+    "RefinementStepper",
+    "ThresholdPlayground",
+]

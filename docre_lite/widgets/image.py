@@ -1,0 +1,279 @@
+"""The entity matrix as an image: every stage of DocuNet's U-Net, what each pixel sees, and what the order is worth."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..evaluate import score
+from ..layers import MapNorm
+from ..model import DocRE
+from ..papers.docunet import DocuNet
+from ..types import Document, PairFeatures, Prediction, Triple
+from .base import Widget, html_table, pack
+
+# Stages of the way through the U: how many entities share a row, and what each is.
+STAGES = {
+    "image": (1, "what the U-Net is given"),
+    "enter": (1, "two convolutions"),
+    "down1": (2, "first step down"),
+    "down2": (4, "second step down"),
+    "up1": (2, "first step up, with down1"),
+    "up2": (1, "second step up, with enter"),
+    "logits": (1, "what comes out, a channel a relation"),
+}
+SHUFFLES = 2  # orders at random that travel with the page, beside first mention and reversed
+SHOWN = 3  # channels of a stage that do
+ROOM = 130_000  # bytes for numbers in the page
+TOGETHER = 128  # pixels in one pass
+
+Pixel = tuple[int, int]
+
+
+class EntityImage(Widget):
+    """DocuNet's matrix of pairs stage by stage: a pixel's number, the pairs it covers, and what in the image moves it.
+
+        from docre_lite.widgets import EntityImage
+        EntityImage(model, document)
+        EntityImage(model, document, orders=[[2, 0, 1]])
+
+    Choose a pixel. Beside it lies the image with the size of the pixel's gradient at each cell, found by autograd; the
+    outline is the box of all cells that reach the pixel when the averages of the normalisation are held fixed. Number
+    the entities anew, and the same document gets other neighbours and other answers. DocuNet section 3.3.
+
+    The page carries a few orders, the strongest channels, and as many gradients as fit; a kernel has all of them.
+    `orders` are permutations of the entities beside first mention; reversed and two shuffles by default. Raises
+    ValueError if the model is no DocuNet, the document has no pair, or an order is no permutation.
+    """
+
+    script = "image.js"
+
+    def __init__(self, model: DocRE, document: Document, orders: Sequence[Sequence[int]] | None = None):
+        if not isinstance(model.classifier, DocuNet):
+            raise ValueError(f"{model.classifier.name} makes no image of entities; give a model built as 'docunet'")
+        if not document.pairs():
+            raise ValueError(f"{document.title}: no pair of entities to look at")
+        self._model, self._document = model, document
+        n = len(document.entities)
+        given = {f"order {k + 1}": list(order) for k, order in enumerate(orders or ())}
+        if orders is None:
+            draw = torch.Generator().manual_seed(0)
+            given["reversed"] = list(range(n))[::-1]
+            given |= {f"shuffle {k + 1}": torch.randperm(n, generator=draw).tolist() for k in range(SHUFFLES)}
+        named = {"first mention": list(range(n))}
+        for name, order in given.items():
+            if order not in named.values():  # two entities have two orders
+                named[name] = order
+        super().__init__(*self._content(named))
+
+    def _content(self, named: dict[str, list[int]]) -> tuple[dict[str, Any], dict[str, Any]]:
+        document, n = self._document, len(self._document.entities)
+        runs = {name: self._run(order) for name, order in named.items()}
+        maps = {name: self._maps(found) for name, (_, found) in runs.items()}
+        (first, prediction), begin = runs["first mention"], maps["first mention"]
+        stages = list(begin)
+        sides = {stage: found.shape[-1] for stage, found in begin.items()}
+        pixels = {stage: self._pixels(sides[stage], STAGES[stage][0]) for stage in stages}
+        shown = {stage: self._strongest(found, stage) for stage, found in begin.items()}
+        # What room is left holds gradients: first of one channel a stage in every order, then of further channels.
+        # The image needs none: each of its pixels depends on itself alone.
+        fields, left = {}, ROOM - sum(len(pixels[s]) * (4 + len(shown[s]) * len(named)) for s in stages)
+        for rank in range(SHOWN):
+            moved = [s for s in stages[1:] if rank < len(shown[s])]
+            for name, (pairs, _) in runs.items():
+                for k, stage in enumerate(moved):
+                    channel, some = shown[stage][rank], pixels[stage][: max(0, left // (len(moved) - k) // n**2)]
+                    if some:
+                        fields[f"{name}/{stage}/{channel}"] = pack(self._fields(pairs, stage, channel, some), 0.0, 1.0)
+                        left -= len(some) * n**2
+        data = {
+            "names": [entity.name for entity in document.entities],
+            "pairs": document.pairs() if document.candidates is not None else None,
+            "stages": [
+                {
+                    "name": stage,
+                    "text": STAGES[stage][1],
+                    "scale": STAGES[stage][0],
+                    "side": sides[stage],
+                    "labels": list(self._model.relations.names[1:]) if stage == "logits" else None,
+                    "count": len(begin[stage]),
+                    "shown": shown[stage],
+                    "pixels": [r * sides[stage] + c for r, c in pixels[stage]],
+                    "boxes": pack(self._boxes(first, stage, pixels[stage]), 0.0, 255.0),
+                }
+                for stage in stages
+            ],
+            "orders": [
+                {
+                    "name": name,
+                    "order": order,
+                    "maps": {s: {str(c): pack(maps[name][s][c]) for c in shown[s]} for s in stages},
+                    "compared": self._compared(order, runs[name][1], prediction),
+                }
+                for name, order in named.items()
+            ],
+            "fields": fields,
+        }
+        stage = stages[1]
+        row, column = pixels[stage][0]
+        chosen = {"stage": stage, "channel": shown[stage][0], "row": row, "column": column}
+        return data, {"order": named["first mention"], **chosen}
+
+    def _run(self, order: Sequence[int]) -> tuple[PairFeatures, Prediction]:
+        """Features and prediction for the document with its entities in this order."""
+        model, training = self._model, self._model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                pairs = model.features(model.batch([self._document.permuted(order)], labels=False))
+                return pairs, model.classifier(pairs)
+        finally:
+            model.train(training)
+
+    def _maps(self, found: Prediction) -> dict[str, Tensor]:
+        """Each stage [C, n, n], cut to the cells that hold entities."""
+        n = len(self._document.entities)
+        every = found.trace | {"logits": found.logits[..., 1:].movedim(-1, 1)}
+        return {
+            stage: every[stage][0, :, : -(-n // scale), : -(-n // scale)].float().cpu()
+            for stage, (scale, _) in STAGES.items()
+            if stage in every
+        }
+
+    def _strongest(self, maps: Tensor, stage: str) -> list[int]:
+        """Channels worth a look: those of largest variance; of the logits the relations nearest to being claimed."""
+        heads, tails = zip(*self._document.pairs(), strict=True)
+        worth = maps[:, heads, tails].amax(1) if stage == "logits" else maps.flatten(1).var(1, correction=0)
+        return worth.argsort(descending=True)[:SHOWN].tolist()
+
+    def _pixels(self, side: int, scale: int) -> list[Pixel]:
+        """Every pixel of a stage, those with a gold pair first."""
+        gold = {(t.head // scale, t.tail // scale) for t in self._document.triples}
+        return sorted(((r, c) for r in range(side) for c in range(side)), key=lambda pixel: pixel not in gold)
+
+    def _gradients(self, pairs: PairFeatures, stage: str, channel: int | None, pixels: list[Pixel], *, fixed: bool):
+        """Size of the gradient [P, N, N] of each pixel's number by cell of the image; of all channels if None.
+
+        `fixed` lets none pass through the averages of the normalisation.
+        """
+        model, classifier = self._model, self._model.classifier
+        many, leaf = len(pixels), []
+        b, (r, c) = torch.arange(many, device=model.device), torch.tensor(pixels, device=model.device).T
+        only = torch.zeros(many, *pairs.mask.shape[1:], dtype=torch.bool, device=model.device)
+        if stage == "logits":
+            only[b, r, c] = True
+        encoded = model.tokenizer.encode(pairs.batch.documents)
+
+        def copies(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.detach().expand(many, *x.shape[1:])
+
+        repeated = PairFeatures(
+            document=copies(pairs.document),
+            entities=copies(pairs.entities),
+            context=copies(pairs.context),
+            attention=None,
+            tokens=copies(pairs.tokens),
+            mask=only,
+            batch=model.tokenizer.collate(encoded * many, False).to(model.device),
+        )
+
+        def begin(module, given, out):
+            leaf.append(out.detach().requires_grad_())
+            return leaf[0]
+
+        training, trace = model.training, {}
+        model.eval()
+        try:
+            with ExitStack() as hooks, torch.enable_grad():
+                hooks.callback(classifier.image.register_forward_hook(begin).remove)
+                for norm in [m for m in classifier.matrix.modules() if fixed and isinstance(m, MapNorm)]:
+                    hooks.callback(norm.register_forward_hook(_straight).remove)
+                logits = classifier.logits(repeated, trace)
+                values = logits[b, r, c, 1:] if stage == "logits" else trace[stage][b, :, r, c]
+                chosen = values.sum() if channel is None else values[:, channel].sum()
+                return torch.autograd.grad(chosen, leaf[0])[0].float().norm(dim=-1).cpu()
+        finally:
+            model.train(training)
+
+    def _fields(self, pairs: PairFeatures, stage: str, channel: int, pixels: list[Pixel]) -> Tensor:
+        """Root of the gradient's size by cell of the image, the largest of each pixel = 1: [P, N, N]."""
+        parts = [pixels[k : k + TOGETHER] for k in range(0, len(pixels), TOGETHER)]
+        sizes = torch.cat([self._gradients(pairs, stage, channel, part, fixed=False) for part in parts])
+        peak = sizes.amax((1, 2), keepdim=True)
+        return torch.where(peak > 0, sizes / peak.clamp_min(1e-30), 0).sqrt()
+
+    def _boxes(self, pairs: PairFeatures, stage: str, pixels: list[Pixel]) -> Tensor:
+        """First and last row, first and last column of the image that reach a pixel through any channel: [P, 4].
+
+        1, 0, 1, 0 if none does.
+        """
+        parts = [pixels[k : k + TOGETHER] for k in range(0, len(pixels), TOGETHER)]
+        reached = torch.cat([self._gradients(pairs, stage, None, part, fixed=True) for part in parts]) > 0
+        ends = []
+        for line in (reached.any(2).int(), reached.any(1).int()):  # argmax is the first of equals
+            ends += [line.argmax(1), line.shape[1] - 1 - line.flip(1).argmax(1)]
+        return torch.where(reached.any((1, 2))[:, None], torch.stack(ends, 1), torch.tensor([1, 0, 1, 0]))
+
+    def _compared(self, order: Sequence[int], found: Prediction, first: Prediction) -> dict[str, Any]:
+        """What this order changes: answers by pair, in numbers of the document's own order, and F1 in %."""
+        document, names = self._document, self._model.relations.names
+        sides = []
+        for numbers, prediction in ((range(len(order)), first), (order, found)):
+            rows = prediction.chosen[0].nonzero().tolist()
+            sides.append({(numbers[h], numbers[t], names[r]) for h, t, r in rows})
+        gold = {(t.head, t.tail, t.relation) for t in document.triples}
+
+        def of(facts: set, pair: Pixel) -> list[str]:
+            return sorted(r for h, t, r in facts if (h, t) == pair)
+
+        changed = sorted({(h, t) for h, t, _ in sides[0] ^ sides[1]})
+        scores = [score([Triple(document.title, h, r, t) for h, t, r in side], [document]).f1 for side in sides]
+        return {
+            "pairs": len(document.pairs()),
+            "changed": [[*pair, *(of(facts, pair) for facts in (*sides, gold))] for pair in changed],
+            "f1": [round(100 * f1, 1) for f1 in scores],
+        }
+
+    def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
+        order, stage, channel = (state[k] for k in ("order", "stage", "channel"))
+        pixel = [(state["row"], state["column"])]
+        pairs, found = self._run(order)
+        return {
+            "map": pack(self._maps(found)[stage][channel]),
+            "field": pack(self._fields(pairs, stage, channel, pixel), 0.0, 1.0),
+            "box": self._boxes(pairs, stage, pixel)[0].tolist(),
+            "compared": self._compared(order, found, self._run(range(len(order)))[1]),
+        }
+
+    def fallback(self) -> str:
+        rows = []
+        for stage in self.data["stages"]:
+            side, scale = stage["side"], stage["scale"]
+            middle = stage["pixels"].index(side // 2 * side + side // 2), stage["pixels"].index(0)
+            raw = base64.b64decode(stage["boxes"]["bytes"])
+            boxes = [raw[4 * k : 4 * k + 4] for k in middle]
+            reach = [f"{b - a + 1} × {d - c + 1}" for a, b, c, d in boxes]
+            size = f"{stage['count']} × {side} × {side}"
+            rows.append([f"{stage['name']}, {stage['text']}", size, scale**2, *reach])
+        head = ["stage", "channels × rows × columns", "pairs a pixel covers at most"]
+        head += ["cells of the image within its reach, in the middle", "in the corner"]
+        orders = [
+            [o["name"], f"{len(c['changed'])} of {c['pairs']}", *c["f1"]]
+            for o, c in ((o, o["compared"]) for o in self.data["orders"])
+        ]
+        title = self._document.title
+        return html_table(f"{title}: the matrix of pairs on its way through the network", head, rows) + html_table(
+            "The same document, its entities in other orders",
+            ["order", "pairs with another answer than by first mention", "F1 by first mention (%)", "F1 (%)"],
+            orders,
+        )
+
+
+def _straight(module, given, out: Tensor) -> Tensor:
+    """The same numbers, but what moves the input moves the output alike: nothing passes through averages."""
+    return out.detach() + given[0] - given[0].detach()
