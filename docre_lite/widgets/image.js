@@ -102,7 +102,7 @@ export default {
       const state = widget.state(), now = stageOf(state.stage), answer = widget.answer(), found = known();
       const packed = answer ? answer.map : found?.maps[now.name][state.channel];
       const value = packed && holds(now, r, c, state.order) ? unpack(packed).at(r, c) : null;
-      const rank = now.pixels.indexOf(r * now.side + c), reach = unpack(now.boxes);
+      const rank = now.pixels.indexOf(r * now.side + c), reach = unpack(now.reach);
       const asked = answer && r === state.row && c === state.column;
       const kept = asked ? answer.field : found && fields[`${found.name}/${now.name}/${state.channel}`];
       const place = asked ? 0 : rank, line = [...names.keys()];
@@ -112,7 +112,7 @@ export default {
         const { at } = unpack(kept);
         roots = line.map((i) => line.map((j) => at(place, i, j)));
       }
-      return { value, roots, box: asked ? answer.box : [0, 1, 2, 3].map((k) => reach.at(rank, k)) };
+      return { value, roots, box: asked ? answer.box : [reach.at(r, 0), reach.at(r, 1), reach.at(c, 2), reach.at(c, 3)] };
     }
     const titled = (now, r, c, order) => `${named(r, now, order)} → ${named(c, now, order)}`;
 

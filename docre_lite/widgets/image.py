@@ -30,7 +30,7 @@ STAGES = {
 SHUFFLES = 2  # orders at random that travel with the page, beside first mention and reversed
 SHOWN = 3  # channels of a stage that do
 ROOM = 130_000  # bytes for numbers in the page
-TOGETHER = 128  # pixels in one pass
+CELLS = 2**14  # of all copies of the image in one pass
 
 Pixel = tuple[int, int]
 
@@ -82,7 +82,7 @@ class EntityImage(Widget):
         shown = {stage: self._strongest(found, stage) for stage, found in begin.items()}
         # What room is left holds gradients: first of one channel a stage in every order, then of further channels.
         # The image needs none: each of its pixels depends on itself alone.
-        fields, left = {}, ROOM - sum(len(pixels[s]) * (4 + len(shown[s]) * len(named)) for s in stages)
+        fields, left = {}, ROOM - sum(len(pixels[s]) * len(shown[s]) * len(named) for s in stages)
         for rank in range(SHOWN):
             moved = [s for s in stages[1:] if rank < len(shown[s])]
             for name, (pairs, _) in runs.items():
@@ -104,7 +104,7 @@ class EntityImage(Widget):
                     "count": len(begin[stage]),
                     "shown": shown[stage],
                     "pixels": [r * sides[stage] + c for r, c in pixels[stage]],
-                    "boxes": pack(self._boxes(first, stage, pixels[stage]), 0.0, 255.0),
+                    "reach": pack(self._reach(first, stage, range(sides[stage])), 0.0, 255.0),
                 }
                 for stage in stages
             ],
@@ -161,6 +161,9 @@ class EntityImage(Widget):
 
         `fixed` lets none pass through the averages of the normalisation.
         """
+        if len(pixels) > (most := max(1, CELLS // len(self._document.entities) ** 2)):
+            parts = [pixels[k : k + most] for k in range(0, len(pixels), most)]
+            return torch.cat([self._gradients(pairs, stage, channel, part, fixed=fixed) for part in parts])
         model, classifier = self._model, self._model.classifier
         many, leaf = len(pixels), []
         b, (r, c) = torch.arange(many, device=model.device), torch.tensor(pixels, device=model.device).T
@@ -202,22 +205,21 @@ class EntityImage(Widget):
 
     def _fields(self, pairs: PairFeatures, stage: str, channel: int, pixels: list[Pixel]) -> Tensor:
         """Root of the gradient's size by cell of the image, the largest of each pixel = 1: [P, N, N]."""
-        parts = [pixels[k : k + TOGETHER] for k in range(0, len(pixels), TOGETHER)]
-        sizes = torch.cat([self._gradients(pairs, stage, channel, part, fixed=False) for part in parts])
+        sizes = self._gradients(pairs, stage, channel, pixels, fixed=False)
         peak = sizes.amax((1, 2), keepdim=True)
         return torch.where(peak > 0, sizes / peak.clamp_min(1e-30), 0).sqrt()
 
-    def _boxes(self, pairs: PairFeatures, stage: str, pixels: list[Pixel]) -> Tensor:
-        """First and last row, first and last column of the image that reach a pixel through any channel: [P, 4].
+    def _reach(self, pairs: PairFeatures, stage: str, lines: Sequence[int]) -> Tensor:
+        """First and last row of the image that reach each of some rows of a stage, and columns for columns: [P, 4].
 
-        1, 0, 1, 0 if none does.
+        Every part of the network reads squares, so the rows that reach pixel (r, c) hang on r alone and the columns on
+        c, and the pixels on the diagonal tell both.
         """
-        parts = [pixels[k : k + TOGETHER] for k in range(0, len(pixels), TOGETHER)]
-        reached = torch.cat([self._gradients(pairs, stage, None, part, fixed=True) for part in parts]) > 0
+        reached = self._gradients(pairs, stage, None, [(k, k) for k in lines], fixed=True) > 0
         ends = []
         for line in (reached.any(2).int(), reached.any(1).int()):  # argmax is the first of equals
             ends += [line.argmax(1), line.shape[1] - 1 - line.flip(1).argmax(1)]
-        return torch.where(reached.any((1, 2))[:, None], torch.stack(ends, 1), torch.tensor([1, 0, 1, 0]))
+        return torch.stack(ends, 1)
 
     def _compared(self, order: Sequence[int], found: Prediction, first: Prediction) -> dict[str, Any]:
         """What this order changes: answers by pair, in numbers of the document's own order, and F1 in %."""
@@ -243,10 +245,11 @@ class EntityImage(Widget):
         order, stage, channel = (state[k] for k in ("order", "stage", "channel"))
         pixel = [(state["row"], state["column"])]
         pairs, found = self._run(order)
+        (top, bottom, *_), (*_, left, right) = self._reach(pairs, stage, pixel[0]).tolist()
         return {
             "map": pack(self._maps(found)[stage][channel]),
             "field": pack(self._fields(pairs, stage, channel, pixel), 0.0, 1.0),
-            "box": self._boxes(pairs, stage, pixel)[0].tolist(),
+            "box": [top, bottom, left, right],
             "compared": self._compared(order, found, self._run(range(len(order)))[1]),
         }
 
@@ -254,10 +257,10 @@ class EntityImage(Widget):
         rows = []
         for stage in self.data["stages"]:
             side, scale = stage["side"], stage["scale"]
-            middle = stage["pixels"].index(side // 2 * side + side // 2), stage["pixels"].index(0)
-            raw = base64.b64decode(stage["boxes"]["bytes"])
-            boxes = [raw[4 * k : 4 * k + 4] for k in middle]
-            reach = [f"{b - a + 1} × {d - c + 1}" for a, b, c, d in boxes]
+            ends = base64.b64decode(stage["reach"]["bytes"])
+            reach = [
+                f"{ends[4 * k + 1] - ends[4 * k] + 1} × {ends[4 * k + 3] - ends[4 * k + 2] + 1}" for k in (side // 2, 0)
+            ]
             size = f"{stage['count']} × {side} × {side}"
             rows.append([f"{stage['name']}, {stage['text']}", size, scale**2, *reach])
         head = ["stage", "channels × rows × columns", "pairs a pixel covers at most"]
