@@ -137,8 +137,8 @@ export default {
       const inner = parts.filter(([, i, j]) => i >= r0 && i <= r1 && j >= c0 && j <= c1).reduce((sum, [x]) => sum + x, 0) / total;
       const [most, i, j] = parts.reduce((best, part) => (part[0] > best[0] ? part : best));
       const outside = inner < 0.995 ? `; ${percent(1 - inner)} lies outside and comes through the averages of the normalisation` : "";
-      if (inner === 1) return `${head}The convolutions reach ${box}. Most of what moves it lies in ${names[order[i]]} → ${names[order[j]]} (${percent(most / total)}).`;
-      return `${head}Of what moves it, ${percent(inner)} lies in ${box}, most in ${names[order[i]]} → ${names[order[j]]} (${percent(most / total)})${outside}.`;
+      if (inner === 1) return `${head}The convolutions reach ${box}. The largest part of what moves it lies in ${names[order[i]]} → ${names[order[j]]} (${percent(most / total)}).`;
+      return `${head}Of what moves it, ${percent(inner)} lies in ${box}, the largest part in ${names[order[i]]} → ${names[order[j]]} (${percent(most / total)})${outside}.`;
     }
 
     function compare({ order }, compared) {
