@@ -54,7 +54,7 @@ export default {
       const cells = order.map(() => order.map(() => h("span", { class: "dw-cell dw-plus" })));
       const caption = h("caption", {});
       const head = h("tr", {}, h("th", { scope: "col", class: "dw-corner" }, "head ↓ tail →"),
-        ...order.map((i, c) => h("th", { scope: "col" }, h("span", { class: "dw-upright" }, `${c} ${names[i]}`))));
+        ...order.map((i, c) => h("th", { scope: "col" }, h("span", { class: "dw-vertical" }, `${c} ${names[i]}`))));
       const lines = order.map((i, r) => h("tr", {}, h("th", { scope: "row", title: names[i] }, `${r} ${names[i]}`), ...cells[r].map((cell) => h("td", {}, cell))));
       const el = h("div", { class: "dw-scroll", tabindex: 0, role: "region", "aria-label": "What moves the pixel" },
         h("table", { class: "dw-matrix" }, caption, h("thead", {}, head), h("tbody", {}, ...lines)));
@@ -84,7 +84,7 @@ export default {
         return now.scale === 1 ? `${k} ${name}` : k * now.scale < last ? `${k * now.scale}–${last}` : String(last);
       });
       const tops = [...grid.el.querySelectorAll("thead th")].slice(1);
-      tops.forEach((th, k) => th.replaceChildren(h("span", { class: "dw-upright" }, marks[k])));
+      tops.forEach((th, k) => th.replaceChildren(h("span", { class: "dw-vertical" }, marks[k])));
       grid.el.querySelectorAll("tbody th").forEach((th, k) => th.replaceChildren(marks[k]));
       grid.el.addEventListener("pointerover", (event) => {
         const td = event.target.closest("td");

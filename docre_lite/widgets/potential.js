@@ -22,7 +22,7 @@ export default {
     let drawn = null;
     widget.body.append(
       row(...(documents.length > 1 ? [which.el] : []), threshold.el, budget.el),
-      row(h("div", { class: "dw-row dw-beside" }, numbers, curve), h("div", {}, map, weights)),
+      row(h("div", { class: "dw-row dw-tally" }, numbers, curve), h("div", {}, map, weights)),
       legend(["hit", "kept, gold", "●"], ["wrong", "kept, not gold"], ["missed", "gold, not kept", "●"],
         ["tinted", "not kept; the tint grows with the number"], ["frame", "patch with a close look"]),
     );
