@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from docre_lite import corpus
-from docre_lite.corpus import INVERSES, RELATIONS, RULES, Rule, close, counterfactuals, generate
+from docre_lite.corpus import INVERSES, RELATIONS, RULES, Rule, close, counterfactuals, derivations, generate
 from docre_lite.corpus.plan import candidates
 from docre_lite.corpus.things import Statement, Thing, templates, words
 from docre_lite.corpus.world import SIGNATURES, options
@@ -224,6 +225,24 @@ def test_modes_by_hand(mode):
     extra = {2: {(2, "collaborator", 0)}, 3: {(2, "relative", 0)}}.get(mode, set())  # the same from B's side
     assert set(closed) == {*premises, conclusion} | extra
     assert close(premises[:1]).keys() == {premises[0]}
+
+
+def test_every_derivation_is_named(train):
+    """The one that came with a composed triple is among them, and each one alone makes the triple."""
+    several = 0
+    for document in train:
+        facts = {(t.head, t.relation, t.tail) for t in document.triples}
+        for t in document.triples:
+            ways = derivations(document, t)
+            several += len(ways) > 1
+            premises = [rule.premises(t.head, x, t.tail) for rule, x in ways]
+            assert not t.depth or tuple(t.premises) in premises or tuple(reversed(t.premises)) in premises
+            for (rule, x), both in zip(ways, premises, strict=True):
+                assert facts.issuperset(both) and all(x in (head, tail) for head, _, tail in both)
+                assert rule.conclusion == t.relation and close(both)[t.head, t.relation, t.tail].depth == 1
+    assert several
+    fact = train[0].triples[0]
+    assert derivations(replace(train[0], triples=(fact,)), fact) == []
 
 
 def test_depth_by_hand():

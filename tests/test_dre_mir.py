@@ -90,6 +90,71 @@ def test_as_many_pairs_are_hidden_as_the_rate_says(rate):
         assert not torch.equal(hidden, draw_hidden(cells, rate))
 
 
+def test_draws_of_one_seed_grow_with_the_rate():
+    cells = ~torch.eye(7, dtype=torch.bool).unsqueeze(0)
+
+    def draw(rate, seed=3):
+        return draw_hidden(cells, rate, torch.Generator().manual_seed(seed))
+
+    before = draw(0.0)
+    for rate in (0.1, 0.2, 0.5, 0.9):
+        now = draw(rate)
+        assert not (before & ~now).any() and now.sum() > before.sum()
+        before = now
+    assert torch.equal(draw(0.5), draw(0.5)) and not torch.equal(draw(0.5), draw(0.5, seed=4))
+
+
+def test_chosen_pairs_are_hidden_and_their_own_vector_is_not_used():
+    """The vector of a hidden pair counts no more; one of a pair that is seen does."""
+    documents = several()[:1]
+    model = tiny("dre_mir", documents).double()
+    part, pairs = model.classifier, model.features(model.batch(documents))
+    nothing, one = torch.zeros(2, 1, 3, 3, dtype=torch.bool)
+    one[0, 0, 1] = True
+    with torch.no_grad():
+        exactly(part.restore(pairs, nothing).logits, part(pairs).logits, 0)
+        both = part.restore(pairs, torch.cat([nothing, one]))
+        assert both.logits.shape[:3] == (2, 3, 3) and torch.equal(both.trace["hidden"], torch.cat([nothing, one]))
+        exactly(both.logits[1], part.restore(pairs, one).logits[0])
+        expected = part.objective.decide(both.logits)[0] & pairs.mask.unsqueeze(-1)
+        assert torch.equal(both.chosen, expected)
+        matrix = part.pair_matrix(pairs)
+        exactly(part.cover(matrix, one)[0, 0, 1], part.hidden_cell[0], 0)
+        exactly(part.cover(matrix, one)[~one], matrix[~one], 0)
+        pairs.context = pairs.context.clone()
+        pairs.context[0, 0, 1] += 1
+        again = part.restore(pairs, torch.cat([nothing, one])).logits
+        exactly(again[1], both.logits[1], 0)
+        assert (again[0] - both.logits[0]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("mode", range(4))
+def test_a_silent_mode_is_one_whose_columns_of_the_output_map_are_zero(mode):
+    documents = several()[:2]
+    model = tiny("dre_mir", documents).double()
+    part, pairs = model.classifier, model.features(model.batch(documents))
+    with torch.no_grad():
+        before = part(pairs).logits
+        with part.without(mode):
+            silent = part(pairs).logits
+        exactly(part(pairs).logits, before, 0)
+        for layer in part.matrix:
+            layer.out.weight[:, mode * layer.width : (mode + 1) * layer.width] = 0
+        exactly(silent, part(pairs).logits)
+    assert (silent - before)[pairs.mask].abs().max() > 1e-6
+
+
+def test_what_was_not_learnt_cannot_be_asked():
+    documents = several()[:1]
+    model = tiny("dre_mir", documents, variant="no_mir")
+    pairs = model.features(model.batch(documents))
+    with pytest.raises(ValueError, match="mask_rate=0: no vector of a hidden pair was learnt"):
+        model.classifier.restore(pairs, torch.zeros(1, 3, 3, dtype=torch.bool))
+    full = tiny("dre_mir", documents, variant="no_imsa").classifier
+    with pytest.raises(ValueError, match="attention='full' has no head for a mode"), full.without(0):
+        pass
+
+
 def test_symmetric_divergence_by_hand():
     p, q = torch.tensor([0.9, 0.1]), torch.tensor([0.5, 0.5])
     # one direction is 0.9 ln 1.8 + 0.1 ln 0.2, the other 0.5 ln 5/9 + 0.5 ln 5: half their sum is 0.2 ln 9

@@ -10,7 +10,7 @@ said where · `prose` with which words · `generate` the documents.
 from __future__ import annotations
 
 from docre_lite.corpus.generate import SPLITS, counterfactuals, generate, running_example, write
-from docre_lite.corpus.rules import INVERSES, RELATIONS, RULES, Derived, Rule, close
+from docre_lite.corpus.rules import INVERSES, RELATIONS, RULES, Derived, Rule, close, derivations
 from docre_lite.corpus.things import data_file
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "close",
     "counterfactuals",
     "data_file",
+    "derivations",
     "generate",
     "running_example",
     "write",

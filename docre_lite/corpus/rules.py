@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from docre_lite.types import NA, Relations
+from docre_lite.types import NA, Document, Relations, Triple
 
 Fact = tuple[int, str, int]  # head, relation, tail
 
@@ -103,6 +103,11 @@ class Rule:
         b = "(x,B)" if self.mode in (1, 4) else "(B,x)"
         return f"{self.first}{a} & {self.second}{b}"
 
+    def premises(self, a: int, x: int, b: int) -> tuple[Fact, Fact]:
+        """The two facts that make `conclusion` hold from entity `a` to entity `b` over the bridge `x`."""
+        first = (a, self.first, x) if self.mode in (1, 2) else (x, self.first, a)
+        return first, (x, self.second, b) if self.mode in (1, 4) else (b, self.second, x)
+
 
 def _rules() -> tuple[Rule, ...]:
     rows = [
@@ -158,6 +163,18 @@ def close(facts: Iterable[Fact]) -> dict[Fact, Derived]:
     return known
 
 
+def derivations(document: Document, triple: Triple) -> list[tuple[Rule, int]]:
+    """Every rule and bridge entity by which the triple follows in one step from the document's gold triples."""
+    facts = {(t.head, t.relation, t.tail) for t in document.triples}
+    rules = [rule for rule in RULES if rule.conclusion == triple.relation]
+    return [
+        (rule, x)
+        for x in range(len(document.entities))
+        for rule in rules
+        if facts.issuperset(rule.premises(triple.head, x, triple.tail))
+    ]
+
+
 def _compose(known, fresh) -> Iterable[tuple[Fact, tuple[Fact, Fact]]]:
     """Every application of a rule that uses at least one fresh fact."""
     by_head, by_tail, present = defaultdict(list), defaultdict(list), defaultdict(list)
@@ -174,7 +191,6 @@ def _compose(known, fresh) -> Iterable[tuple[Fact, tuple[Fact, Fact]]]:
             for b in (by_head if x_is_head else by_tail)[rule.second, x]:
                 if a == b:
                     continue
-                first = (head, rule.first, tail)
-                second = (x, rule.second, b) if x_is_head else (b, rule.second, x)
+                first, second = rule.premises(a, x, b)
                 if first in fresh or second in fresh:
                     yield (a, rule.conclusion, b), (first, second)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +16,7 @@ from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveThreshold
 from ..ops import full_precision
 from ..settings import Variant, option
-from ..types import PairFeatures
+from ..types import PairFeatures, Prediction
 
 # Which cells a head looks at for the pair (A, B) and a middle entity x: legs (A, x) or (x, A), and (B, x) or (x, B).
 MODES = ("A→x, x→B", "A→x, B→x", "x→A, B→x", "x→A, x→B")
@@ -137,7 +139,7 @@ class DREMIR(PairClassifier):
         if rate == 0:
             return self.infer(cells, cells_of, trace)
         hidden = draw_hidden(cells_of, rate)
-        masked = torch.where(hidden.unsqueeze(-1), self.hidden_cell.to(cells.dtype), cells)
+        masked = self.cover(cells, hidden)
         trace["hidden"] = hidden
         if not self.training or self.options.paths == "masked":
             return self.infer(masked, cells_of, trace)
@@ -149,6 +151,39 @@ class DREMIR(PairClassifier):
         """Every pair's vector from both entities, the document and the pair's context. DRE-MIR section 2.2."""
         document = pairs.document.unsqueeze(1).expand_as(pairs.entities)
         return self.pairs(torch.cat([pairs.entities, document], -1), pairs.context)
+
+    def cover(self, cells: Float[Tensor, "#B N N W"], hidden: Bool[Tensor, "B N N"]) -> Float[Tensor, "B N N W"]:
+        """The matrix with the learnt vector in place of each hidden pair's own."""
+        if self.hidden_cell is None:
+            raise ValueError("mask_rate=0: no vector of a hidden pair was learnt; train with mask_rate above 0")
+        return torch.where(hidden.unsqueeze(-1), self.hidden_cell.to(cells.dtype), cells)
+
+    def restore(self, pairs: PairFeatures, hidden: Bool[Tensor, "B N N"]) -> Prediction:
+        """What is said of all pairs while these very ones are hidden.
+
+        One set of hidden pairs for each document, or any number B of sets for one document.
+        """
+        trace = {"hidden": hidden}
+        legs = pair_cells(pairs.batch.entity_mask).expand_as(hidden)
+        logits = self.infer(self.cover(self.pair_matrix(pairs), hidden), legs, trace)
+        chosen, margin = self.objective.decide(logits.detach())
+        return Prediction(logits, chosen & pairs.mask.unsqueeze(-1), margin, {}, trace)
+
+    @contextmanager
+    def without(self, mode: int) -> Iterator[None]:
+        """While this lasts, the head of one of the `MODES` (0 to 3) adds nothing in any inference layer."""
+        if self.options.attention != "inference":
+            raise ValueError(f"attention={self.options.attention!r} has no head for a mode; build with 'inference'")
+        kept = self.classify.weight.new_ones(self.options.map_width).unflatten(0, (len(MODES), -1))
+        kept[mode] = 0
+        hooks = [
+            layer.out.register_forward_pre_hook(lambda _, heads: (heads[0] * kept.flatten(),)) for layer in self.matrix
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def infer(
         self, cells: Float[Tensor, "B N N W"], legs: Bool[Tensor, "B N N"], trace: dict[str, Tensor]
@@ -172,9 +207,14 @@ class DREMIR(PairClassifier):
         return losses
 
 
-def draw_hidden(cells: Bool[Tensor, "B N N"], rate: float) -> Bool[Tensor, "B N N"]:
-    """Exactly `⌊rate · cells⌋` cells of each document, at random."""
-    score = torch.rand(cells.shape, device=cells.device).masked_fill(~cells, 2).flatten(1)
+def draw_hidden(
+    cells: Bool[Tensor, "B N N"], rate: float, generator: torch.Generator | None = None
+) -> Bool[Tensor, "B N N"]:
+    """Exactly `⌊rate · cells⌋` cells of each document, at random.
+
+    Generators of one seed rank the cells alike: what is hidden at a lower rate is hidden at a higher one too.
+    """
+    score = torch.rand(cells.shape, device=cells.device, generator=generator).masked_fill(~cells, 2).flatten(1)
     allowed = torch.floor(rate * cells.flatten(1).sum(1, keepdim=True) + 1e-4)  # 0.29 · 100 is 28.99… in binary
     return (score.argsort(-1).argsort(-1) < allowed).view_as(cells)
 
