@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from playwright.sync_api import Locator, Page
-from small import tiny
+from small import sgd_steps, tiny
 
 from docre_lite.corpus import running_example
+from docre_lite.model import DocRE
 from docre_lite.types import Document, Triple
-from docre_lite.widgets import (
+from docre_lite.widgets import ContextExplorer, MaskRateExplorer, ThresholdPlayground
     ContextExplorer,
     EntityImage,
     ModelComparer,
@@ -31,6 +34,12 @@ def guesses(document: Document, keep: int) -> list[Triple]:
 def compared(*documents: Document) -> ModelComparer:
     found = {name: [t for d in documents for t in guesses(d, keep)] for name, keep in (("first", 2), ("second", 3))}
     return ModelComparer(documents, found)
+@cache
+def restorer() -> DocRE:
+    """A DRE-MIR after a few steps on the running document: right, wrong and missed relations are all there."""
+    model = tiny("dre_mir", [running_example()])
+    sgd_steps(model, model.batch([running_example()]), 40, 1e-2)
+    return model
 
 
 # One small widget of each kind, by its class's name: what every widget must do is tested on them.
@@ -40,6 +49,7 @@ SAMPLES = {
     "RefinementStepper": lambda: RefinementStepper(tiny("docre_ii", [running_example()]), running_example()),
     "PotentialPairs": lambda: PotentialPairs(tiny("paee", [running_example()]), running_example()),
     "EntityImage": lambda: EntityImage(tiny("docunet", [running_example()], unet_width=8), running_example()),
+    "MaskRateExplorer": lambda: MaskRateExplorer(restorer(), running_example()),
     "ThresholdPlayground": lambda: ThresholdPlayground(),
 }
 

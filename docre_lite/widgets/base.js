@@ -249,6 +249,8 @@ function bars(caption, digits = 2) {
 
 /** Lines over x with a marker at one place: { x, series: [{ name, values }], xlabel, ylabel, marks: [[place, text]] }. */
 function curves({ x, series, xlabel, ylabel, top = 1, marks = x.filter((_, k) => k % Math.ceil(x.length / 6) === 0).map((v) => [v, String(Math.round(100 * v))]) }) {
+/** Lines over x with a marker at one place: { x, series: [{ name, values }], xlabel, ylabel, band: [low, high] }. */
+function curves({ x, series, xlabel, ylabel, top = 1, band = null }) {
   const [width, height, left, bottom] = [360, 200, 46, 38];
   const across = (v) => left + ((v - x[0]) / (x[x.length - 1] - x[0] || 1)) * (width - left - 12);
   const up = (v) => 10 + (1 - v / top) * (height - bottom - 10);
@@ -256,22 +258,28 @@ function curves({ x, series, xlabel, ylabel, top = 1, marks = x.filter((_, k) =>
   const ticks = [0, 0.25, 0.5, 0.75, 1].map((t) => t * top);
   const marker = h("line", { class: "dw-marker", y1: up(top), y2: up(0) });
   const dots = series.map(() => h("circle", { r: 4, class: "dw-dot" }));
+  const own = h("circle", { r: 4, class: "dw-own", visibility: "hidden" });
+  const points = (values) => values.map((v, i) => `${across(x[i])},${up(v)}`);
   const el = h("svg", { class: "dw-curves", viewBox: `0 0 ${width} ${height}`, role: "img" },
     ...ticks.map((t) => h("g", {}, h("line", { class: "dw-tick", x1: left, x2: width - 12, y1: up(t), y2: up(t) }), h("text", { x: left - 6, y: up(t) + 4, "text-anchor": "end" }, String(Math.round(100 * t))))),
     ...marks.map(([v, text]) => h("text", { x: across(v), y: height - bottom + 16, "text-anchor": "middle" }, text)),
     h("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, xlabel),
     h("text", { transform: `translate(12 ${(height - bottom) / 2 + 6}) rotate(-90)`, "text-anchor": "middle" }, ylabel),
+    band ? h("polyline", { class: "dw-band", points: [...points(band[0]), ...points(band[1]).reverse()].join(" ") }) : null,
     marker,
-    ...series.map(({ values }, k) => h("polyline", { class: "dw-line", "stroke-dasharray": dashes[k % 3], points: values.map((v, i) => `${across(x[i])},${up(v)}`).join(" ") })),
-    ...dots,
+    ...series.map(({ values }, k) => h("polyline", { class: "dw-line", "stroke-dasharray": dashes[k % 3], points: points(values).join(" ") })),
+    ...dots, own,
   );
-  /** Mark one x; values between two known ones lie on the line. */
-  function draw(at) {
+  /** Mark one x; values between two known ones lie on the line. `single` is a value beside the lines, as a full dot. */
+  function draw(at, single = null) {
     marker.setAttribute("x1", across(at));
     marker.setAttribute("x2", across(at));
     const k = Math.max(1, x.findIndex((v) => v >= at)), part = (at - x[k - 1]) / (x[k] - x[k - 1] || 1);
     const now = series.map(({ values }) => values[k - 1] + part * (values[k] - values[k - 1]));
     dots.forEach((dot, i) => { dot.setAttribute("cx", across(at)); dot.setAttribute("cy", up(now[i])); });
+    own.setAttribute("visibility", single === null ? "hidden" : "visible");
+    own.setAttribute("cx", across(at));
+    own.setAttribute("cy", up(single ?? 0));
     el.setAttribute("aria-label", `${ylabel} over ${xlabel}. At ${percent(at)}: ${series.map(({ name }, i) => `${name} ${number(100 * now[i], 1)}`).join(", ")}`);
     return now;
   }
