@@ -72,7 +72,7 @@ def check(root, model, rate, draw) -> None:
     _, chosen, _ = answer(model, hidden)
     claimed, count = {tuple(c) for c in chosen.nonzero().tolist()}, len(running_example().entities)
     given, told, known = root.locator(".dw-matrix").all()
-    classes = [[cell.get_attribute("class") for cell in m.locator("button").all()] for m in (given, told)]
+    classes = [m.locator("button").evaluate_all("cells => cells.map((c) => c.className)") for m in (given, told)]
     texts = [m.locator("button").all_inner_texts() for m in (told, known)]
     for h in range(count):
         for t in range(count):
@@ -268,6 +268,8 @@ def test_masking_refuses_what_it_cannot_show():
         MaskRateExplorer(model, alone)
     with pytest.raises(ValueError, match="the model does not know"):
         MaskRateExplorer(model, running_example())
+    with pytest.raises(ValueError, match=r"one: \(1, 1\) is no pair to classify"):
+        MaskRateExplorer(model, documents[0], pair=(1, 1))
     with pytest.raises(ValueError, match="draws=0: at least one draw"):
         MaskRateExplorer(model, documents[0], draws=0)
 

@@ -67,7 +67,7 @@ export default {
       const away = (mode, x) => legs[mode](s, x, o).filter(([a, b]) => isHidden(a, b)).length;
       const rows = modes.map((name, m) => [
         name,
-        ways.filter(([mode]) => mode === m).map(([mode, x, pattern, r]) => h("div", {},
+        ways.every(([mode]) => mode !== m) ? "none" : ways.filter(([mode]) => mode === m).map(([mode, x, pattern, r]) => h("div", {},
           `${pattern}${facts.length > 1 ? ` ⇒ ${relations[r]}` : ""}, x = ${entity(x)} (${["both legs seen", "one leg hidden", "both legs hidden"][away(mode, x)]})`)),
         `${number(without[m], 1)} (${without[m] >= margin ? "+" : ""}${number(without[m] - margin, 1)})${m === most ? " ◀" : ""}`,
         ...Array.from({ length: layers }, (_, l) => {

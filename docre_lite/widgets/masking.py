@@ -30,9 +30,11 @@ class MaskRateExplorer(Widget):
     Three matrices side by side: which pairs are hidden, what the model says of all pairs, and gold; and F1 over the
     rate, mean and range over `draws` draws of hidden pairs (a kernel draws anew). For a chosen pair a line for each
     of the four inference modes: the margin of its relation without that mode's head, how much the head looks along
-    paths, at which middle entity most, and the derivations that the corpus's rules know. A page grows with the draws
-    and with the triples: some 4 kB a draw and ten triples. Raises ValueError if the model is no DRE-MIR with
-    inference layers that was trained on hidden pairs, and on a document without pairs or with unknown relations.
+    paths, at which middle entity most, and the derivations that the corpus's rules know. Ten pairs with a relation
+    take some 8 kB of the page for every draw.
+
+    Raises ValueError if the model is no DRE-MIR with inference layers that was trained on hidden pairs, on a document
+    without pairs or with unknown relations, and for what is no pair of it.
     """
 
     script = "masking.js"
@@ -45,6 +47,8 @@ class MaskRateExplorer(Widget):
             raise ValueError(f"{document.title}: no pair of entities to hide")
         if unknown := sorted({t.relation for t in document.triples} - set(model.relations.names)):
             raise ValueError(f"{document.title}: the model does not know {unknown}; train it on documents with them")
+        if pair and tuple(pair) not in document.pairs():
+            raise ValueError(f"{document.title}: {pair} is no pair to classify; give one of document.pairs()")
         if draws < 1:
             raise ValueError(f"draws={draws}: at least one draw of hidden pairs is needed")
         self._model, self._document = model, document
