@@ -157,8 +157,9 @@ def test_masking_shows_a_pairs_modes_and_derivations(page, root, model):
     count = len(names)
     slider = root.get_by_label("Pairs hidden", exact=True)
     slider.focus()
-    page.keyboard.press("ArrowRight")
-    hidden = hidden_at(model, 30, 0)
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    hidden = hidden_at(model, 60, 0)
     margin, chosen, looks = answer(model, hidden)
     silent = []
     for mode in range(4):
@@ -181,11 +182,12 @@ def test_masking_shows_a_pairs_modes_and_derivations(page, root, model):
         r = max(facts & claimed or claimed or facts, key=lambda r: float(margin[t.head, t.tail, r]))
         rows = mode_rows(root)
         assert [row[0] for row in rows] == list(MODES)
-        own, *drops = (round(float(m[t.head, t.tail, r]), 1) for m in (margin, *silent))
+        own, *drops = (float(m[t.head, t.tail, r]) for m in (margin, *silent))
         most = [mode for mode, row in enumerate(rows) if "◀" in row[2]]
-        assert most == ([drops.index(min(drops))] if min(drops) < own else [])
+        assert len(most) <= 1 and all(drops[mode] < min(drops) + 0.11 for mode in most)  # rounded, so nearly the least
+        assert most or min(drops) > own - 0.11
         for mode, row in enumerate(rows):
-            assert numeral(row[2].split()[0]) == pytest.approx(drops[mode], abs=0.101)
+            assert numeral(row[2].split()[0]) == pytest.approx(drops[mode], abs=0.051)
             for layer, cell in enumerate(row[3:]):
                 weights = looks[layer, mode, t.head, t.tail]
                 assert int(cell.split()[0]) == pytest.approx(100 * float(1 - weights[-1]), abs=0.8)
@@ -199,13 +201,13 @@ def test_masking_shows_a_pairs_modes_and_derivations(page, root, model):
             (x,) = {first[0], first[2]} & {second[0], second[2]} - {t.head, t.tail}
             whose = f" ⇒ {model.relations.label(t.relation)}" if len(facts) > 1 else ""
             ways = [
-                f"{rule.pattern}{whose}, x = {x} {names[x]} "
+                (rule.mode - 1, f"{rule.pattern}{whose}, x = {x} {names[x]} ")
                 for rule in RULES
                 if rule.conclusion == t.relation and {rule.first, rule.second} == {first[1], second[1]}
             ]
-            assert any(way in row[1] for way in ways for row in rows)
             gone = sum(bool(hidden[0, a, b]) for a, _, b in t.premises)
-            assert ("both legs seen", "one leg hidden", "both legs hidden")[gone] in " ".join(row[1] for row in rows)
+            legs = ("both legs seen", "one leg hidden", "both legs hidden")[gone]
+            assert any(f"{way}({legs})" in rows[mode][1] for mode, way in ways)
     assert seen and page.problems == []
 
 

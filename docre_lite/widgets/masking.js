@@ -45,7 +45,6 @@ export default {
     }
     const step = (g) => (g.depth ? `composed in ${g.depth} step${g.depth > 1 ? "s" : ""}` : "stated");
     const list = (items) => items.join(", ") || "none";
-    const legs = [(a, x, b) => [[a, x], [x, b]], (a, x, b) => [[a, x], [b, x]], (a, x, b) => [[x, a], [b, x]], (a, x, b) => [[x, a], [x, b]]];
 
     /** What is said of one pair, beside gold. */
     function compare(found, s, o) {
@@ -64,11 +63,11 @@ export default {
       const looks = unpack(found.looks), middles = unpack(found.middles), [, layers] = looks.shape;
       const facts = goldOf(s, o), ways = facts.flatMap((g) => g.ways.map((way) => [...way, g.relation]));
       const least = Math.min(...without), most = least < margin ? without.indexOf(least) : -1;
-      const away = (mode, x) => legs[mode](s, x, o).filter(([a, b]) => isHidden(a, b)).length;
+      const away = (legs) => ["both legs seen", "one leg hidden", "both legs hidden"][legs.filter(([a, b]) => isHidden(a, b)).length];
       const rows = modes.map((name, m) => [
         name,
-        ways.every(([mode]) => mode !== m) ? "none" : ways.filter(([mode]) => mode === m).map(([mode, x, pattern, r]) => h("div", {},
-          `${pattern}${facts.length > 1 ? ` ⇒ ${relations[r]}` : ""}, x = ${entity(x)} (${["both legs seen", "one leg hidden", "both legs hidden"][away(mode, x)]})`)),
+        ways.every(([mode]) => mode !== m) ? "none" : ways.filter(([mode]) => mode === m).map(([, x, pattern, legs, r]) => h("div", {},
+          `${pattern}${facts.length > 1 ? ` ⇒ ${relations[r]}` : ""}, x = ${entity(x)} (${away(legs)})`)),
         `${number(without[m], 1)} (${without[m] >= margin ? "+" : ""}${number(without[m] - margin, 1)})${m === most ? " ◀" : ""}`,
         ...Array.from({ length: layers }, (_, l) => {
           const x = Math.round(middles.at(place, l, m)), share = looks.at(place, l, m, 1);

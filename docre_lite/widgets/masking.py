@@ -60,7 +60,10 @@ class MaskRateExplorer(Widget):
                 "tail": t.tail,
                 "relation": names.index(t.relation),
                 "depth": t.depth,
-                "ways": [[rule.mode - 1, x, rule.pattern] for rule, x in derivations(document, t)],
+                "ways": [
+                    [rule.mode - 1, x, rule.pattern, [[a, b] for a, _, b in rule.premises(t.head, x, t.tail)]]
+                    for rule, x in derivations(document, t)
+                ],
             }
             for t in document.triples
         ]
