@@ -10,9 +10,10 @@ from small import sgd_steps, tiny
 from docre_lite.corpus import running_example
 from docre_lite.model import DocRE
 from docre_lite.types import Document, Triple
-from docre_lite.widgets import ContextExplorer, MaskRateExplorer, ThresholdPlayground
+from docre_lite.widgets import (
     ContextExplorer,
     EntityImage,
+    MaskRateExplorer,
     ModelComparer,
     PotentialPairs,
     RefinementStepper,
@@ -34,6 +35,8 @@ def guesses(document: Document, keep: int) -> list[Triple]:
 def compared(*documents: Document) -> ModelComparer:
     found = {name: [t for d in documents for t in guesses(d, keep)] for name, keep in (("first", 2), ("second", 3))}
     return ModelComparer(documents, found)
+
+
 @cache
 def restorer() -> DocRE:
     """A DRE-MIR after a few steps on the running document: right, wrong and missed relations are all there."""

@@ -2,6 +2,11 @@
 
 from .compare import ModelComparer
 from .context import ContextExplorer
+from .image import EntityImage
+from .masking import MaskRateExplorer
+from .potential import PotentialPairs
+from .refinement import RefinementStepper
+from .threshold import ThresholdPlayground
 
 __all__ = [
     "ContextExplorer",

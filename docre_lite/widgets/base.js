@@ -247,10 +247,13 @@ function bars(caption, digits = 2) {
   return { el, draw };
 }
 
-/** Lines over x with a marker at one place: { x, series: [{ name, values }], xlabel, ylabel, marks: [[place, text]] }. */
-function curves({ x, series, xlabel, ylabel, top = 1, marks = x.filter((_, k) => k % Math.ceil(x.length / 6) === 0).map((v) => [v, String(Math.round(100 * v))]) }) {
-/** Lines over x with a marker at one place: { x, series: [{ name, values }], xlabel, ylabel, band: [low, high] }. */
-function curves({ x, series, xlabel, ylabel, top = 1, band = null }) {
+/** Lines over x with a marker at one place: { x, series: [{ name, values }], xlabel, ylabel }.
+ *
+ * `band` is [low, high], shaded; `marks` are [place, text] along x, by default percents.
+ */
+function curves({ x, series, xlabel, ylabel, top = 1, band = null, marks = null }) {
+  const step = Math.ceil(x.length / 6);
+  marks ??= x.filter((_, k) => k % step === 0).map((v) => [v, String(Math.round(100 * v))]);
   const [width, height, left, bottom] = [360, 200, 46, 38];
   const across = (v) => left + ((v - x[0]) / (x[x.length - 1] - x[0] || 1)) * (width - left - 12);
   const up = (v) => 10 + (1 - v / top) * (height - bottom - 10);
