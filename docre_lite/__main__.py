@@ -1,4 +1,4 @@
-"""The command line: `docre-lite corpus | train | predict | score | data`, also as `python -m docre_lite`."""
+"""The command line: `docre-lite corpus | train | predict | score | data | bench`, also as `python -m docre_lite`."""
 
 from __future__ import annotations
 
@@ -179,7 +179,48 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("file", type=Path, metavar="FILE", help="documents in any format that is read")
     c.add_argument("--train", type=Path, metavar="FILE", help="also look for documents that stand in this file too")
     c.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    bench = commands.add_parser("bench", help="run a plan of trainings, table what is stored")
+    kinds = bench.add_subparsers(required=True, metavar="COMMAND")
+    c = _command(
+        kinds,
+        "run",
+        bench_run,
+        "train and score what a plan names and nobody has stored yet",
+        "docre-lite bench run lite --only paper=atlop,seed=0",
+    )
+    _bench_arguments(c)
+    c.add_argument("--only", default="", metavar="KEY=VALUE,..", help="runs of some paper, variant, data, seed, ..")
+    c.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="where a file or an encoder of the plan lies, repeatable",
+    )
+    c.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder for the runs' checkpoints")
+    c.add_argument("--dry-run", action="store_true", help="list the runs and how far they are, and stop")
+    c = _command(
+        kinds,
+        "table",
+        bench_table,
+        "mean and spread over seeds, and differences with intervals over documents",
+        "docre-lite bench table lite --base atlop --out lite.md --out lite.csv",
+    )
+    _bench_arguments(c)
+    c.add_argument("--base", metavar="PAPER[/VARIANT]", help="what to compare with; own = each paper's full model")
+    c.add_argument("--metric", default="f1", metavar="SCORE", help="score to compare, such as ign_f1 or inter_f1")
+    c.add_argument("--split", metavar="SPLIT", help="documents that are scored: test (if any), dev, counterfactual")
+    c.add_argument("--draws", type=_count, default=10_000, metavar="N", help="draws of documents for an interval")
+    c.add_argument("--out", type=Path, action="append", default=[], metavar="FILE", help=".md or .csv, repeatable")
     return top
+
+
+def _bench_arguments(c) -> None:
+    c.add_argument("plan", metavar="PLAN", help="a plan's name (lite, redocred-mini, ..) or JSON file")
+    c.add_argument(
+        "--results", type=Path, metavar="DIR", help="folder of stored rows (default: benchmarks/results of a checkout)"
+    )
 
 
 def _command(commands, name: str, run, help: str, example: str):
@@ -412,6 +453,35 @@ def data_info(args) -> None:
 
     found = describe(read(args.file), read(args.train) if args.train else None)
     print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else _table(found))
+
+
+def bench_run(args) -> int:
+    from . import bench
+
+    plan, results = bench.load(args.plan), args.results or bench.RESULTS
+    runs, paths = bench.only(plan.runs, args.only), bench.places(plan, args.data)
+    if args.dry_run:
+        states = [(bench.state(plan, run, args.out / plan.name, results), run.name) for run in runs]
+        print("\n".join(f"{name}: {state}" for state, name in states))
+        print(f"{sum(state == 'done' for state, _ in states)} of {len(runs)} runs of {plan.name} are done")
+        return 0
+    return bench.carry_out(plan, runs, paths, args.out, results, say=lambda line: print(line, flush=True))
+
+
+def bench_table(args) -> None:
+    from . import bench
+
+    for path in args.out:
+        if path.suffix not in (".md", ".csv"):
+            raise ValueError(f"{path}: a table is written as .md or .csv")
+    records = bench.compare(
+        bench.load(args.plan), args.results or bench.RESULTS, args.base, args.metric, args.split, args.draws
+    )
+    text = bench.markdown(records, args.metric)
+    for path in args.out:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text if path.suffix == ".md" else bench.as_csv(records), encoding="utf-8")
+    print(text, end="")
 
 
 def _table(values: dict[str, Any], indent: str = "") -> str:

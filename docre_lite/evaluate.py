@@ -16,6 +16,7 @@ from .types import Document, Triple
 Fact = tuple[str, str, str]  # head name, tail name, relation
 
 BUCKETS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 25), (26, 30), (31, 35), (36, 42), (43, None))  # entities
+FREQUENCIES = ((0, 0), (1, 9), (10, 99), (100, 999), (1000, None))  # training triples of a relation
 PARTS = 5  # of the documents, by their share of related pairs
 
 
@@ -213,6 +214,45 @@ def seen_facts(train_documents: Iterable[Document]) -> frozenset[Fact]:
         for head in document.entities[triple.head].names
         for tail in document.entities[triple.tail].names
     )
+
+
+def by_frequency(
+    predicted: Iterable[Triple], documents: Iterable[Document], train: Iterable[Document]
+) -> tuple[Row, ...]:
+    """A `Row` for the relations with 0, 1-9, 10-99, ... training triples, pooled; rows without any triple are left out.
+
+    Ours; the field's "long tail" is whatever is not among DocRED's ten most frequent relations.
+    """
+    known, gold, _ = _gold(documents)
+    found = checked(predicted, known)
+    times = Counter(triple.relation for document in train for triple in document.triples)
+    rows = []
+    for low, high in FREQUENCIES:
+        kept = [
+            {t for t in triples if low <= times[t.relation] and (high is None or times[t.relation] <= high)}
+            for triples in (gold, found)
+        ]
+        if any(kept):
+            label = f"{low}+" if high is None else f"{low}-{high}" if high else "0"
+            rows.append(_row(label, len({t.title for t in kept[0] | kept[1]}), *kept))
+    return tuple(rows)
+
+
+def by_document(
+    predicted: Iterable[Triple], documents: Iterable[Document], seen: Collection[Fact] = ()
+) -> dict[str, list[int]]:
+    """Each document's gold, predicted and correct triples, and how many of the correct ones are `seen` facts.
+
+    One number a document in each list, in the order of the documents. Summed, they give F1 and Ign F1; drawn again
+    with replacement, how far these would move with other documents (`results.paired_bootstrap`).
+    """
+    known, gold, _ = _gold(documents)
+    found = checked(predicted, known)
+    correct = found.keys() & gold.keys()
+    repeats = [t for t in correct if _is_seen(t, known[t.title], seen)]
+    counts = {"gold": gold, "predicted": found, "correct": correct, "seen": repeats}
+    times = {name: Counter(t.title for t in triples) for name, triples in counts.items()}
+    return {name: [of[title] for title in known] for name, of in times.items()}
 
 
 def triangle_pairs(pairs: Iterable[tuple[str, int, int]]) -> set[tuple[str, int, int]]:

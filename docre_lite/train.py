@@ -459,13 +459,17 @@ def _commit() -> str | None:
         return None
 
 
-def _accelerator(config: TrainConfig, idle_weights: bool = False) -> Accelerator:
-    bf16 = config.precision == "bf16"
+def in_bf16(config: TrainConfig) -> bool:
+    """Does a run with this precision calculate in bf16 on this machine?"""
     if config.precision == "auto":
-        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return config.precision == "bf16"
+
+
+def _accelerator(config: TrainConfig, idle_weights: bool = False) -> Accelerator:
     several = DistributedDataParallelKwargs(find_unused_parameters=idle_weights)  # a stage may leave weights out
     processes()
-    return Accelerator(mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[several])
+    return Accelerator(mixed_precision="bf16" if in_bf16(config) else "no", kwargs_handlers=[several])
 
 
 def processes() -> PartialState:

@@ -1,0 +1,428 @@
+"""Plans, their rows, what is done and what goes on, and tables: with models that train in a second."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small import made
+
+from docre_lite import bench
+from docre_lite.__main__ import _check_settings, main
+from docre_lite.evaluate import score, seen_facts
+from docre_lite.model import DocRE, paper
+from docre_lite.predict import predict
+from docre_lite.readers import read, write_docred
+
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+
+SETTINGS = {"layers": 1, "width": 16, "heads": 2, "min_count": 1, "batch_size": 2, "classifier_lr": "0.02", "epochs": 4}
+DATA = {
+    "about": "made: 8 documents for training, 3 for dev",
+    "train": {"file": "all", "first": 8},
+    "dev": {"file": "all", "last": 3},
+}
+
+
+def told(**more) -> dict:
+    """A plan of ATLOP and one ablation on a file of 12 documents."""
+    runs = {"papers": ["atlop"], "variants": ["atlop", "no_context"], "data": "made", "encoder": "tiny"}
+    runs |= {"recipe": "tiny", "seeds": [0, 1], "settings": SETTINGS}
+    plan = {"about": "for tests", "device": "cpu", "threads": 1, "results": "made_{paper}"}
+    return {**plan, "paths": {"all": "nowhere.json"}, "data": {"made": DATA}, "runs": [runs], **more}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """A folder with small.json (the plan) and all.json (its documents); trainings stay in this process."""
+    write_docred([made(f"document {i}", 3, sentences=2, words=9) for i in range(12)], tmp_path / "all.json")
+    (tmp_path / "small.json").write_text(json.dumps(told()))
+    monkeypatch.setattr(bench, "launch", lambda arguments, environment: main(list(arguments)))
+    return tmp_path
+
+
+def bench_run(place: Path, *more) -> int:
+    where = ["--out", place / "runs", "--results", place / "results", "--data", f"all={place / 'all.json'}"]
+    return main(["bench", "run", *map(str, [place / "small.json", *where, *more])])
+
+
+def bench_table(place: Path, *more) -> int:
+    return main(["bench", "table", *map(str, [place / "small.json", "--results", place / "results", *more])])
+
+
+def rows(place: Path) -> list[dict]:
+    return json.loads((place / "results" / "made_atlop.json").read_text())
+
+
+def fails(capsys, call, *arguments, says: str) -> None:
+    capsys.readouterr()
+    assert call(*arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1 and re.search(says, lines[0]), lines
+
+
+# Running
+
+
+def test_rows_hold_what_the_model_scores(place, capsys):
+    assert bench_run(place, "--only", "variant=atlop,seed=1") == 0
+    [row] = rows(place)
+    told_ = {key: row[key] for key in ("paper", "variant", "seed", "recipe", "encoder", "data", "train", "epochs")}
+    assert told_ == {
+        "paper": "atlop",
+        "variant": "atlop",
+        "seed": 1,
+        "recipe": "tiny",
+        "encoder": "tiny",
+        "data": DATA["about"],
+        "train": 8,
+        "epochs": 4,
+    }
+    assert row["settings"] == SETTINGS and len(row["curve"]) == 4 and row["environment"]["torch"]
+    assert min(row[key] for key in ("seconds", "peak_memory_gb", "parameters")) > 0 and row["cpu_seconds"] is not None
+    documents = read(place / "all.json")
+    folder = place / "runs" / "small" / "made-tiny-atlop-atlop-1"
+    assert sorted(path.name for path in folder.iterdir()) == ["cpu_seconds.json", "metrics.json", "model", "run.json"]
+    expected = score(predict(DocRE.load(folder / "model"), documents[-3:]), documents[-3:], seen_facts(documents[:8]))
+    assert {k: v for k, v in expected.to_dict().items() if k != "by_relation"}.items() <= row["dev"].items()
+    history = json.loads((folder / "metrics.json").read_text())["history"]
+    assert row["dev"]["f1"] == history[row["best_epoch"] - 1]["dev"]["f1"] == max(h["dev"]["f1"] for h in history) > 0
+    counts = row["dev"]["by_document"]
+    assert {name: sum(values) for name, values in counts.items() if name != "seen"} == {
+        name: row["dev"][name] for name in ("gold", "predicted", "correct")
+    }
+    assert all(len(values) == 3 for values in counts.values())
+    assert sum(r["gold"] for r in row["dev"]["by_frequency"]) == expected.gold
+    assert row["documents"]["train"]["documents"] == 8 and row["documents"]["dev"]["triples"] == expected.gold
+
+
+def test_what_is_done_is_not_done_again(place, capsys, monkeypatch):
+    assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
+    before = rows(place)
+    capsys.readouterr()
+    assert bench_run(place, "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "made-tiny-atlop-atlop-0: done" and lines[1] == "made-tiny-atlop-atlop-1: to run"
+    assert lines[-1] == "1 of 4 runs of small are done"
+    calls = []
+    monkeypatch.setattr(bench, "launch", lambda arguments, environment: calls.append(arguments) or 2)
+    assert bench_run(place, "--only", "seed=0,variant=atlop") == 0 and calls == []
+    fails(capsys, bench_run, place, says="3 of 3 runs failed, see above: .*atlop-1, .*no_context-0, .*no_context-1")
+    assert rows(place) == before
+    variants = [[a for a in arguments if "variant" in a] for arguments in calls]
+    assert variants == [[], ["--set=variant=no_context"], ["--set=variant=no_context"]]
+
+
+def test_an_old_row_is_replaced(place, capsys):
+    """Rows of older scripts tell less of themselves, and hold no counts per document."""
+    (place / "results").mkdir()
+    old = {"paper": "atlop", "variant": "atlop", "seed": 0, "train": 8, "epochs": 4, "dev": {"f1": 0.5}}
+    others = [{**old, "seed": 1}, {**old, "epochs": 9}]
+    (place / "results" / "made_atlop.json").write_text(json.dumps([old, *others]))
+    assert bench_run(place, "--dry-run") == 0
+    assert "made-tiny-atlop-atlop-0: to run, stored without counts per document" in capsys.readouterr().out
+    assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
+    assert rows(place)[:2] == others and bench.complete(rows(place)[2]) and len(rows(place)) == 3
+    with_text = {**rows(place)[2], "settings": {k: str(v) for k, v in SETTINGS.items()}}
+    assert bench.same(with_text, rows(place)[2])
+    assert not bench.same({**with_text, "settings": {}}, rows(place)[2])
+
+
+def test_an_interrupted_run_goes_on(place, capsys, monkeypatch):
+    assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
+    [whole] = rows(place)
+    (place / "results" / "made_atlop.json").unlink()
+    again = ["--only", "seed=0,variant=atlop", "--out", place / "again"]
+
+    def stopped(arguments, environment):
+        """Ctrl-C after the third of 16 steps."""
+        from docre_lite import train
+
+        advance, steps = train._Run.advance, []
+
+        def once(self):
+            steps.append(1)
+            if len(steps) == 3:
+                signal.raise_signal(signal.SIGINT)
+            return advance(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(train._Run, "advance", once)
+            return main(list(arguments))
+
+    launch = bench.launch
+    monkeypatch.setattr(bench, "launch", stopped)
+    assert bench_run(place, *again) == 130
+    folder = place / "again" / "small" / "made-tiny-atlop-atlop-0"
+    assert json.loads((folder / "last" / "state.json").read_text())["step"] == 3
+    monkeypatch.setattr(bench, "launch", launch)
+    assert bench_run(place, *again) == 0
+    [row] = rows(place)
+    same = ("dev", "dev_last", "best_epoch", "documents")
+    assert {key: row[key] for key in same} == {key: whole[key] for key in same}
+
+
+def test_a_finished_run_is_taken_over(place, capsys, monkeypatch):
+    """A row was lost, or the run was made by hand: its folder is scored, if it is the run that is meant."""
+    assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
+    [whole] = rows(place)
+    (place / "results" / "made_atlop.json").unlink()
+    monkeypatch.setattr(bench, "launch", lambda *_: pytest.fail("nothing is to be trained"))
+    assert bench_run(place, "--dry-run", "--only", "seed=0,variant=atlop") == 0
+    assert "made-tiny-atlop-atlop-0: to score" in capsys.readouterr().out
+    assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
+    assert rows(place) == [whole]
+    folder = place / "runs" / "small"
+    (folder / "made-tiny-atlop-atlop-0").rename(folder / "made-tiny-atlop-no_context-1")
+    call = (place, "--only", "seed=1,variant=no_context")
+    fails(capsys, bench_run, *call, says="no_context-1: this run had other seed, settings; move it away")
+
+
+def test_other_documents_are_noticed(place, capsys, monkeypatch):
+    def half(arguments, environment):
+        code = main(list(arguments))
+        folder = Path(arguments[arguments.index("--out") + 1])
+        history = json.loads((folder / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(json.dumps({**history, "history": history["history"][:2]}))
+        return code or 130
+
+    monkeypatch.setattr(bench, "launch", half)
+    only = ("--only", "seed=0,variant=atlop")
+    assert bench_run(place, *only) == 130
+    assert bench_run(place, "--dry-run", *only) == 0
+    assert "to resume after epoch 2 of 4" in capsys.readouterr().out
+    write_docred([made(f"document {i}", 4, sentences=2) for i in range(12)], place / "all.json")
+    fails(capsys, bench_run, place, *only, says="had other training documents, development documents")
+
+
+def test_the_embedded_corpus_and_its_splits(place, capsys):
+    sizes = {"train": 4, "dev": 2, "test": 2, "counterfactual": 1}
+    plan = told(data={"made": {"about": "Embedded corpus: few", "corpus": sizes}})
+    plan["runs"][0] |= {"seeds": [0], "variants": None, "settings": {**SETTINGS, "epochs": 1}}
+    (place / "small.json").write_text(json.dumps(plan))
+    assert bench_run(place) == 0
+    [row] = rows(place)
+    assert row["train"] == 4 and row["test"]["documents"] == 2 and row["counterfactual"]["documents"] == 1
+    assert row["test"]["composed_recall_by_depth"].keys() >= {"1"}, "depths survive the file"
+
+
+def test_a_process_of_its_own_passes_a_signal_on(place):
+    """The real thing once: two processes, a signal to the outer one, and the inner one's checkpoint."""
+    plan = told(runs=[{**told()["runs"][0], "settings": {**SETTINGS, "epochs": 500}}])
+    (place / "small.json").write_text(json.dumps(plan))
+    command = [sys.executable, "-m", "docre_lite", "bench", "run", "small.json", "--data", "all=all.json"]
+    command += ["--out", "runs", "--results", "results", "--only", "seed=0,variant=atlop"]
+    source = str(Path(bench.__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": source, "TQDM_DISABLE": "1"}
+    process = subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.PIPE, text=True)
+    folder, begin = place / "runs" / "small" / "made-tiny-atlop-atlop-0", time.time()
+    while not (folder / "metrics.json").is_file():
+        assert process.poll() is None and time.time() < begin + 120, process.stderr.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130
+    assert "stopped after step" in process.stderr.read()
+    step = json.loads((folder / "last" / "state.json").read_text())["step"]
+    assert 4 <= step < 2000 and json.loads((folder / "cpu_seconds.json").read_text()) > 0
+    assert not (place / "results").exists()
+
+
+# Plans
+
+
+@pytest.mark.parametrize("name", bench.plans())
+def test_stored_plans(name):
+    plan = bench.load(name)
+    assert plan.name == name and plan.about and len({run.name for run in plan.runs}) == len(plan.runs)
+    for run in plan.runs:
+        _check_settings({"paper": run.paper, "settings": run.given})
+        assert run.epochs and bench.state(plan, run, Path("nowhere"), Path("nowhere")) == "to run"
+        assert run.encoder == "tiny" or run.encoder in plan.paths
+        for split, part in plan.data[run.data].items():
+            assert split in ("about", "corpus") or part["file"] in plan.paths
+
+
+def test_lite_is_everything_that_has_a_name():
+    runs = bench.load("lite").runs
+    assert {run.paper for run in runs} == {"atlop", "docunet", "paee", "docre_ii", "dre_mir"}
+    for name in {run.paper for run in runs}:
+        arms = {(run.variant, run.seed) for run in runs if run.paper == name}
+        assert arms == {(variant, seed) for variant in paper(name).variants for seed in (0, 1, 2)}
+
+
+def test_published_is_every_recipe_but_the_tiny_one():
+    found = {(run.paper, run.recipe) for run in bench.load("published").runs}
+    papers = {name for name, _ in found}
+    assert found == {(name, recipe) for name in papers for recipe in paper(name).recipes if recipe != "tiny"}
+    assert all(not run.settings for run in bench.load("published").runs) and len(papers) == 5
+
+
+@pytest.mark.parametrize("name", ["redocred-mini", "cdr"])
+def test_plans_on_real_data_know_their_stored_rows(name, root):
+    """Rows that were made before there were plans are those of seed 66."""
+    plan = bench.load(name)
+    for run in plan.runs:
+        found = [
+            r for r in bench.stored(plan.file(run, root / "benchmarks/results")) if bench.same(r, plan.identity(run))
+        ]
+        assert len(found) <= 1
+        if run.seed == 66 and run.paper != "dre_mir":
+            assert found, run.name
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"runs": []}, "a plan takes runs, a name for results"),
+        ({"nope": 1}, "nope"),
+        ({"data": {}}, "no data 'made'; have"),
+        ({"data": {"made": {"train": {}, "dev": {}}}}, "data 'made' takes about, and train and dev, or corpus"),
+        ({"results": None}, "a plan takes runs, a name for results"),
+        ({"device": "tpu"}, "as device cpu, gpu or null"),
+        ({"runs": [{**told()["runs"][0], "nope": 1}]}, "runs take no field 'nope'"),
+        ({"runs": [{**told()["runs"][0], "papers": ["nope"]}]}, "no paper 'nope'"),
+        ({"runs": [{**told()["runs"][0], "variants": ["nope"]}]}, "atlop has no variant 'nope'"),
+        ({"runs": [{**told()["runs"][0], "recipe": "nope"}]}, "atlop has no recipe 'nope'"),
+        ({"runs": [{**told()["runs"][0], "settings": {"batch_size": 0}}]}, "batch_size is a whole number from 1"),
+        ({"runs": told()["runs"] * 2}, "two runs are called made-tiny-atlop-atlop-0"),
+    ],
+)
+def test_faulty_plans(change, says, place, capsys):
+    (place / "small.json").write_text(json.dumps(told(**change)))
+    fails(capsys, bench_run, place, "--dry-run", says=f"small.json: .*{says}")
+
+
+def test_faulty_arguments(place, capsys, monkeypatch):
+    fails(capsys, main, ["bench", "run", "nope"], says="no plan nope; have .*lite")
+    fails(capsys, bench_run, place, "--only", "paper", says="--only takes KEY=VALUE")
+    fails(capsys, bench_run, place, "--only", "colour=red", says="with a key of paper, variant")
+    fails(capsys, bench_run, place, "--only", "seed=9", says="no run of the plan fits 'seed=9'")
+    fails(capsys, bench_run, place, "--data", "none=x", says="--data takes NAME=PATH with a name of all")
+    call = (place, "--data", f"all={place / 'gone.json'}")
+    fails(capsys, bench_run, *call, says="gone.json: no such file, which plan small needs for train; .*--data all=PATH")
+    write_docred(read(place / "all.json")[:5], place / "few.json")
+    call = (place, "--data", f"all={place / 'few.json'}")
+    fails(capsys, bench_run, *call, says="few.json: holds 5 documents, but plan small asks for 8")
+    (place / "small.json").write_text("{")
+    fails(capsys, bench_run, place, says="small.json: ")
+    (place / "small.json").write_text(json.dumps(told(device="gpu")))
+    monkeypatch.setattr(bench.torch.cuda, "is_available", lambda: False)
+    fails(capsys, bench_run, place, says="the plan small is for a GPU, and there is none here")
+
+
+# Tables
+
+
+def row(variant: str, seed: int, counts: list[tuple[int, int, int]] | None, f1: float = 0.5, **more) -> dict:
+    """A stored row with these counts of gold, predicted and correct triples in each document."""
+    dev: dict = {"f1": f1}
+    if counts:
+        gold, predicted, correct = map(list, zip(*counts, strict=True))
+        dev["by_document"] = {"gold": gold, "predicted": predicted, "correct": correct, "seen": [0] * len(gold)}
+        dev["f1"] = 2 * sum(correct) / (sum(gold) + sum(predicted))
+    identity = {"paper": "atlop", "variant": variant, "seed": seed, "data": DATA["about"], "encoder": "tiny"}
+    identity |= {"recipe": "tiny", "settings": SETTINGS, "train": 8, "epochs": 4, "seconds": 90.0}
+    return {**identity, "dev": dev, "documents": {"dev": {"checksum": "abc"}}, **more}
+
+
+def table_of(place: Path, stored: list[dict], capsys, *more) -> tuple[str, list[dict]]:
+    (place / "results").mkdir(exist_ok=True)
+    (place / "results" / "made_atlop.json").write_text(json.dumps(stored))
+    plan = told()
+    plan["runs"][0]["seeds"] = [0, 1, 2]
+    (place / "small.json").write_text(json.dumps(plan))
+    files = [place / "table.md", place / "table.csv"]
+    capsys.readouterr()
+    assert bench_table(place, "--draws", "500", "--out", files[0], "--out", files[1], *more) == 0
+    shown = capsys.readouterr().out
+    assert shown == files[0].read_text()
+    return shown, list(csv.DictReader(files[1].read_text().splitlines()))
+
+
+GOOD = [(10, 10, 8)] * 5 + [(12, 10, 9)] * 5
+BAD = [(10, 10, 5)] * 5 + [(12, 10, 6)] * 5
+
+
+def test_a_table_by_hand(place, capsys):
+    stored = [row("atlop", s, GOOD) for s in range(3)] + [row("no_context", s, BAD) for s in range(3)]
+    shown, records = table_of(place, stored, capsys)
+    good, bad = 100 * 2 * 85 / 210, 100 * 2 * 55 / 210
+    assert [float(r["f1"]) for r in records] == pytest.approx([good, bad])
+    assert float(records[1]["difference"]) == pytest.approx(bad - good)
+    assert float(records[1]["low"]) <= bad - good <= float(records[1]["high"]) < 0
+    assert [r["verdict"] for r in records] == ["the base", "worse"]
+    assert f"| {good:.1f} ± 0.0 | 1.5" in shown and "F1 − atlop/atlop" in shown
+    turned = table_of(place, stored, capsys, "--base", "atlop/no_context")[1]
+    assert [r["verdict"] for r in turned] == ["better", "the base"]
+    assert float(turned[0]["low"]) == pytest.approx(-float(records[1]["high"]))
+
+
+def test_identical_rows_tie(place, capsys):
+    stored = [row(v, s, GOOD) for s in range(3) for v in ("atlop", "no_context")]
+    shown, records = table_of(place, stored, capsys)
+    assert [float(records[1][key]) for key in ("difference", "low", "high")] == [0, 0, 0]
+    assert records[1]["verdict"] == "a tie: the interval contains 0" and "a tie: the interval contains 0" in shown
+
+
+def test_what_the_seeds_spread_is_a_tie(place, capsys):
+    """Clear over the documents of each seed, and yet no more than the seeds differ among themselves."""
+    spread = [GOOD, BAD, GOOD]
+    worse = [[(g, p, c - 1) for g, p, c in counts] for counts in spread]
+    stored = [row("atlop", s, spread[s]) for s in range(3)] + [row("no_context", s, worse[s]) for s in range(3)]
+    record = table_of(place, stored, capsys)[1][1]
+    assert float(record["high"]) < 0 and record["verdict"] == "a tie: inside the spread of the seeds"
+
+
+def test_too_few_seeds(place, capsys):
+    record = table_of(place, [row("atlop", 0, GOOD), row("no_context", 0, BAD)], capsys)[1][1]
+    assert record["low"] and record["verdict"] == "worse with 1 seed: too few to tell"
+    record = table_of(place, [row("atlop", 0, GOOD), row("no_context", 1, BAD)], capsys)[1][1]
+    assert not record["low"] and record["verdict"] == "no seed in common"
+
+
+def test_no_interval_says_why(place, capsys):
+    stored = [row("atlop", s, GOOD) for s in range(3)] + [row("no_context", s, None, 0.3) for s in range(3)]
+    shown, records = table_of(place, stored, capsys)
+    why = "worse, over the seeds alone; no interval: seed 0, 1, 2 stored without counts per document"
+    assert records[1]["verdict"] == why and records[1]["low"] == "" and why in shown
+    stored = [row("atlop", s, GOOD) for s in range(3)]
+    stored += [row("no_context", s, BAD, documents={"dev": {"checksum": "other"}}) for s in range(3)]
+    assert table_of(place, stored, capsys)[1][1]["verdict"].endswith("no interval: scored on different documents")
+    for r in stored:
+        r["dev"]["inter_f1"] = r["dev"]["f1"] / 2
+    record = table_of(place, stored, capsys, "--metric", "inter_f1")[1][1]
+    assert record["verdict"].endswith("no interval: counts per document give f1 and ign_f1 alone")
+
+
+def test_ign_f1_leaves_seen_triples_out(place, capsys):
+    stored = [row("atlop", 0, GOOD), row("no_context", 0, GOOD)]
+    stored[1]["dev"]["by_document"]["seen"] = [4] * 10
+    for r, ign in zip(stored, (2 * 85 / 210, 2 * 0.75 * 85 / 110 / (0.75 + 85 / 110)), strict=True):
+        r["dev"]["ign_f1"] = ign  # (85 - 40) / (100 - 40) = 0.75
+    record = table_of(place, stored, capsys, "--metric", "ign_f1")[1][1]
+    assert float(record["low"]) <= float(record["difference"]) <= float(record["high"]) < 0
+    assert table_of(place, stored, capsys)[1][1]["verdict"] == "a tie: the interval contains 0"
+
+
+def test_faulty_tables(place, capsys):
+    fails(capsys, bench_table, place, says="no row of the plan small is stored in")
+    table_of(place, [row("atlop", 0, GOOD)], capsys)
+    fails(
+        capsys,
+        bench_table,
+        place,
+        "--base",
+        "nope",
+        says="no stored rows of nope/nope on 'made'; --base takes atlop/atlop",
+    )
+    fails(capsys, bench_table, place, "--split", "test", says="no scores on 'test'")
+    fails(capsys, bench_table, place, "--metric", "nope", says="no score 'nope'")
+    fails(capsys, bench_table, place, "--out", "table.txt", says="table.txt: a table is written as .md or .csv")
