@@ -72,7 +72,8 @@ dist: $(READY)
 	@ls -l dist
 
 bench: $(READY)
-	set -e; for paper in atlop docunet paee docre_ii dre_mir; do $(BIN)/python benchmarks/corpus.py --paper $$paper; done
+	$(BIN)/docre-lite bench run lite
+	$(BIN)/python benchmarks/corpus.py
 	set -e; for file in benchmarks/corpus_*.py; do echo "$$file"; $(BIN)/python $$file; done
 
 clean:

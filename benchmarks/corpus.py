@@ -1,64 +1,27 @@
-"""A paper's ladder and ablations on the embedded corpus, several seeds each: `python benchmarks/corpus.py`.
+"""What the rows of the plan `lite` say beside scores: `docre-lite bench run lite`, then `python benchmarks/corpus.py`.
 
-Each run is one row of `results/corpus_<paper>.json`, written as soon as it is done; runs that stand there are skipped.
+To each stored row whose run still has its folder: the test scores once everything that follows from the model's
+triples is added to them, and for DocRE-II those after each round and with other answers. Rows that have them are left.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import torch
-from accelerate.utils import set_seed
 
-from docre_lite.corpus import counterfactuals, generate
+from docre_lite import bench
+from docre_lite.corpus import generate
 from docre_lite.corpus.rules import close
 from docre_lite.evaluate import score, seen_facts
-from docre_lite.model import DocRE, build, paper
-from docre_lite.predict import predict, tune
+from docre_lite.model import DocRE
+from docre_lite.predict import predict
 from docre_lite.predict import run as forward
-from docre_lite.train import configure, environment, fit
 from docre_lite.types import Triple
 
-RESULTS = Path(__file__).parent / "results"
 BY_ROUND = ("f1", "precision", "recall", "inter_f1", "infer_f1", "composed_f1", "composed_recall_by_depth")
-KEPT = ("f1", "ign_f1", "precision", "recall", "intra_f1", "inter_f1", "infer_f1", "composed_f1", "stated_recall")
-KEPT += (
-    "composed_recall_by_depth",
-    "rela_f1",
-    "rela_recall",
-    "rela_precision",
-    "rela_accuracy",
-    "evidence_f1",
-    "by_entities",
-    "by_related",
-)
-
-
-def run(name: str, variant: str, seed: int, epochs: int, train, dev, test, changed) -> dict:
-    """Trains once with the recipe for the tiny encoder; scores the last epoch on dev and test."""
-    config, settings = configure(name, "tiny", variant=variant, seed=seed, epochs=epochs)
-    set_seed(seed)
-    model = build(name, train, "tiny", **settings)
-    begin = time.process_time()
-    history = [step.loss for step in fit(model, train, (), config)]
-    seconds = time.process_time() - begin
-    tune(model, dev)
-    seen = seen_facts(train)
-    row = {"paper": name, "variant": variant, "seed": seed, "train": len(train), "epochs": config.epochs}
-    for split, documents in (("dev", dev), ("test", test), ("counterfactual", changed)):
-        scores = score(predict(model, documents), documents, seen).to_dict()
-        row[split] = {key: scores[key] for key in KEPT}
-    row |= closed(model, test, seen) | by_round(model, test, seen)
-    parameters = sum(p.numel() for p in model.parameters())
-    row |= {"last_loss": sum(history[-50:]) / 50, "cpu_seconds": round(seconds, 1), "parameters": parameters}
-    return row | {"environment": environment()}
 
 
 def by_round(model: DocRE, test, seen) -> dict:
@@ -108,26 +71,20 @@ def closed(model: DocRE, test, seen) -> dict:
 
 
 def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    ask.add_argument("--paper", default="atlop")
-    ask.add_argument("--variants", nargs="*", help="default: all of the paper's")
-    ask.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    ask.add_argument("--train", type=int, default=600)
-    ask.add_argument("--epochs", type=int, default=6)
-    args = ask.parse_args()
-    train, dev, test = generate("train", args.train), generate("dev", 150), generate("test", 150)
-    changed = [document for document in counterfactuals(100) if document.variant_of]
-    path = RESULTS / f"corpus_{args.paper}.json"
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    done = {(row["variant"], row["seed"], row["train"], row["epochs"]) for row in rows}
-    for seed in args.seeds:
-        for variant in args.variants or paper(args.paper).variants:
-            if (variant, seed, args.train, args.epochs) in done:
-                continue
-            rows.append(run(args.paper, variant, seed, args.epochs, train, dev, test, changed))
-            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-            found = rows[-1]
-            print(variant, seed, f"{100 * found['dev']['f1']:.1f}", f"{found['cpu_seconds']} s", flush=True)
+    ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ask.add_argument("--runs", type=Path, default=Path("runs"), help="the --out of `docre-lite bench run`")
+    runs, plan = ask.parse_args().runs, bench.load("lite")
+    sizes = plan.data["corpus"]["corpus"]
+    test, seen = generate("test", sizes["test"]), seen_facts(generate("train", sizes["train"]))
+    torch.set_num_threads(1)
+    for run in plan.runs:
+        path, folder = plan.file(run, bench.RESULTS), runs / plan.name / run.name / "model"
+        row = next((r for r in bench.stored(path) if bench.complete(r) and bench.same(r, plan.identity(run))), None)
+        if row is None or "test_closed" in row or not folder.is_dir():
+            continue
+        model = DocRE.load(folder)
+        bench.keep(path, row | closed(model, test, seen) | by_round(model, test, seen))
+        print(run.name, flush=True)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 
 from . import results
 from .corpus import counterfactuals, generate
@@ -47,7 +46,7 @@ from .evaluate import by_document, by_frequency, score, seen_facts
 from .model import DocRE, paper
 from .predict import predict
 from .readers import read, write_docred
-from .train import configure, fingerprint, in_bf16
+from .train import configure, fingerprint, in_bf16, processes
 from .types import Document
 
 _PACKAGE = Path(__file__).parent
@@ -134,9 +133,9 @@ def load(which: str | Path) -> Plan:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         runs = tuple(run for entry in told.pop("runs") for run in _runs(entry, told))
+        if not runs or told.get("device") not in ("cpu", "gpu", None):
+            raise ValueError("a plan takes at least one run, and as device cpu, gpu or null")
         plan = Plan(path.stem, runs=runs, paths=told.pop("paths", {}), **told)
-        if not runs or not isinstance(plan.results, str) or plan.device not in ("cpu", "gpu", None):
-            raise ValueError("a plan takes runs, a name for results, and as device cpu, gpu or null")
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}; see `docre_lite/bench.py` for what a plan holds") from None
     except KeyError as error:
@@ -398,7 +397,7 @@ def scored(run: Run, files: Mapping[str, Path], out: Path, device: str | None) -
     best = max(whole, key=lambda h: h["dev"][config.select] or 0.0)
     documents = {split: read(path) for split, path in files.items()}
     seen, row = seen_facts(documents["train"]), {"train": len(documents["train"]), "epochs": len(history)}
-    place = torch.device("cpu") if device == "cpu" else PartialState().device
+    place = torch.device("cpu") if device == "cpu" else processes().device
     row |= {"best_epoch": best["epoch"]}
     model = DocRE.load(out / "model").to(place)
     for split in (s for s in documents if s != "train"):

@@ -80,7 +80,7 @@ def paired_bootstrap(
         drawn = rng.integers(0, documents, size=(size, documents))
         places = drawn + documents * np.arange(size)[:, None]
         times = np.bincount(places.ravel(), minlength=size * documents).reshape(size, documents)
-        one, two = f1_of(np.einsum("nd,msdk->mnsk", times, sides, optimize=True))
+        one, two = f1_of(np.einsum("td,msdk->mtsk", times, sides, optimize=True))
         gaps.append((one - two).mean(1))
     low, high = np.quantile(np.concatenate(gaps), [0.025, 0.975])
     one, two = f1_of(sides.sum(2))

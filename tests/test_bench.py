@@ -7,8 +7,8 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def test_rows_hold_what_the_model_scores(place, capsys):
         "epochs": 4,
     }
     assert row["settings"] == SETTINGS and len(row["curve"]) == 4 and row["environment"]["torch"]
-    assert min(row[key] for key in ("seconds", "peak_memory_gb", "parameters")) > 0 and row["cpu_seconds"] is not None
+    assert min(row[key] for key in ("seconds", "peak_memory_gb", "parameters")) > 0 and "cpu_seconds" in row
     documents = read(place / "all.json")
     folder = place / "runs" / "small" / "made-tiny-atlop-atlop-1"
     assert sorted(path.name for path in folder.iterdir()) == ["cpu_seconds.json", "metrics.json", "model", "run.json"]
@@ -214,25 +214,38 @@ def test_the_embedded_corpus_and_its_splits(place, capsys):
     assert row["test"]["composed_recall_by_depth"].keys() >= {"1"}, "depths survive the file"
 
 
-def test_a_process_of_its_own_passes_a_signal_on(place):
-    """The real thing once: two processes, a signal to the outer one, and the inner one's checkpoint."""
-    plan = told(runs=[{**told()["runs"][0], "settings": {**SETTINGS, "epochs": 500}}])
-    (place / "small.json").write_text(json.dumps(plan))
-    command = [sys.executable, "-m", "docre_lite", "bench", "run", "small.json", "--data", "all=all.json"]
-    command += ["--out", "runs", "--results", "results", "--only", "seed=0,variant=atlop"]
-    source = str(Path(bench.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": source, "TQDM_DISABLE": "1"}
-    process = subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.PIPE, text=True)
-    folder, begin = place / "runs" / "small" / "made-tiny-atlop-atlop-0", time.time()
-    while not (folder / "metrics.json").is_file():
-        assert process.poll() is None and time.time() < begin + 120, process.stderr.read()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 130
-    assert "stopped after step" in process.stderr.read()
-    step = json.loads((folder / "last" / "state.json").read_text())["step"]
-    assert 4 <= step < 2000 and json.loads((folder / "cpu_seconds.json").read_text()) > 0
-    assert not (place / "results").exists()
+CHILD = """#!{python} -IS
+import json, os, signal, sys, time
+def stop(number, _):
+    told = dict(arguments=sys.argv[1:], number=number, group=os.getpgid(0), cuda=os.environ["CUDA_VISIBLE_DEVICES"])
+    open({note!r}, "a").write(json.dumps(told) + "\\n")
+    sys.exit(130)
+signal.signal(signal.SIGTERM, stop)
+open({note!r} + ".ready", "w").close()
+time.sleep(60)
+"""
+
+
+def test_a_process_of_its_own_gets_the_signal(tmp_path, monkeypatch):
+    """A signal to this process reaches the other one, once; a terminal's Ctrl-C would not reach it by itself."""
+    note, script = tmp_path / "note", tmp_path / "python"
+    script.write_text(CHILD.format(python=sys.executable, note=str(note)))
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+    def watch():
+        while not note.with_suffix(".ready").is_file():
+            time.sleep(0.02)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+
+    watcher, before = threading.Thread(target=watch), signal.getsignal(signal.SIGTERM)
+    watcher.start()
+    assert bench.launch(["train", "--seed", "1"], {"CUDA_VISIBLE_DEVICES": ""}) == 130
+    watcher.join()
+    [told_] = map(json.loads, note.read_text().splitlines())
+    assert told_["arguments"] == ["-m", "docre_lite", "train", "--seed", "1"] and told_["number"] == signal.SIGTERM
+    assert told_["group"] != os.getpgid(0) and told_["cuda"] == ""
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 # Plans
@@ -281,11 +294,10 @@ def test_plans_on_real_data_know_their_stored_rows(name, root):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"runs": []}, "a plan takes runs, a name for results"),
+        ({"runs": []}, "a plan takes at least one run"),
         ({"nope": 1}, "nope"),
         ({"data": {}}, "no data 'made'; have"),
         ({"data": {"made": {"train": {}, "dev": {}}}}, "data 'made' takes about, and train and dev, or corpus"),
-        ({"results": None}, "a plan takes runs, a name for results"),
         ({"device": "tpu"}, "as device cpu, gpu or null"),
         ({"runs": [{**told()["runs"][0], "nope": 1}]}, "runs take no field 'nope'"),
         ({"runs": [{**told()["runs"][0], "papers": ["nope"]}]}, "no paper 'nope'"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 from hand import FOUR, GUESSES, HAND, SENTENCES, entity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from docre_lite.evaluate import Scores, score, seen_facts, triangle_pairs
+from docre_lite.evaluate import Scores, by_document, by_frequency, score, seen_facts, triangle_pairs
+from docre_lite.results import f1_of
 from docre_lite.types import Document, Triple
 
 # beartype draws a random element of a list to check; the examples stay the same
@@ -101,6 +103,26 @@ def test_documents_by_their_share_of_related_pairs():
     counts = [(row.documents, row.gold, row.predicted, row.correct) for row in rows]
     assert counts == [(1, 0, 0, 0), (1, 1, 1, 0), (2, 6, 4, 4), (1, 4, 4, 4), (2, 11, 11, 11)]
     assert [row.f1 for row in rows] == pytest.approx([0, 0, 0.8, 1, 1])
+
+
+def test_relations_by_how_often_training_has_them():
+    train = replace(TRAIN, triples=TRAIN.triples[:1] + tuple(replace(TRAIN.triples[1], head=h) for h in range(4)) * 3)
+    rows = by_frequency(GUESSES, [HAND], [train])  # r once, q twelve times, s never
+    assert [(w.label, w.documents, w.gold, w.predicted, w.correct) for w in rows] == [
+        ("0", 1, 3, 1, 1),
+        ("1-9", 1, 2, 4, 1),
+        ("10-99", 1, 1, 3, 1),
+    ]
+    assert rows[1].f1 == pytest.approx(1 / 3)
+    assert [w.label for w in by_frequency(GUESSES, [HAND], [train] * 100)] == ["0", "100-999", "1000+"]
+    assert by_frequency([], [], [train]) == ()
+
+
+def test_counts_of_each_document():
+    other = replace(HAND, title="Other", triples=tuple(replace(t, title="Other") for t in HAND.triples[:2]))
+    counts = by_document(GUESSES, [other, HAND], seen_facts([TRAIN]))
+    assert counts == {"gold": [2, 6], "predicted": [0, 8], "correct": [0, 3], "seen": [0, 1]}
+    assert by_document(GUESSES, [HAND])["seen"] == [0]
 
 
 def test_seen_facts_are_all_pairs_of_names():
@@ -408,6 +430,9 @@ def test_fast_and_slow_agree(task):
     for rows in (scores.by_entities, scores.by_relation):
         for count in ("gold", "predicted", "correct"):
             assert sum(getattr(row, count) for row in rows) == getattr(scores, count)
+    counts = {name: sum(values) for name, values in by_document(guesses, documents, seen).items()}
+    assert counts | {"seen": 0} == {n: getattr(scores, n) for n in ("gold", "predicted", "correct")} | {"seen": 0}
+    assert f1_of(np.array([[float(n) for n in counts.values()]]))[0] == pytest.approx(100 * scores.ign_f1)
 
 
 @settings(deadline=None, max_examples=50)
