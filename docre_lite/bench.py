@@ -270,6 +270,7 @@ def carry_out(
         say(f"{begin}: {state(plan, run, out, folder)}")
         code = train(run, files[run.data], _encoder(run, paths), out / run.name, plan)
         if code == 130:
+            say(f"{begin}: stopped; the same command goes on from here")
             return code
         if code:
             failed.append(run.name)
@@ -347,18 +348,24 @@ def train(run: Run, files: Mapping[str, Path], encoder: str, out: Path, plan: Pl
 
 
 def launch(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """`docre-lite` in a process of its own; a signal to this one is passed on, once."""
+    """`docre-lite` in a process of its own; what asks this one to stop is passed on, once. Returns its exit code."""
     command = [sys.executable, "-m", "docre_lite", *arguments]
     child = subprocess.Popen(
         command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, start_new_session=True
     )
-    passed = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in passed}
+    asked: list[int] = []
+
+    def pass_on(number, _):
+        asked.append(number)
+        child.send_signal(number)
+
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return child.wait()
+        code = child.wait()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    return 130 if asked else code  # also when it came too early or too late to stop the training in order
 
 
 def _check(run: Run, files: Mapping[str, Path], out: Path) -> None:

@@ -426,6 +426,9 @@ def peak_memory(device: torch.device) -> float:
     """Most memory held so far in GB: of the GPU, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
+    status = Path("/proc/self/status")
+    if status.is_file():  # where there is one: getrusage would count the process that started this one, too
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
