@@ -33,6 +33,7 @@ TINY = [
     f"--set={s}" for s in "layers=1 width=16 heads=2 min_count=1 batch_size=2 save_every=1000 precision=fp32".split()
 ]
 COMMANDS = [["corpus"], ["train"], ["predict"], ["score"], ["data", "fetch"], ["data", "info"]]
+COMMANDS += [["bench", "run"], ["bench", "table"]]
 
 
 @pytest.fixture(scope="module")
