@@ -190,7 +190,7 @@ def parser() -> argparse.ArgumentParser:
         "docre-lite bench run lite --only paper=atlop,seed=0",
     )
     _bench_arguments(c)
-    c.add_argument("--only", default="", metavar="KEY=VALUE,..", help="runs of some paper, variant, data, seed, ..")
+    c.add_argument("--only", metavar="KEY=VALUE,..", help="runs of some paper, variant, data, seed, ..; none = all")
     c.add_argument(
         "--data",
         action="append",
@@ -219,7 +219,7 @@ def parser() -> argparse.ArgumentParser:
 def _bench_arguments(c) -> None:
     c.add_argument("plan", metavar="PLAN", help="a plan's name (lite, redocred-mini, ..) or JSON file")
     c.add_argument(
-        "--results", type=Path, metavar="DIR", help="folder of stored rows (default: benchmarks/results of a checkout)"
+        "--results", type=Path, metavar="DIR", help="folder of stored rows; none = benchmarks/results of a checkout"
     )
 
 
@@ -459,7 +459,7 @@ def bench_run(args) -> int:
     from . import bench
 
     plan, results = bench.load(args.plan), args.results or bench.RESULTS
-    runs, paths = bench.only(plan.runs, args.only), bench.places(plan, args.data)
+    runs, paths = bench.only(plan.runs, args.only or ""), bench.places(plan, args.data)
     if args.dry_run:
         states = [(bench.state(plan, run, args.out / plan.name, results), run.name) for run in runs]
         print("\n".join(f"{name}: {state}" for state, name in states))

@@ -23,6 +23,7 @@ documents. A finished run's folder that is put there by hand is scored without t
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -32,6 +33,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -254,8 +256,9 @@ def carry_out(
 ) -> int:
     """Trains, scores and stores the runs that are not done. Returns 130 when interrupted, like `docre-lite train`.
 
-    A run that fails does not hold up the others. Raises ValueError at the end if any did, and at once if a file is
-    missing or the plan asks for a GPU that is not there.
+    Several of these may work on one plan at once: each leaves the runs that another one is at. A run that fails does
+    not hold up the others. Raises ValueError at the end if any did, and at once if a file is missing or the plan asks
+    for a GPU that is not there.
     """
     out = out / plan.name
     todo = [run for run in runs if state(plan, run, out, folder) != "done"]
@@ -267,22 +270,38 @@ def carry_out(
     failed = []
     for k, run in enumerate(todo, 1):
         begin = f"{k}/{len(todo)} {run.name}"
-        say(f"{begin}: {state(plan, run, out, folder)}")
-        code = train(run, files[run.data], _encoder(run, paths), out / run.name, plan)
-        if code == 130:
-            say(f"{begin}: stopped; the same command goes on from here")
-            return code
-        if code:
-            failed.append(run.name)
-            continue
-        row = plan.identity(run) | scored(run, files[run.data], out / run.name, plan.device)
-        keep(plan.file(run, folder), row)
+        with _alone(out / run.name) as alone:
+            if not alone or (now := state(plan, run, out, folder)) == "done":  # by another `bench run` of the plan
+                continue
+            say(f"{begin}: {now}")
+            code = train(run, files[run.data], _encoder(run, paths), out / run.name, plan)
+            if code == 130:
+                say(f"{begin}: stopped; the same command goes on from here")
+                return code
+            if code:
+                failed.append(run.name)
+                continue
+            row = plan.identity(run) | scored(run, files[run.data], out / run.name, plan.device)
+            keep(plan.file(run, folder), row)
         shutil.rmtree(out / run.name / "last", ignore_errors=True)  # half of the disk, and there is nothing to resume
         figures = " ".join(f"{s} F1 {100 * row[s]['f1']:.1f}" for s in files[run.data] if s != "train")
         say(f"{begin}: {figures}, {row['seconds'] / 60:.1f} min")
     if failed:
         raise ValueError(f"{len(failed)} of {len(todo)} runs failed, see above: {', '.join(failed)}")
     return 0
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Is no other process at this run? The lock goes with the process that holds it, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dict[str, Path]:

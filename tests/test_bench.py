@@ -90,7 +90,8 @@ def test_rows_hold_what_the_model_scores(place, capsys):
     assert min(row[key] for key in ("seconds", "peak_memory_gb", "parameters")) > 0 and "cpu_seconds" in row
     documents = read(place / "all.json")
     folder = place / "runs" / "small" / "made-tiny-atlop-atlop-1"
-    assert sorted(path.name for path in folder.iterdir()) == ["cpu_seconds.json", "metrics.json", "model", "run.json"]
+    left = ["cpu_seconds.json", "lock", "metrics.json", "model", "run.json"]
+    assert sorted(path.name for path in folder.iterdir()) == left
     expected = score(predict(DocRE.load(folder / "model"), documents[-3:]), documents[-3:], seen_facts(documents[:8]))
     assert {k: v for k, v in expected.to_dict().items() if k != "by_relation"}.items() <= row["dev"].items()
     history = json.loads((folder / "metrics.json").read_text())["history"]
@@ -119,6 +120,26 @@ def test_what_is_done_is_not_done_again(place, capsys, monkeypatch):
     assert rows(place) == before
     variants = [[a for a in arguments if "variant" in a] for arguments in calls]
     assert variants == [[], ["--set=variant=no_context"], ["--set=variant=no_context"]]
+
+
+def test_several_share_a_plan(place, capsys, monkeypatch):
+    """A run that another process is at is left to it, and so is one that it has finished meanwhile."""
+    calls, folder = [], place / "runs" / "small"
+
+    def launch(arguments, environment):
+        calls.append(arguments)
+        finished = row("no_context", 0, GOOD)
+        bench.keep(place / "results" / "made_atlop.json", finished)
+        return 2
+
+    monkeypatch.setattr(bench, "launch", launch)
+    with bench._alone(folder / "made-tiny-atlop-atlop-1") as alone:
+        assert alone
+        fails(capsys, bench_run, place, says="runs failed, see above: .*atlop-0, made-tiny-atlop-no_context-1$")
+    assert [name for call in calls for name in call if "made-tiny" in name] == [
+        str(folder / "made-tiny-atlop-atlop-0"),
+        str(folder / "made-tiny-atlop-no_context-1"),
+    ]
 
 
 def test_an_old_row_is_replaced(place, capsys):
