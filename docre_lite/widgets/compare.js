@@ -117,7 +117,7 @@ export default {
       const by = (says) => data.models.filter((_, m) => chosen.says[m] === says).map(({ name }) => name).join(", ") || "none";
       const name = ([head, relation, tail]) => `${doc.names[head]} ${relation} ${doc.names[tail]}`;
       const source = !chosen.gold ? `It is not gold; claimed by ${by("wrong")}.` : `Gold; claimed by ${by("hit")}; missed by ${by("missed")}.`;
-      const from = chosen.gold?.premises.length ? ` It follows from: ${chosen.gold.premises.map(name).join("; ")}.` : "";
+      const from = chosen.gold?.premises?.length ? ` It follows from: ${chosen.gold.premises.map(name).join("; ")}.` : "";
       return `${name([chosen.head, chosen.relation, chosen.tail])}, ${chosen.intra ? "within a sentence" : "across sentences"}. ${source}${from}`;
     });
   },

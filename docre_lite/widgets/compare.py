@@ -55,8 +55,6 @@ class ModelComparer(Widget):
     @staticmethod
     def _shown(document: Document) -> dict[str, Any]:
         found = document_data(document)
-        for gold, triple in zip(found["gold"], document.triples, strict=True):
-            gold["premises"] = [list(fact) for fact in triple.premises]
         n = len(document.entities)
         return found | {"together": [[h, t] for h in range(n) for t in range(n) if document.same_sentence(h, t)]}
 
