@@ -183,7 +183,11 @@ class DocRE(nn.Module):
         """
         folder = Path(folder)
         if not (folder / "model.json").is_file():
-            raise ValueError(f"{folder}: no model.json here; give the folder that `docre-lite train --out` wrote")
+            inside = folder / "model"
+            way = (
+                f"give {inside}" if inside.is_dir() else "`docre-lite train` writes it into model/ in its --out folder"
+            )
+            raise ValueError(f"{folder}: no model.json here; {way}")
         spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         encoder = (TinyEncoder if spec["encoder"] == "tiny" else PretrainedEncoder).from_folder(folder)
         subwords = PreTrainedTokenizerFast.from_pretrained(folder)
