@@ -24,24 +24,48 @@ def predict(
     Evidence are the sentences that hold at least the share `evidence` of the pair's attention, the strongest first;
     none without localized context. The order follows the documents, then head, tail and relation.
     """
+    encoded = model.tokenizer.encode(documents)
+    return [triple for triples in predict_encoded(model, encoded, batch_size, progress, evidence) for triple in triples]
+
+
+def predict_encoded(
+    model: DocRE,
+    encoded: Sequence[Tokens],
+    batch_size: int = 8,
+    progress: bool = False,
+    evidence: float = EVIDENCE,
+    budget: int | None = None,
+) -> list[list[Triple]]:
+    """As `predict`, for documents in sub-words: the triples of each one. `budget` as in `batches`."""
     found: dict[int, list[Triple]] = {}
     with torch.inference_mode():
-        for where, batch, pairs, prediction in run(model, documents, batch_size, labels=False, progress=progress):
+        for where, batch, pairs, prediction in run_encoded(model, encoded, batch_size, False, progress, budget):
             for b, triples in _read(model, batch, pairs, prediction, evidence):
                 found[where[b]] = triples
-    return [triple for k in range(len(documents)) for triple in found.get(k, ())]
+    return [found[k] for k in range(len(encoded))]
 
 
 def run(
     model: DocRE, documents: Sequence[Document], batch_size: int = 8, labels: bool = True, progress: bool = False
 ) -> Iterator[tuple[list[int], Batch, PairFeatures, Prediction]]:
     """One forward pass over documents in batches of like length: their indices, batch, features and prediction."""
+    return run_encoded(model, model.tokenizer.encode(documents), batch_size, labels, progress)
+
+
+def run_encoded(
+    model: DocRE,
+    encoded: Sequence[Tokens],
+    batch_size: int = 8,
+    labels: bool = True,
+    progress: bool = False,
+    budget: int | None = None,
+) -> Iterator[tuple[list[int], Batch, PairFeatures, Prediction]]:
+    """As `run`, for documents in sub-words."""
     training = model.training
     model.eval()
     try:
-        encoded = model.tokenizer.encode(documents)
-        with tqdm(total=len(documents), unit="doc", disable=None if progress else True) as bar:
-            for where in batches(encoded, batch_size):
+        with tqdm(total=len(encoded), unit="doc", disable=None if progress else True) as bar:
+            for where in batches(encoded, batch_size, budget):
                 batch = model.tokenizer.collate([encoded[k] for k in where], labels).to(model.device)
                 pairs = model.features(batch)
                 yield where, batch, pairs, model.classifier(pairs, batch.labels)
@@ -50,10 +74,25 @@ def run(
         model.train(training)
 
 
-def batches(encoded: Sequence[Tokens], size: int) -> list[list[int]]:
-    """Indices in batches of like length, the longest first, so that memory runs out at once or not at all."""
-    order = sorted(range(len(encoded)), key=lambda k: (-len(encoded[k].ids), k))
-    return [order[i : i + size] for i in range(0, len(order), size)]
+def batches(encoded: Sequence[Tokens], size: int, budget: int | None = None) -> list[list[int]]:
+    """Indices in batches of like length, the longest first, so that memory runs out at once or not at all.
+
+    A batch has at most `size` documents, and at most `budget` of `room` if it has more than one.
+    """
+    found: list[list[int]] = []
+    for k in sorted(range(len(encoded)), key=lambda k: (-len(encoded[k].ids), k)):
+        grown = [*found[-1], k] if found else [k]
+        if found and len(grown) <= size and (budget is None or room([encoded[i] for i in grown]) <= budget):
+            found[-1].append(k)
+        else:
+            found.append([k])
+    return found
+
+
+def room(batch: Sequence[Tokens]) -> int:
+    """What a batch takes with its padding: tokens, or pairs of entities if these are more."""
+    tokens, entities = max(len(t.ids) for t in batch), max(len(t.document.entities) for t in batch)
+    return len(batch) * max(tokens, entities**2)
 
 
 def sentence_shares(attention: Float[Tensor, "P L"], token_sentence: Tensor, sentences: int) -> Float[Tensor, "P S"]:
