@@ -1,4 +1,4 @@
-"""The command line: `docre-lite corpus | train | predict | score | data | bench`, also as `python -m docre_lite`."""
+"""The command line: `docre-lite corpus | train | predict | extract | score | data | bench`; also `python -m docre_lite`."""
 
 from __future__ import annotations
 
@@ -143,6 +143,40 @@ def parser() -> argparse.ArgumentParser:
         help="a setting of the paper that says how to predict, such as rounds=1 (DocRE-II); repeatable",
     )
     c.add_argument("--seed", type=int, default=0, help="draws the pairs that test_mask_rate hides (DRE-MIR)")
+
+    c = _command(
+        commands,
+        "extract",
+        extract,
+        "find the triples of any number of documents: streamed to parquet, by several processes, to be continued",
+        "docre-lite extract --run runs/first --input documents/*.jsonl.gz --out triples --workers 4",
+    )
+    c.add_argument("--run", dest="folder", type=Path, required=True, metavar="DIR", help="folder of `train --out`")
+    c.add_argument(
+        "--input", nargs="+", required=True, metavar="GLOB", help="JSON lines (.gz too) or parquet; ** = any folders"
+    )
+    c.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write to; a run that was ended goes on there"
+    )
+    c.add_argument("--workers", type=_count, metavar="N", default=1, help="processes, with a model each")
+    c.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="processes of this machine, or Ray's of a cluster"
+    )
+    c.add_argument(
+        "--threads", type=_count, metavar="N", help="CPU threads of a process (default: torch's choice, shared out)"
+    )
+    c.add_argument("--part-size", type=_count, metavar="N", default=256, help="documents of one file of triples")
+    c.add_argument("--batch-size", type=_count, metavar="N", default=8, help="documents at a time")
+    c.add_argument(
+        "--budget",
+        type=_count,
+        metavar="N",
+        default=1 << 14,
+        help="tokens, and pairs of entities, at a time; a document with more is set aside",
+    )
+    c.add_argument("--evidence", type=float, default=0.2, metavar="SHARE", help="as in predict")
+    c.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in predict")
+    c.add_argument("--seed", type=int, default=0, help="as in predict, for each part")
 
     c = _command(
         commands,
@@ -421,13 +455,40 @@ def predict(args) -> None:
     if args.out.is_dir():
         raise ValueError(f"{args.out} is a folder; --out takes a file, such as {args.out / 'result.json'}")
     documents = read(args.data)
-    folder = args.folder / "model" if (args.folder / "model").is_dir() else args.folder
-    model = DocRE.load(folder, **_settings(args.set))
+    model = DocRE.load(_model(args.folder), **_settings(args.set))
     set_seed(args.seed)
     triples = find(model, documents, args.batch_size, progress=True, evidence=args.evidence)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_submission(triples, args.out, documents, zip=args.zip)
     print(json.dumps({"documents": len(documents), "triples": len(triples), "out": str(args.out)}, indent=1))
+
+
+def _model(folder: Path) -> Path:
+    """The model in the folder of a run; a model's own folder will do."""
+    return folder / "model" if (folder / "model").is_dir() else folder
+
+
+def extract(args) -> None:
+    from .extract import extract as stream
+
+    totals = stream(
+        _model(args.folder),
+        args.input,
+        args.out,
+        workers=args.workers,
+        engine=args.engine,
+        threads=args.threads,
+        part_size=args.part_size,
+        batch_size=args.batch_size,
+        budget=args.budget,
+        evidence=args.evidence,
+        seed=args.seed,
+        progress=True,
+        options=_settings(args.set),
+    )
+    if totals["rejected"]:
+        print(f"docre-lite: {totals['rejected']} documents set aside, see {args.out / 'rejected'}", file=sys.stderr)
+    print(json.dumps({**totals, "out": str(args.out)}, indent=1))
 
 
 def score(args) -> None:

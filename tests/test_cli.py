@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 TINY = [
     f"--set={s}" for s in "layers=1 width=16 heads=2 min_count=1 batch_size=2 save_every=1000 precision=fp32".split()
 ]
-COMMANDS = [["corpus"], ["train"], ["predict"], ["score"], ["data", "fetch"], ["data", "info"]]
+COMMANDS = [["corpus"], ["train"], ["predict"], ["extract"], ["score"], ["data", "fetch"], ["data", "info"]]
 COMMANDS += [["bench", "run"], ["bench", "table"]]
 
 
@@ -396,7 +396,7 @@ def test_help_shows_defaults_and_an_example(command, capsys):
     found = re.search(r"example: docre-lite (.*)", text)
     assert found and found[1].startswith(" ".join(command))
     parser().parse_args(found[1].split())  # and the example parses
-    if command[0] in ("corpus", "train", "predict"):
+    if command[0] in ("corpus", "train", "predict", "extract"):
         assert "(default: " in text
 
 

@@ -1,0 +1,552 @@
+"""Triples of many documents: what `predict` finds, whatever stops the run, however many work on it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gzip
+import json
+import os
+import random
+import re
+import sys
+import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small import made, sgd_steps, tiny
+
+from docre_lite import extract as module
+from docre_lite.__main__ import main
+from docre_lite.extract import SCHEMA, extract
+from docre_lite.model import DocRE
+from docre_lite.predict import batches, predict, predict_encoded, room
+from docre_lite.readers import DataError, document_to_json, file_number, read, stream
+from docre_lite.types import Document
+
+COUNT = 22
+SMALL = {"part_size": 3, "batch_size": 2}
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[Document]:
+    """Some have their entities in another order in the file, one has none, and so no triples."""
+    found = [made(f"document {i}", 2 + i % 4, sentences=2 + i % 3) for i in range(COUNT)]
+    found[4] = replace(found[4], entities=(), triples=())
+    return [replace(d, order=tuple(reversed(range(len(d.entities))))) if i % 3 == 1 else d for i, d in enumerate(found)]
+
+
+@pytest.fixture(scope="module")
+def home(documents, tmp_path_factory) -> Path:
+    """A folder with run/model, and the documents once in each format, in three files."""
+    home = tmp_path_factory.mktemp("home")
+    model = tiny("atlop", documents)
+    sgd_steps(model, model.batch(documents), 40, lr=1e-2)
+    model.save(home / "run" / "model")
+    (home / "in" / "deep").mkdir(parents=True)
+    (home / "in" / "a.jsonl").write_bytes(lines(documents[:10]))
+    (home / "in" / "b.jsonl.gz").write_bytes(gzip.compress(lines(documents[10:18])))
+    to_parquet(documents[18:], home / "in" / "deep" / "c.parquet")
+    return home
+
+
+def lines(documents) -> bytes:
+    return "".join(json.dumps(document_to_json(d)) + "\n" for d in documents).encode()
+
+
+def to_parquet(documents, path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([document_to_json(d) for d in documents]), path, row_group_size=2)
+
+
+@pytest.fixture(scope="module")
+def whole(home) -> Path:
+    """What a run writes that nothing stops."""
+    out = home / "whole"
+    counts = extract(home / "run" / "model", f"{home}/in/**", out, **SMALL)
+    assert counts == {"inputs": 3, "parts": 4 + 3 + 2, "documents": COUNT, "triples": len(rows(out)), "rejected": 0}
+    return out
+
+
+def again(home: Path, out: Path, **changes) -> dict:
+    return extract(home / "run" / "model", f"{home}/in/**", out, **SMALL | changes)
+
+
+def rows(out: Path) -> list[dict]:
+    return [row for path in sorted(out.glob("triples-*")) for row in pq.read_table(path).to_pylist()]
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """All that a run leaves, byte by byte."""
+    assert not list(out.rglob("*.tmp"))
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+def single(path: Path, documents, **more) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(d if isinstance(d, bytes) else lines([d]) for d in documents))
+    return path
+
+
+# What is found
+
+
+def expected(model: DocRE, documents: list[Document], triples) -> list[dict]:
+    by_title = {d.title: d for d in documents}
+    found = []
+    for t in triples:
+        d = by_title[t.title]
+        head, tail = d.entities[t.head], d.entities[t.tail]
+        found.append(
+            {
+                "title": t.title,
+                "head": file_number(d, t.head),
+                "head_name": head.name,
+                "head_type": head.type,
+                "tail": file_number(d, t.tail),
+                "tail_name": tail.name,
+                "tail_type": tail.type,
+                "relation": t.relation,
+                "score": pytest.approx(t.score, abs=1e-5),  # another batch, another rounding
+                "evidence": list(t.evidence),
+            }
+        )
+    return found
+
+
+def test_the_triples_are_those_of_predict(home, whole, documents):
+    model = DocRE.load(home / "run" / "model")
+    given = [*read(home / "in" / "a.jsonl"), *read(home / "in" / "b.jsonl.gz"), *read(home / "in/deep/c.parquet")]
+    assert [d.title for d in given] == [d.title for d in documents]
+    found = rows(whole)
+    where = [(row.pop("input"), row.pop("row"), row["title"]) for row in found]
+    assert found == expected(model, given, predict(model, given)) and len(found) > 3 * COUNT
+    files = [("a.jsonl", 10), ("b.jsonl.gz", 8), ("deep/c.parquet", 4)]
+    place = dict(zip([d.title for d in given], [(name, i) for name, n in files for i in range(n)], strict=True))
+    assert [(name, row) for name, row, _ in where] == [place[title] for *_, title in where]
+    assert any(row["evidence"] for row in found) and any(d.order for d in given)
+    for path in whole.glob("triples-*"):
+        assert pq.read_schema(path).remove_metadata() == SCHEMA
+
+
+def test_the_manifest_says_what_is_there(whole):
+    manifest = json.loads((whole / "manifest.json").read_text())
+    assert manifest["complete"] and manifest["triples"] == len(rows(whole)) and manifest["documents"] == COUNT
+    assert [(f["name"], f["parts"], f["documents"]) for f in manifest["files"]] == [
+        ("a.jsonl", 4, 10),
+        ("b.jsonl.gz", 3, 8),
+        ("deep/c.parquet", 2, 4),
+    ]
+    names = {f"triples-a.jsonl-0000{k}.parquet" for k in range(4)} | {
+        f"triples-b.jsonl.gz-0000{k}.parquet" for k in range(3)
+    }
+    names |= {f"triples-deep-c.parquet-0000{k}.parquet" for k in range(2)}
+    assert {p.name for p in whole.iterdir()} == names | {"manifest.json", ".lock"}
+
+
+def test_documents_without_triples_are_done(home, documents, tmp_path):
+    empty = [replace(d, entities=(), triples=(), order=None) for d in documents[:5]]
+    source = single(tmp_path / "in.jsonl", empty)
+    counts = extract(home / "run" / "model", str(source), tmp_path / "out", part_size=2)
+    assert counts == {"inputs": 1, "parts": 3, "documents": 5, "triples": 0, "rejected": 0}
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("triples-*")}
+    assert extract(home / "run" / "model", str(source), tmp_path / "out", part_size=2) == counts
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("triples-*")} == before
+
+
+def test_equal_titles_are_told_apart(home, documents, tmp_path):
+    one, two = documents[0], replace(documents[5], title=documents[0].title)
+    source = single(tmp_path / "in.jsonl", [one, b"\n", two])
+    extract(home / "run" / "model", str(source), tmp_path / "out")
+    alone = [len(predict(DocRE.load(home / "run" / "model"), [d])) for d in (one, two)]
+    found = [row["row"] for row in rows(tmp_path / "out")]
+    assert [found.count(0), found.count(2)] == alone and min(alone) > 0 and len(found) == sum(alone)
+
+
+def test_labels_are_not_looked_at(home, documents, tmp_path):
+    bad = document_to_json(documents[0]) | {"labels": [{"h": 99}]}
+    source = single(tmp_path / "in.jsonl", [json.dumps(bad).encode()])
+    assert extract(home / "run" / "model", str(source), tmp_path / "out")["rejected"] == 0
+
+
+def test_a_budget_bounds_batches(home, documents):
+    model = DocRE.load(home / "run" / "model")
+    encoded = model.tokenizer.encode(documents)
+    budget = 3 * max(len(t.ids) for t in encoded)
+    found = batches(encoded, 5, budget)
+    assert sorted(k for batch in found for k in batch) == list(range(COUNT))
+    assert all(len(batch) <= 5 and room([encoded[k] for k in batch]) <= budget for batch in found)
+    assert {len(batch) for batch in found} >= {3, 5}  # the budget ends some, the size others
+    assert batches(encoded, 5) == batches(encoded, 5, 10**9) != found
+    assert batches(encoded, 5, 1) == [[k] for batch in batches(encoded, 5) for k in batch]
+    pairs = batches(model.tokenizer.encode([made(f"{i}", 9, sentences=9) for i in range(4)]), 4, 2 * 150)
+    assert [len(batch) for batch in pairs] == [2, 2]
+    together = [t for triples in predict_encoded(model, encoded, 5, budget=budget) for t in triples]
+    assert together == predict(model, documents)
+
+
+# Bad documents
+
+
+def test_bad_documents_are_set_aside_and_the_rest_goes_on(home, documents, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("docre_lite.readers.LINE", 20_000)
+    good, other = document_to_json(documents[0]), document_to_json(documents[1])
+    broken = [
+        (b'{"title": "torn", \n', None, "malformed JSON"),
+        (b"\xff\xfe\n", None, "not UTF-8"),
+        (b"[]\n", None, "an object"),
+        (json.dumps(good | {"title": 7}).encode() + b"\n", 7, "title: 7 where a string belongs"),
+        (json.dumps(good | {"title": "No text", "sents": []}).encode() + b"\n", "No text", "no words"),
+        (json.dumps(good | {"title": "half \ud800"}).encode() + b"\n", "half \ud800", "no valid Unicode"),
+        (json.dumps(good | {"title": "x" * 50_000}).encode() + b"\n", None, "longer than"),
+        (lines([made("Large", 8, sentences=9, words=30)]), "Large", r"\d+ tokens, more than the budget of 200"),
+        (lines([made("Crowd", 15, sentences=4)]), "Crowd", "225 pairs of entities, more than the budget"),
+    ]
+    text = [lines([documents[0]])] + [line for line, *_ in broken] + [lines([documents[1]]).rstrip()]
+    source = single(tmp_path / "in" / "mixed.jsonl", text)
+    call = ["extract", "--run", str(home / "run"), "--input", str(source), "--out", str(tmp_path / "out")]
+    assert main([*call, "--part-size=4", "--budget=200"]) == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out)["documents"] == 2 and json.loads(said.out)["rejected"] == len(broken)
+    assert f"{len(broken)} documents set aside, see {tmp_path / 'out' / 'rejected'}" in said.err
+    files = sorted((tmp_path / "out" / "rejected").iterdir())
+    assert [f.name for f in files] == [f"mixed.jsonl-0000{k}.jsonl" for k in range(3)]
+    found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    assert [(r["input"], r["row"], r["title"]) for r in found] == [
+        ("mixed.jsonl", i, title) for i, (_, title, _) in enumerate(broken, 1)
+    ]
+    for row, (*_, reason) in zip(found, broken, strict=True):
+        assert re.search(reason, row["reason"]) and "\n" not in row["reason"], row
+    assert {row["title"] for row in rows(tmp_path / "out")} == {good["title"], other["title"]}
+
+
+def test_a_torn_archive_gives_what_it_has(home, documents, tmp_path):
+    random.seed(0)
+    packed = gzip.compress(lines(documents))
+    (tmp_path / "in.jsonl.gz").write_bytes(packed[: len(packed) * 2 // 3])
+    counts = extract(home / "run" / "model", str(tmp_path / "in.jsonl.gz"), tmp_path / "out", part_size=100)
+    assert counts["rejected"] == 1 and 5 < counts["documents"] < COUNT
+    row = json.loads((tmp_path / "out" / "rejected" / "in.jsonl.gz-00000.jsonl").read_text())
+    assert row["row"] == counts["documents"] and "truncated or damaged" in row["reason"] and row["title"] is None
+
+
+def test_a_damaged_parquet_gives_what_it_has(home, documents, tmp_path):
+    path = tmp_path / "in.parquet"
+    to_parquet([replace(d, triples=()) for d in documents if d.entities], path)
+    data = bytearray(path.read_bytes())
+    group = pq.ParquetFile(path).metadata.row_group(5)
+    for c in range(group.num_columns):
+        column = group.column(c)
+        begin = column.dictionary_page_offset or column.data_page_offset
+        data[begin : begin + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(data)
+    counts = extract(home / "run" / "model", str(path), tmp_path / "out")
+    assert (counts["documents"], counts["rejected"]) == (COUNT - 1 - 2, 1)
+    row = json.loads((tmp_path / "out" / "rejected" / "in.parquet-00000.jsonl").read_text())
+    assert row["row"] == 10 and re.match("row group 5 is damaged from here on", row["reason"])
+    assert {10, 11}.isdisjoint(found := {row["row"] for row in rows(tmp_path / "out")}) and max(found) > 12
+
+
+def test_streams_are_read_row_by_row(home, documents, tmp_path):
+    """The first row is there when a part of the file has been read, not the whole of it."""
+    for path in (home / "in" / "a.jsonl", home / "in" / "b.jsonl.gz", home / "in" / "deep" / "c.parquet"):
+        found = list(stream(path))
+        assert [json.loads(row.data)["title"] for row in found] == [d.title for d in read(path)]
+        assert [row.number for row in found] == list(range(len(found)))
+        assert found[-1].position == path.stat().st_size
+        assert [row.position for row in found] == sorted(row.position for row in found)
+    long = single(tmp_path / "long.jsonl", documents * 30)
+    assert 0 < next(stream(long)).position < 10_000 < long.stat().st_size / 10
+
+
+# Stopped and continued
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing that cleans up after faults sees it."""
+
+
+def test_stopped_at_every_write(home, documents, tmp_path, monkeypatch):
+    """Ended before each call in turn that has to do with writing; what is there then is continued, never torn."""
+    bad = single(tmp_path / "in.jsonl", [documents[0], b"{\n", documents[1], b"{\n"])
+    extract(home / "run" / "model", str(bad), tmp_path / "plain", part_size=2)
+    goal = contents(tmp_path / "plain")
+    assert {"rejected/in.jsonl-00000.jsonl", "triples-in.jsonl-00001.parquet"} <= goal.keys()
+    left, loaded = [0], module._model(home / "run" / "model", ())
+
+    def stopping(call):
+        def counted(*args):
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+            return call(*args)
+
+        return counted
+
+    monkeypatch.setattr(module.os, "fsync", stopping(os.fsync))
+    monkeypatch.setattr(module.os, "replace", stopping(os.replace))
+    monkeypatch.setattr(module.DocRE, "load", lambda folder: loaded)
+    for k in range(1, 100):
+        out, left[0] = tmp_path / f"out {k}", k
+        try:
+            extract(home / "run" / "model", str(bad), out, part_size=2)
+            break
+        except Killed:
+            for path in out.glob("triples-*"):
+                assert path.read_bytes() == goal[path.name]
+            extract(home / "run" / "model", str(bad), out, part_size=2)
+            assert contents(out) == goal
+    assert k == 1 + 6 * 3  # six files, of each its data, its name, and the name's safety
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Starts processes that have the package imported: cheap ones to kill."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["docre_lite.extract"])
+    return context.Process
+
+
+@pytest.mark.parametrize(("workers", "goals"), [(1, (0, 1, 3, 4, 7, 9)), (2, (2,))])
+def test_killed_and_continued(workers, goals, home, whole, tmp_path, processes):
+    """SIGKILL when some parts are there, again when there are more, and so on; then the rest. No worker is left."""
+    out, draw = tmp_path / "out", random.Random(workers)
+    for goal in goals:
+        given = (home / "run" / "model", f"{home}/in/**", out)
+        process = processes(target=extract, args=given, kwargs=SMALL | {"workers": workers})
+        process.start()
+        until = time.monotonic() + 300
+        while len(list(out.glob("triples-*"))) < goal:
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        time.sleep(draw.random() * 0.02)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        helpers = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+        process.kill()
+        process.join()
+        for path in out.glob("triples-*"):
+            assert path.read_bytes() == (whole / path.name).read_bytes()
+        until = time.monotonic() + 60
+        while any(map(running, helpers)):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    again(home, out)
+    assert contents(out) == contents(whole)
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_torn_part_is_made_anew(home, whole, tmp_path):
+    """Torn by something else than a run: cut short, with a hole, of another kind, or without its metadata."""
+    again(home, out := tmp_path / "out")
+    torn = sorted(out.glob("triples-a*"))
+    data = torn[0].read_bytes()
+    torn[0].write_bytes(data[: len(data) // 2])
+    hole = bytearray(torn[1].read_bytes())
+    at = pq.ParquetFile(torn[1]).metadata.row_group(0).column(10).data_page_offset
+    hole[at + 60 : at + 64] = b"\0\0\0\0"
+    torn[1].write_bytes(hole)
+    torn[2].write_bytes(b"")
+    pq.write_table(pq.read_table(torn[3]).replace_schema_metadata(None), torn[3])
+    (out / ".triples-a.jsonl-00000.parquet.1.tmp").write_bytes(b"half")
+    assert all(p.read_bytes() != (whole / p.name).read_bytes() for p in torn)
+    again(home, out)
+    assert contents(out) == contents(whole)
+
+
+def test_a_part_that_is_there_is_not_made_again(home, whole, tmp_path, monkeypatch):
+    again(home, out := tmp_path / "out")
+    lost = out / "triples-b.jsonl.gz-00001.parquet"
+    lost.unlink()
+    worked = []
+    monkeypatch.setattr(module, "work", lambda job, part, do=module.work: worked.append(part.name) or do(job, part))
+    again(home, out)
+    assert worked == [lost.name] and contents(out) == contents(whole)
+
+
+# Several processes
+
+
+def test_two_workers_write_what_one_writes(home, whole, tmp_path):
+    again(home, tmp_path / "out", workers=2)
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+def test_ray_writes_what_one_worker_writes(home, whole, tmp_path):
+    ray = pytest.importorskip("ray", reason="no Ray here: pip install -e '.[ray]'")
+    try:
+        for stage in range(2):
+            for path in list((tmp_path / "out").glob("triples-*"))[:stage]:
+                path.unlink()
+            again(home, tmp_path / "out", workers=2, engine="ray")
+            assert contents(tmp_path / "out") == contents(whole)
+    finally:
+        ray.shutdown()
+
+
+def test_ray_that_is_not_there_is_told(home, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r"pip install 'docre_lite\[ray\]'"):
+        again(home, tmp_path / "out", engine="ray")
+
+
+def test_a_worker_that_dies_is_told_in_a_line(home, tmp_path, monkeypatch, capsys):
+    def dies(job, part):
+        raise BrokenProcessPool("a process in the pool was terminated")
+
+    monkeypatch.setattr(module, "ProcessPoolExecutor", _Here)
+    monkeypatch.setattr(module, "work", dies)
+    fails(capsys, home, tmp_path / "out", "--workers=2", says="a worker was ended from outside.*goes on where it")
+
+
+# Faults: exit code 2, one line
+
+
+def fails(capsys, home: Path, out: Path, *more, says: str, run="run", source=None) -> None:
+    capsys.readouterr()
+    call = ["extract", "--run", str(home / run), "--input", str(source or f"{home}/in/**"), "--out", str(out)]
+    assert main([*call, "--part-size=3", "--batch-size=2", *map(str, more)]) == 2
+    shown = capsys.readouterr()
+    found = [line for line in shown.err.splitlines() if line.strip() and "B/s" not in line and "it/s" not in line]
+    assert len(found) == 1 and found[0].startswith("docre-lite: "), shown.err
+    assert re.search(says, found[0]), found[0]
+    assert shown.out == ""
+
+
+def test_faulty_arguments(home, documents, tmp_path, capsys):
+    out = tmp_path / "out"
+    fails(capsys, home, out, source=tmp_path / "*.jsonl", says=r"\*.jsonl: no file has such a name")
+    fails(
+        capsys, home, out, run="nowhere", says="nowhere: no model.json here; `docre-lite train` writes it into model/"
+    )
+    fails(capsys, home, out, "--set=nope=1", says="atlop has no setting 'nope'")
+    fails(capsys, home, out, source=single(tmp_path / "list.json", [b'[\n{"title"']), says="list.json: a JSON list")
+    fails(capsys, home, out, source=single(tmp_path / "list.json", [b' [{"title": ']), says="list.json: a JSON list")
+    fails(
+        capsys, home, out, source=single(tmp_path / "x.parquet", [b"PAR1 no more"]), says="x.parquet: damaged parquet"
+    )
+    single(tmp_path / "p" / "a" / "b.jsonl", documents[:1])
+    single(tmp_path / "p" / "a-b.jsonl", documents[:1])
+    fails(
+        capsys, home, out, source=f"{tmp_path}/p/**", says="a/b.jsonl: its parts would have the names of .*a-b.jsonl's"
+    )
+    assert not out.exists()
+    fails(capsys, home, tmp_path / "p", source=tmp_path / "p" / "a-b.jsonl", says="lies in the --out folder")
+    fails(capsys, home, tmp_path / "list.json", says="list.json: cannot be written to")
+    fails(capsys, home, tmp_path / "list.json" / "out", says="list.json/out: cannot be written to")
+
+
+def test_the_folder_of_a_run_is_no_model(home):
+    with pytest.raises(ValueError, match=f"run: no model.json here; give {home}/run/model$"):
+        DocRE.load(home / "run")
+
+
+def test_another_run_is_refused(home, whole, documents, tmp_path, capsys):
+    again(home, out := tmp_path / "out")
+    (out / "triples-a.jsonl-00002.parquet").unlink()
+    before = contents(out)
+    other = tiny("atlop", documents, width=16)
+    other.save(home / "other" / "model")
+    fails(capsys, home, out, run="other", says="triples of a run with another model; give the same as then")
+    fails(capsys, home, out, "--evidence=0.5", "--seed=3", says="another evidence, seed;")
+    fails(capsys, home, out, "--part-size=4", says="another part_size;")
+    fails(capsys, home, out, source=f"{home}/in/*", says=r"another input \(deep/c.parquet\);")
+    same = [(tmp_path / "in" / p.relative_to(home / "in"), p) for p in (home / "in").rglob("*") if p.is_file()]
+    for copy, path in same:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (tmp_path / "in" / "a.jsonl").write_bytes(lines(documents[:10]).replace(b"document 9", b"document X"))
+    fails(capsys, home, out, source=f"{tmp_path}/in/**", says=r"another input \(a.jsonl\);")
+    assert contents(out) == before
+    (tmp_path / "in" / "a.jsonl").write_bytes(lines(documents[:10]))  # equal data elsewhere is no other input
+    extract(home / "run" / "model", f"{tmp_path}/in/**", out, part_size=3, batch_size=2)
+    assert contents(out) == contents(whole)
+
+
+def test_two_runs_into_one_folder(home, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fails(capsys, home, tmp_path / "out", says="another run is at work here")
+    assert again(home, tmp_path / "out")["documents"] == COUNT
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_loses_nothing(workers, home, whole, tmp_path, capsys, monkeypatch):
+    original, left = os.fsync, [9]
+
+    def full(fd):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(fd)
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(module.os, "fsync", full)
+    if workers == 2:  # they do not see the patch: this one stands where their work ends
+        monkeypatch.setattr(module, "ProcessPoolExecutor", _Here)
+    fails(capsys, home, out, "--workers", workers, says=r"cannot be written \(No space left on device\).*same command")
+    monkeypatch.undo()
+    there = list(out.glob("triples-*"))
+    assert 2 < len(there) < 9 and not list(out.rglob("*.tmp"))
+    again(home, out)
+    assert contents(out) == contents(whole)
+
+
+class _Here:
+    """An executor that works at once, in this process."""
+
+    def __init__(self, *args):
+        pass
+
+    __enter__ = lambda self: self  # noqa: E731
+    __exit__ = lambda self, *error: None  # noqa: E731
+
+    def submit(self, work, *args):
+        future = Future()
+        try:
+            future.set_result(work(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def test_a_fault_of_the_model_names_its_rows(home, tmp_path, monkeypatch):
+    def fault(*args, **kwargs):
+        raise RuntimeError("shapes")
+
+    monkeypatch.setattr(module, "predict_encoded", fault)
+    with pytest.raises(RuntimeError, match="shapes") as caught:
+        again(home, tmp_path / "out")
+    assert caught.value.__notes__ == [f"{home}/in/a.jsonl: in rows 0 to 2"]
+
+
+def test_an_interrupt_is_no_fault(home, whole, tmp_path, capsys, monkeypatch):
+    def interrupted(job, part, do=module.work):
+        if part.number == 2:
+            raise KeyboardInterrupt
+        return do(job, part)
+
+    monkeypatch.setattr(module, "work", interrupted)
+    call = ["extract", "--run", str(home / "run"), "--input", f"{home}/in/**", "--out", str(tmp_path / "out")]
+    assert main([*call, "--part-size=3", "--batch-size=2"]) == 130
+    monkeypatch.undo()
+    assert len(list((tmp_path / "out").glob("triples-*"))) == 2
+    assert not json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"]
+    again(home, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+def test_a_disk_that_fails_while_reading_is_told(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        next(stream(tmp_path / "none.jsonl"))
