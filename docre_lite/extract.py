@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
 from multiprocessing import get_context, parent_process
@@ -479,6 +479,7 @@ def extract_with_ray(
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # a part is a block, so that it goes to the next worker once it is read
     size, names = job.settings["part_size"], frozenset(done)
+    job = replace(job, model=job.model.absolute(), out=job.out.absolute())  # its processes start elsewhere
 
     def read(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         return ({"part": part} for part in parts(row["source"], size) if part.name not in names)
@@ -488,8 +489,15 @@ def extract_with_ray(
             torch.set_num_threads(threads or 1)
 
         def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-            return {"count": json.dumps(work(job, row["part"]))}
+            try:
+                return {"count": json.dumps(work(job, row["part"])), "fault": ""}
+            except DataError as error:  # Ray would say it in many lines
+                return {"count": "", "fault": str(error)}
 
     inputs = ray.data.from_items([{"source": source} for source in sources], override_num_blocks=len(sources))
-    for row in inputs.flat_map(read).map(Worker, concurrency=workers).iter_rows():
+    # other needs than a worker's: reading stays a task of its own, and the parts of one input go to all workers
+    read_parts = inputs.flat_map(read, num_cpus=0.5)
+    for row in read_parts.map(Worker, concurrency=workers).iter_rows():
+        if row["fault"]:
+            raise DataError(row["fault"])
         yield json.loads(row["count"])
