@@ -471,13 +471,9 @@ def extract_with_ray(
     """
     try:
         import ray
+        import ray.data
     except ImportError:
         raise ValueError("the engine 'ray' needs Ray: pip install 'docre_lite[ray]', or leave --engine out") from None
-    if not ray.is_initialized():
-        ray.init(num_cpus=None if os.environ.get("RAY_ADDRESS") else workers + 1, log_to_driver=False)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.target_max_block_size = 1  # a part is a block, so that it goes to the next worker once it is read
     size, names = job.settings["part_size"], frozenset(done)
     job = replace(job, model=job.model.absolute(), out=job.out.absolute())  # its processes start elsewhere
 
@@ -494,10 +490,30 @@ def extract_with_ray(
             except DataError as error:  # Ray would say it in many lines
                 return {"count": "", "fault": str(error)}
 
-    inputs = ray.data.from_items([{"source": source} for source in sources], override_num_blocks=len(sources))
-    # other needs than a worker's: reading stays a task of its own, and the parts of one input go to all workers
-    read_parts = inputs.flat_map(read, num_cpus=0.5)
-    for row in read_parts.map(Worker, concurrency=workers).iter_rows():
-        if row["fault"]:
-            raise DataError(row["fault"])
-        yield json.loads(row["count"])
+    with _ray_data(ray, workers):
+        inputs = ray.data.from_items([{"source": source} for source in sources], override_num_blocks=len(sources))
+        # other needs than a worker's: reading stays a task of its own, and the parts of one input go to all workers
+        read_parts = inputs.flat_map(read, num_cpus=0.5)
+        for row in read_parts.map(Worker, compute=ray.data.ActorPoolStrategy(size=workers)).iter_rows():
+            if row["fault"]:
+                raise DataError(row["fault"])
+            yield json.loads(row["count"])
+
+
+@contextmanager
+def _ray_data(ray, workers: int) -> Iterator[None]:
+    """Ray as it is needed here; afterwards as it was before."""
+    begun = ray.is_initialized()
+    if not begun:
+        cluster = {} if "RAY_ADDRESS" in os.environ else {"address": "local", "num_cpus": workers + 1}
+        ray.init(log_to_driver=False, **cluster)
+    context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars, context.target_max_block_size
+    context.enable_progress_bars = False
+    context.target_max_block_size = 1  # a part is a block, so that it goes to the next worker once it is read
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, context.target_max_block_size = before
+        if not begun:
+            ray.shutdown()
