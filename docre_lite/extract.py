@@ -474,30 +474,37 @@ def extract_with_ray(
         import ray.data
     except ImportError:
         raise ValueError("the engine 'ray' needs Ray: pip install 'docre_lite[ray]', or leave --engine out") from None
-    size, names = job.settings["part_size"], frozenset(done)
     job = replace(job, model=job.model.absolute(), out=job.out.absolute())  # its processes start elsewhere
-
-    def read(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        return ({"part": part} for part in parts(row["source"], size) if part.name not in names)
-
-    class Worker:
-        def __init__(self):
-            torch.set_num_threads(threads or 1)
-
-        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-            try:
-                return {"count": json.dumps(work(job, row["part"])), "fault": ""}
-            except DataError as error:  # Ray would say it in many lines
-                return {"count": "", "fault": str(error)}
-
     with _ray_data(ray, workers):
-        inputs = ray.data.from_items([{"source": source} for source in sources], override_num_blocks=len(sources))
+        rows = [{**source.mark, "path": str(source.path)} for source in sources]
         # other needs than a worker's: reading stays a task of its own, and the parts of one input go to all workers
-        read_parts = inputs.flat_map(read, num_cpus=0.5)
-        for row in read_parts.map(Worker, compute=ray.data.ActorPoolStrategy(size=workers)).iter_rows():
+        missing = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
+            _ray_parts, fn_args=(job.settings["part_size"], frozenset(done)), num_cpus=0.5
+        )
+        found = missing.map(
+            _RayWorker, fn_constructor_args=(job, threads), compute=ray.data.ActorPoolStrategy(size=workers)
+        )
+        for row in found.iter_rows():
             if row["fault"]:
                 raise DataError(row["fault"])
             yield json.loads(row["count"])
+
+
+def _ray_parts(row: dict[str, Any], size: int, done: frozenset[str]) -> Iterator[dict[str, Any]]:
+    source = Source(row["name"], Path(row["path"]), row["bytes"], row["sha256"])
+    return ({"part": part} for part in parts(source, size) if part.name not in done)
+
+
+class _RayWorker:
+    def __init__(self, job: Job, threads: int | None):
+        self.job = job
+        torch.set_num_threads(threads or 1)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        try:
+            return {"count": json.dumps(work(self.job, row["part"])), "fault": ""}
+        except DataError as error:  # Ray would say it in many lines
+            return {"count": "", "fault": str(error)}
 
 
 @contextmanager
