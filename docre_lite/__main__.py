@@ -1,4 +1,4 @@
-"""The command line: `docre-lite corpus | train | predict | extract | score | data | bench`; also `python -m docre_lite`."""
+"""`docre-lite corpus | train | predict | extract | score | data | bench`, also as `python -m docre_lite`."""
 
 from __future__ import annotations
 
