@@ -380,8 +380,8 @@ def test_weight_halves_are_those_of_both_factors_together():
     width = classifier.options.map_width
     whole = (classifier.classify.weight @ classifier.meet.weight).abs()
     features, relations = classifier.halves()
-    assert features == pytest.approx(float(whole[:, :width].mean()), rel=1e-6)
-    assert relations == pytest.approx(float(whole[:, width:].mean()), rel=1e-6)
+    assert features == pytest.approx(whole[:, :width].mean().item(), rel=1e-6)
+    assert relations == pytest.approx(whole[:, width:].mean().item(), rel=1e-6)
 
 
 def test_losses_of_the_variants():

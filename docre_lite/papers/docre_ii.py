@@ -182,7 +182,7 @@ class DocREII(PairClassifier):
     def halves(self) -> tuple[float, float]:
         """Mean absolute weight that W_c gives to a feature and to an answer. DocRE-II figure 5."""
         features, relations = (self.classify.weight @ self.meet.weight).abs().chunk(2, 1)
-        return float(features.mean()), float(relations.mean())
+        return features.mean().item(), relations.mean().item()
 
     def _views(self, pairs: PairFeatures, features: Tensor, logits: Tensor, cells: Tensor, trace: dict) -> Tensor:
         """One pass over noisy answers, and with a contrastive loss a second one with both matrices swapped."""

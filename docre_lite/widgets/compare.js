@@ -58,7 +58,7 @@ export default {
         ...[...pairs.values()].flatMap(({ head, tail, kinds }) => ["hit", "missed", "wrong"].filter((k) => kinds.has(k)).map((k) => line(head, tail, k))),
         chosen && h("rect", { class: "dw-map-on", x: chosen.tail * step, y: chosen.head * step, width: step, height: step }));
       return h("figure", { class: "dw-figure" }, picture,
-        h("figcaption", {}, h("strong", {}, name), ` ${measure} ${number(100 * f1, 1)} %`, h("br"), `✓ ${hit}`, composed ? "" : `  ✗ ${wrong}`, `  ○ ${missed}`));
+        h("figcaption", {}, h("strong", {}, name), h("br"), `${measure} ${number(100 * f1, 1)} %`, h("br"), `✓ ${hit}`, composed ? "" : `  ✗ ${wrong}`, `  ○ ${missed}`));
     }
 
     let drawn = null;  // the text of a document is built once, not for every fact
