@@ -266,7 +266,7 @@ def test_masking_refuses_what_it_cannot_show():
             MaskRateExplorer(model, documents[0])
     model = tiny("dre_mir", documents)
     alone = type(documents[0])("alone", documents[0].sentences, documents[0].entities[:1])
-    with pytest.raises(ValueError, match="alone: no pair of entities to hide"):
+    with pytest.raises(ValueError, match="alone: no pair of entities to look at"):
         MaskRateExplorer(model, alone)
     with pytest.raises(ValueError, match="the model does not know"):
         MaskRateExplorer(model, running_example())

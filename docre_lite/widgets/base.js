@@ -149,7 +149,7 @@ function matrix(names, { caption, onchoose, columns = names, rowHead = "head", c
     if (cells[r]?.[c]) { cells[r][c].focus(); onchoose?.(r, c); }
   }
   const head = h("tr", {}, h("th", { scope: "col", class: "dw-corner" }, `${rowHead} ↓ ${columnHead} →`),
-    ...columns.map((name, c) => h("th", { scope: "col", title: name, class: named && "dw-upright" }, named ? h("span", { class: "dw-name" }, `${name} ${c}`) : String(c))));
+    ...columns.map((name, c) => h("th", { scope: "col", title: name, class: named && "dw-upright" }, named ? h("span", { class: "dw-name dw-vertical" }, `${name} ${c}`) : String(c))));
   const rows = names.map((name, r) =>
     h("tr", {}, h("th", { scope: "row", title: name }, h("span", { class: "dw-name" }, name), ` ${r}`), ...cells[r].map((cell) => h("td", {}, cell))));
   const el = h("div", { class: "dw-scroll" },

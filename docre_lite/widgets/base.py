@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -96,6 +97,17 @@ class Widget(anywidget.AnyWidget):
         bundle = super()._repr_mimebundle_(**more)
         content, about = bundle if isinstance(bundle, tuple) else (bundle, {})
         return {**content, "text/html": self.html()}, about
+
+
+def with_pairs(documents: Document | Sequence[Document]) -> list[Document]:
+    """One document or several, as a list. Raises ValueError if there is none, or one without a pair to look at."""
+    found = [documents] if isinstance(documents, Document) else list(documents)
+    if not found:
+        raise ValueError("no document to look at; give one or more")
+    for document in found:
+        if not document.pairs():
+            raise ValueError(f"{document.title}: no pair of entities to look at")
+    return found
 
 
 def pack(values, low: float | None = None, high: float | None = None) -> dict[str, Any]:

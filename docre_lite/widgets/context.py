@@ -10,7 +10,7 @@ from .. import ops
 from ..model import DocRE
 from ..predict import EVIDENCE, predict, sentence_shares
 from ..types import Document
-from .base import Widget, document_data, html_table, pack, rounded
+from .base import Widget, document_data, html_table, pack, rounded, with_pairs
 
 SHOWN = 6  # relations of a pair whose margins are drawn
 
@@ -31,8 +31,7 @@ class ContextExplorer(Widget):
     def __init__(self, model: DocRE, document: Document, pair: tuple[int, int] | None = None):
         if (how := model.tokenizer.reading.context) != "sum":
             raise ValueError(f"context={how!r}: only products of attention over their sum (context='sum') can be shown")
-        if not document.pairs():
-            raise ValueError(f"{document.title}: no pair of entities to look at")
+        with_pairs(document)
         self._model, self._document = model, document
         self._encoded = model.tokenizer.encode([document])[0]
         looks, margins = self._run()

@@ -15,7 +15,7 @@ from ..layers import MapNorm
 from ..model import DocRE
 from ..papers.docunet import DocuNet
 from ..types import Document, PairFeatures, Prediction, Triple
-from .base import Widget, html_table, pack
+from .base import Widget, html_table, pack, with_pairs
 
 # Stages of the way through the U: how many entities share a row, and what each is.
 STAGES = {
@@ -56,8 +56,7 @@ class EntityImage(Widget):
     def __init__(self, model: DocRE, document: Document, orders: Sequence[Sequence[int]] | None = None):
         if not isinstance(model.classifier, DocuNet):
             raise ValueError(f"{model.classifier.name} makes no image of entities; give a model built as 'docunet'")
-        if not document.pairs():
-            raise ValueError(f"{document.title}: no pair of entities to look at")
+        with_pairs(document)
         self._model, self._document = model, document
         n = len(document.entities)
         given = {f"order {k + 1}": list(order) for k, order in enumerate(orders or ())}

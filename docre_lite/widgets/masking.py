@@ -15,7 +15,7 @@ from ..layers import pair_cells
 from ..model import DocRE
 from ..papers.dre_mir import DREMIR, MODES, draw_hidden
 from ..types import Document, Prediction, Triple
-from .base import Widget, html_table, pack, rounded
+from .base import Widget, html_table, pack, rounded, with_pairs
 
 RATES = range(0, 100, 10)  # % of the pairs that are hidden
 AT_FIRST = 20  # the share in training
@@ -43,8 +43,7 @@ class MaskRateExplorer(Widget):
         part = model.classifier
         if not isinstance(part, DREMIR) or not part.masks or part.options.attention == "full" or not part.matrix:
             raise ValueError("only a DRE-MIR with I-MSA and mask_rate above 0 restores pairs; give such a model")
-        if not document.pairs():
-            raise ValueError(f"{document.title}: no pair of entities to hide")
+        with_pairs(document)
         if unknown := sorted({t.relation for t in document.triples} - set(model.relations.names)):
             raise ValueError(f"{document.title}: the model does not know {unknown}; train it on documents with them")
         if pair and tuple(pair) not in document.pairs():

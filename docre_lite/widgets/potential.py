@@ -11,7 +11,7 @@ import torch
 from ..model import DocRE
 from ..papers.paee import PATCH, TNet
 from ..types import Document, Prediction
-from .base import Widget, document_data, html_table, rounded
+from .base import Widget, document_data, html_table, rounded, with_pairs
 
 BUDGETS = [k / 10 for k in range(1, 11)]  # shares of the patches that the slider stops at, beside the model's own
 STEPS = 10_000  # a probability travels in ten-thousandths
@@ -42,12 +42,7 @@ class PotentialPairs(Widget):
                 "give a PAEE with matrix='tnet' and potential='hard' or 'soft'"
             )
         self._model = model
-        self._documents = [documents] if isinstance(documents, Document) else list(documents)
-        if not self._documents:
-            raise ValueError("no document to look at; give one or more")
-        for document in self._documents:
-            if not document.pairs():
-                raise ValueError(f"{document.title}: no pair of entities to look at")
+        self._documents = with_pairs(documents)
         budgets = sorted({*BUDGETS, round(matrix.budget, 3)})
         shown = [self._precompute(document, budgets) for document in self._documents]
         head, tail = shown[0]["first"]

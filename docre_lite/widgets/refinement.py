@@ -13,7 +13,7 @@ from ..evaluate import score
 from ..model import DocRE
 from ..papers.docre_ii import LINES, DocREII
 from ..types import Document, Triple
-from .base import Widget, document_data, html_table, pack, rounded
+from .base import Widget, document_data, html_table, pack, rounded, with_pairs
 
 ROOM = 110_000  # attention weights that travel with the page, one byte each, shared by all documents
 COLUMNS = ("round", "F1 (%)", "precision (%)", "recall (%)", "claimed", "added (gold)", "removed (gold)")
@@ -54,12 +54,7 @@ class RefinementStepper(Widget):
         rounds = part.options.rounds if rounds is None else rounds
         if rounds < 1:
             raise ValueError(f"rounds={rounds}: there is nothing to step through; give 1 or more")
-        self._documents = [documents] if isinstance(documents, Document) else list(documents)
-        if not self._documents:
-            raise ValueError("no document to look at; give at least one")
-        for document in self._documents:
-            if not document.pairs():
-                raise ValueError(f"{document.title}: no pair of entities to look at")
+        self._documents = with_pairs(documents)
         if cell is not None and tuple(cell) not in self._documents[0].pairs():
             raise ValueError(f"{self._documents[0].title}: {cell} is no pair to classify; give one of its pairs()")
         self._model = model
