@@ -247,6 +247,24 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--split", metavar="SPLIT", help="documents that are scored: test (if any), dev, counterfactual")
     c.add_argument("--draws", type=_count, default=10_000, metavar="N", help="draws of documents for an interval")
     c.add_argument("--out", type=Path, action="append", default=[], metavar="FILE", help=".md or .csv, repeatable")
+    c = _command(
+        kinds,
+        "speed",
+        bench_speed,
+        "measure time and memory against the bare encoder",
+        "docre-lite bench speed --encoder sentence-transformers/all-MiniLM-L6-v2 --paper atlop --paper paee",
+    )
+    c.add_argument("--encoder", required=True, metavar="tiny|NAME|PATH", help="as in `docre-lite train`")
+    c.add_argument("--data", metavar="FILE", help="documents to time on; none = made ones")
+    c.add_argument("--paper", action="append", metavar="PAPER", help="which paper, repeatable; none = all five")
+    c.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the calculation")
+    c.add_argument("--device", choices=("cpu", "cuda"), help="none = the GPU if there is one")
+    c.add_argument("--batch-size", type=_count, default=4, metavar="N", help="documents of a batch")
+    c.add_argument("--repeats", type=_count, default=5, metavar="N", help="repeats, the least of which counts")
+    for name, what in (("entities", "on a long document"), ("tokens", "with 20 entities")):
+        c.add_argument(f"--{name}", type=_count, nargs="*", metavar="N", help=f"{name} to show growth over, {what}")
+    c.add_argument("--threads", type=_count, default=1, metavar="N", help="CPU threads")
+    c.add_argument("--results", type=Path, metavar="DIR", help="folder of stored rows, as in `bench run`")
     return top
 
 
@@ -543,6 +561,28 @@ def bench_table(args) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text if path.suffix == ".md" else bench.as_csv(records), encoding="utf-8")
     print(text, end="")
+
+
+def bench_speed(args) -> None:
+    import torch
+
+    from . import bench, speed
+
+    torch.set_num_threads(args.threads)
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: there is no GPU here; leave it out, or take cpu")
+    setting = speed.Setting(args.encoder, args.data, device, args.precision, args.batch_size, repeats=args.repeats)
+    rows = []
+    for name in args.paper or speed.PAPERS:
+        entities, tokens = (
+            default if given is None else given
+            for given, default in ((args.entities, speed.ENTITIES), (args.tokens, speed.TOKENS))
+        )
+        row = speed.measure(name, setting, entities, tokens, say=lambda line: print(line, file=sys.stderr, flush=True))
+        bench.keep((args.results or bench.RESULTS) / "speed.json", row, speed.same)
+        rows.append(row)
+    print(speed.markdown(rows), end="")
 
 
 def _table(values: dict[str, Any], indent: str = "") -> str:

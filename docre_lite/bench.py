@@ -217,7 +217,7 @@ def complete(row: Mapping[str, Any]) -> bool:
     return "by_document" in row.get("dev", {})
 
 
-def keep(path: Path, row: dict[str, Any]) -> None:
+def keep(path: Path, row: dict[str, Any], same: Callable[[dict, dict], bool] = same) -> None:
     """Adds a row to a file of results, one row a line; an older row of the same run goes."""
     rows = [old for old in stored(path) if not same(old, row)] + [row]
     path.parent.mkdir(parents=True, exist_ok=True)

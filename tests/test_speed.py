@@ -1,0 +1,153 @@
+"""What is counted and timed, against figures by hand; and the command, on the smallest model."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+import torch
+from small import made, tiny
+from test_encoder import pretrained, tokenizer_of
+
+from docre_lite import speed
+from docre_lite.__main__ import main
+from docre_lite.model import DocRE, classifier
+from docre_lite.ops import group_bilinear
+from docre_lite.readers import write_docred
+
+DOCUMENTS = speed.made(4)
+
+
+def test_made_documents():
+    long = speed.document(20, 400)
+    assert len(long.entities) == 20 and sum(len(e.mentions) for e in long.entities) == 26
+    assert long.words == 400 - 2 - 3 * 26
+    places = [m for e in long.entities for m in e.mentions]
+    assert all(long.sentences[m.sentence][m.start : m.end] == (m.name,) for m in places)
+    assert {m.sentence for m in places} == set(range(len(long.sentences)))  # all over the document
+    with pytest.raises(ValueError, match="26 mentions need 106 tokens, not 105"):
+        speed.document(20, 105)
+    assert len({t.relation for d in DOCUMENTS for t in d.triples}) == speed.RELATIONS
+
+
+def test_work_by_hand():
+    left, right, into = torch.ones(3, 4), torch.ones(4, 5), torch.zeros(3, 5)
+    product = {"flops": 2 * 3 * 4 * 5, "bytes": 4 * (12 + 20 + 15)}
+    assert speed.work(lambda: left @ right) == product
+    assert speed.work(lambda: left @ right.T.contiguous().T)["flops"] == product["flops"]
+    # the in-place form reads what it adds to
+    assert speed.work(lambda: into.addmm_(left, right)) == {"flops": 120, "bytes": product["bytes"] + 4 * 15}
+    assert speed.work(lambda: into.view(15).unsqueeze(0)) == {"flops": 0, "bytes": 0}
+    assert speed.work(lambda: left + left) == {"flops": 0, "bytes": 3 * 48}
+
+
+def test_work_of_a_step_counts_its_way_back():
+    weight = torch.ones(4, 5, requires_grad=True)
+    forward = speed.work(lambda: torch.ones(3, 4) @ weight)["flops"]
+    assert speed.work(lambda: (torch.ones(3, 4) @ weight).sum().backward())["flops"] == 2 * forward  # no input gradient
+
+
+def test_the_rebuilt_bilinear_form_does_the_work_of_the_kept_one_and_its_outer_products_twice():
+    pairs, groups, block, relations = 6, 2, 3, 5
+    head, tail = (torch.randn(pairs, groups, block, requires_grad=True) for _ in range(2))
+    weight = torch.randn(groups, block * block, relations, requires_grad=True)
+    once = 2 * pairs * groups * block * block * relations
+    assert speed.work(lambda: group_bilinear(head, tail, weight))["flops"] == once
+    back = speed.work(lambda: group_bilinear(head, tail, weight).sum().backward())["flops"]
+    assert (
+        back == 3 * once + 2 * 2 * pairs * groups * block * block
+    )  # and a product of each side with the outer gradient
+
+
+def test_the_least_of_repeats_that_alternate(monkeypatch):
+    meter, order = speed.Meter(torch.device("cpu"), repeats=3), []
+    times = iter([3.0, 9.0, 1.0, 8.0, 2.0, 7.0])
+    monkeypatch.setattr(speed.Meter, "_once", lambda self, work: work() or next(times))
+    found = meter.seconds({"a": partial(order.append, "a"), "b": partial(order.append, "b")})
+    assert found == {"a": 1.0, "b": 7.0} and order == ["a", "b"] * 3
+
+
+def test_a_slow_measurement_is_repeated_once_only(monkeypatch):
+    monkeypatch.setattr(speed, "PATIENCE", -1.0)
+    calls = []
+    speed.Meter(torch.device("cpu"), repeats=9).seconds({"a": lambda: calls.append(1)})
+    assert len(calls) == 2
+
+
+def test_bf16_is_what_the_work_sees():
+    def seen() -> None:
+        kinds.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+
+    kinds: list[torch.dtype] = []
+    for precision in ("fp32", "bf16"):
+        speed.Meter(torch.device("cpu"), precision, 1).seconds({"a": seen})
+    assert kinds == [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize("work", [speed.train_bare, speed.predict_bare, speed.predict_whole])
+def test_works_leave_the_model_in_training(work):
+    model = tiny("atlop", DOCUMENTS).train()
+    work(model, model.batch(DOCUMENTS[:2]))
+    assert model.training
+    assert (model.encoder.embedding.weight.grad is not None) == (work is speed.train_bare)
+    assert model.classifier.bilinear.bilinear.weight.grad is None  # the bare encoder is bare
+
+
+def test_atlop_as_research_code_shapes_it_gives_the_same_gradients():
+    tokenizer, encoder = tokenizer_of(DOCUMENTS), pretrained("bert")
+    model = DocRE(tokenizer, encoder, classifier("atlop", tokenizer, encoder, block=4)).double().eval()
+    batch = model.batch(DOCUMENTS[:2])
+    found = []
+    for step in (speed.train_whole, speed.train_gathered):
+        model.zero_grad()
+        step(model, batch)
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, atol=1e-8, rtol=1e-6, msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(speed, "ONE_DOCUMENT", ((5, 60), (8, 60)))
+    monkeypatch.setattr(speed, "LARGEST", (9, 80))
+    monkeypatch.setattr(speed, "peak_gb", lambda *_: 0.5)  # in fresh processes, tested below
+    roof = speed.Meter.roof
+    monkeypatch.setattr(speed.Meter, "roof", lambda self: roof(self, size=64, megabytes=1))
+    write_docred([made(f"document {i}", 3, sentences=2, words=9) for i in range(9)], tmp_path / "data.json")
+    call = ["bench", "speed", "--encoder", "tiny", "--data", str(tmp_path / "data.json"), "--paper", "atlop"]
+    call += ["--repeats", "1", "--batch-size", "2", "--entities", "5", "--tokens", "128", "--results", str(tmp_path)]
+    for _ in range(2):  # the second row is in the place of the first
+        assert main(call) == 0
+    [row] = json.loads((tmp_path / "speed.json").read_text())
+    assert capsys.readouterr().out.count("| atlop | fp32 |") == 2
+    seconds = row["seconds"]
+    assert row["times_bare"]["train_whole"] == pytest.approx(seconds["train_whole"] / seconds["train_bare"], rel=0.02)
+    assert [r["entities"] for r in row["by_entities"]] == [5] and [r["entities"] for r in row["by_tokens"]] == [20]
+    assert [r["entities"] for r in row["one_document"]] == [5, 8]
+    work = row["work"]
+    assert work["train_whole"]["flops"] > work["train_bare"]["flops"] > 2 * work["predict_bare"]["flops"] > 0
+    assert row["peak_gb"] == {"train_bare": 0.5, "train_whole": 0.5, "predict_largest": 0.5}
+    assert row["roof"]["flops"] > 1e8 and row["roof"]["bytes"] > 1e8
+
+
+def test_rows_of_other_machines_and_settings_are_kept():
+    row = {"paper": "a", "encoder": "e", "data": "d", "device": "cpu", "precision": "fp32"}
+    row["environment"] = {"machine": "m", "cpu": "one", "gpu": None, "commit": "1"}
+    for key, value, same in (("commit", "2", True), ("cpu", "two", False), ("gpu", "three", False)):
+        assert speed.same(row, {**row, "environment": {**row["environment"], key: value}}) == same
+    assert not speed.same(row, {**row, "precision": "bf16"})
+
+
+def test_the_peak_is_that_of_a_fresh_process():
+    kept = torch.ones(1 << 28)  # 1 GB here, and not there
+    assert (
+        0.1 < speed.peak_gb("atlop", speed.Setting("tiny", batch_size=1, batches=1), "train_bare") < kept.nbytes / 1e9
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(capsys):
+    assert main(["bench", "speed", "--encoder", "tiny", "--device", "cuda"]) == 2
+    assert "there is no GPU here" in capsys.readouterr().err
