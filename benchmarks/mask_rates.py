@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from corpus_modules import SEEN, base
+from corpus_modules import RATES, SEEN, base
 
 # corpus_modules must come first: it sets the number of threads
 # ruff: isort: split
@@ -38,7 +38,7 @@ MEASURED = ("f1", "infer_f1", "composed_f1")
 def trained(atlop: DocRE, rate: float, seed: int, epochs: int, documents: list[Document]) -> DocRE:
     """DRE-MIR on a frozen encoder, trained with that share of each document's pairs hidden."""
     arm = {"mask_rate": rate} if rate else {"variant": "no_mir"}
-    config, settings = configure("dre_mir", "tiny", seed=seed, epochs=epochs, **arm)
+    config, settings = configure("dre_mir", "tiny", seed=seed, epochs=epochs, **RATES["dre_mir"], **arm)
     set_seed(seed)
     model = DocRE(atlop.tokenizer, atlop.encoder, classifier("dre_mir", atlop.tokenizer, atlop.encoder, **settings))
     for _ in fit_frozen(model, documents, config):

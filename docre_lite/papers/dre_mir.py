@@ -82,7 +82,14 @@ class DREMIR(PairClassifier):
             "top": 1,
         },
         # ours, for the tiny encoder from scratch
-        "tiny": {"batch_size": 4, "epochs": 6, "encoder_lr": 1e-3, "classifier_lr": 3e-3, "map_width": 64},
+        "tiny": {
+            "batch_size": 4,
+            "epochs": 6,
+            "encoder_lr": 1e-3,
+            "classifier_lr": 2e-3,
+            "matrix_lr": 5e-4,
+            "map_width": 64,
+        },
     }
     variants = {
         "dre_mir": Variant({}, "the full model", 60.97, 62.96),
