@@ -1,0 +1,176 @@
+"""What a choice of the implementation is worth, each against its plain form: `python benchmarks/choices.py ENCODER`.
+
+CPU seconds of one thread, the least of several repeats that alternate between both forms, and what they keep for the
+way back. Documents and models as in `docre-lite bench speed`. Writes `results/choices.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from torch import Tensor
+
+from docre_lite import speed
+from docre_lite.model import DocRE
+from docre_lite.ops import EPSILON, group_bilinear, pool_context
+from docre_lite.readers import read
+from docre_lite.train import BUCKET, TrainConfig, environment, parameter_groups
+from docre_lite.types import Batch
+
+RESULTS = Path(__file__).parent / "results" / "choices.json"
+
+
+def kept_bytes(call: Callable[[], object]) -> int:
+    """Bytes that autograd keeps for the way back, each tensor once."""
+    places: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        places[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        held = call()  # not freed before it is counted: a place could be given out twice
+    del held
+    return sum(places.values())
+
+
+# Forms ------------------------------------------------------------------------------------------------------------
+
+
+def bilinear_kept(head: Tensor, tail: Tensor, weight: Tensor) -> Tensor:
+    """ATLOP (5) with every outer product at once, as published code writes it."""
+    return (head.unsqueeze(3) * tail.unsqueeze(2)).flatten(1) @ weight.flatten(0, 1)
+
+
+def context_of_half(attention: Tensor, tokens: Tensor) -> Tensor:
+    """Localized context of pairs with head ≤ tail alone, then mirrored: it is symmetric."""
+    n = attention.shape[2]
+    i, j = torch.triu_indices(n, n)
+    product = (attention[:, :, i] * attention[:, :, j]).sum(1)
+    half = product / (product.sum(-1, keepdim=True) + EPSILON) @ tokens
+    place = torch.empty(n, n, dtype=torch.long)
+    place[i, j] = place[j, i] = torch.arange(len(i))
+    return half[:, place]
+
+
+# Comparisons ------------------------------------------------------------------------------------------------------
+
+
+def bilinear(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
+    form, pairs = model.classifier.bilinear, int(batch.mask.sum())
+    groups, block = form.bilinear.in_features // form.block**2, form.block
+    head, tail = (torch.randn(pairs, groups, block, requires_grad=True) for _ in range(2))
+    weight = form.bilinear.weight.detach().T.unflatten(0, (groups, -1)).clone().requires_grad_()
+    forms = {"rebuilt on the way back": group_bilinear, "kept": bilinear_kept}
+    one, two = (f(head, tail, weight) for f in forms.values())
+    torch.testing.assert_close(one, two, atol=1e-3, rtol=1e-3)
+    calls = {name: partial(f, head, tail, weight) for name, f in forms.items()}
+    times = meter.seconds({name: lambda call=call: call().sum().backward() for name, call in calls.items()})
+    where = f"{pairs} pairs"
+    return [
+        {"what": "outer products of the bilinear form", "form": name, "of": where, "seconds": times[name]}
+        | {"kept_gb": kept_bytes(call) / 1e9}
+        for name, call in calls.items()
+    ]
+
+
+def context(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
+    with torch.no_grad():
+        tokens, looks = model.read(batch)
+    tokens, looks = tokens.clone().requires_grad_(), looks.clone().requires_grad_()
+    forms = {
+        "all pairs": lambda: pool_context(looks, tokens)[0],
+        "one half, mirrored": partial(context_of_half, looks, tokens),
+    }
+    one, two = (call() for call in forms.values())
+    torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-3)
+    times = meter.seconds({name: lambda call=call: call().sum().backward() for name, call in forms.items()})
+    where = f"{looks.shape[0]} documents, {looks.shape[2]} entities at most"
+    return [
+        {"what": "localized context, symmetric in head and tail", "form": name, "of": where, "seconds": times[name]}
+        | {"kept_gb": kept_bytes(call) / 1e9}
+        for name, call in forms.items()
+    ]
+
+
+def optimiser(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
+    speed._fresh(speed.train_whole, model, batch)
+    settings = {"fused": {"fused": True}, "all at once (foreach)": {"foreach": True}, "one by one": {"foreach": False}}
+    made = {
+        name: torch.optim.AdamW(parameter_groups(model, TrainConfig()), lr=0.0, **more)
+        for name, more in settings.items()
+    }
+    times = meter.seconds({name: one.step for name, one in made.items()})
+    weights = f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million weights"
+    return [{"what": "AdamW, one update", "form": name, "of": weights, "seconds": times[name]} for name in made]
+
+
+def batches(model: DocRE, documents, size: int) -> list[dict]:
+    """Tokens and pairs that an epoch computes on, padding included."""
+    encoded = model.tokenizer.encode(documents)
+    random.Random(0).shuffle(encoded)
+    alike = []
+    for i in range(0, len(encoded), BUCKET * size):
+        alike += sorted(encoded[i : i + BUCKET * size], key=lambda t: len(t.ids))
+    rows = []
+    for name, order in (("of like length", alike), ("at random", encoded)):
+        groups = [order[i : i + size] for i in range(0, len(order), size)]
+        tokens = sum(len(g) * max(len(t.ids) for t in g) for g in groups)
+        pairs = sum(len(g) * max(len(t.document.entities) for t in g) ** 2 for g in groups)
+        row = {"what": "documents of a batch", "form": name, "of": f"{len(order)} documents, {size} a batch"}
+        rows.append(row | {"tokens": tokens, "pairs": pairs, "tokens_needed": sum(len(t.ids) for t in order)})
+    return rows
+
+
+def compiled(meter: speed.Meter, model: DocRE, several: list[Batch]) -> list[dict]:
+    """The encoder under `torch.compile`: how long until it runs, and how fast it is then."""
+    plain = model.encoder.model
+    times = meter.on(model, several, plain=speed.train_bare)
+    model.encoder.model = torch.compile(plain, dynamic=True)
+    begin = time.perf_counter()
+    for batch in several:
+        speed._fresh(speed.train_bare, model, batch)
+    start = time.perf_counter() - begin
+    times |= meter.on(model, several, compiled=speed.train_bare)
+    model.encoder.model = plain
+    where = f"{len(several)} batches"
+    return [
+        {"what": "encoder, forward and backward", "form": "as it is", "of": where, "seconds": times["plain"]},
+        {"what": "encoder, forward and backward", "form": "torch.compile", "of": where, "seconds": times["compiled"]}
+        | {"start_seconds": start},
+    ]
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    ask.add_argument("encoder", help="folder or hub name of a BERT-like encoder (MiniLM)")
+    ask.add_argument("--data", help="documents; none = made ones")
+    ask.add_argument("--repeats", type=int, default=5)
+    args = ask.parse_args()
+    torch.set_num_threads(1)
+    setting = speed.Setting(args.encoder, args.data, repeats=args.repeats)
+    model, several = setting.load("atlop")
+    meter, middle = setting.meter, several[len(several) // 2]
+    rows = bilinear(meter, model, middle) + context(meter, model, middle) + optimiser(meter, model, middle)
+    if args.data:
+        rows += batches(model, read(args.data), setting.batch_size)
+    rows += compiled(meter, model, several)
+    told = {"encoder": Path(args.encoder).name, "data": Path(args.data).name if args.data else None}
+    for row in rows:
+        row |= told | {"environment": environment()}
+        print({k: v for k, v in row.items() if k != "environment"}, flush=True)
+    RESULTS.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
