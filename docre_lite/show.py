@@ -229,6 +229,12 @@ def results(name: str = "") -> list[dict]:
     return rows
 
 
+def speed() -> dict[str, dict]:
+    """The stored row of `docre-lite bench speed` by paper: on a CPU, in fp32."""
+    rows = [r for r in results("speed") if r["precision"] == "fp32" and r["device"] == "cpu"]
+    return {r["paper"]: r for r in rows}
+
+
 def table(rows, caption: str = "", digits: int = 1) -> HTML:
     """Rows (mappings, dataclasses or a DataFrame) as a table with column headers and a caption."""
     text = _frame_of(rows).to_html(index=False, border=0, na_rep="", float_format=f"%.{digits}f", justify="left")
