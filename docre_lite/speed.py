@@ -10,6 +10,7 @@ Weights play no part in any of it: an encoder of the right shape gives the right
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -320,7 +321,8 @@ def measure(
     say(f"{paper}: memory")
     parts = [name for name in works if name.startswith("train_") and name != "train_features"]
     row["peak_gb"] = {name: round(peak_gb(paper, setting, name), 3) for name in (*parts, "predict_largest")}
-    return row | {"environment": environment() | {"cpu": _cpu(), "bf16_in_hardware": bf16_in_hardware(setting.device)}}
+    about = {"cpu": _cpu(), "bf16_in_hardware": bf16_in_hardware(setting.device), "malloc": _malloc()}
+    return row | {"environment": environment() | about}
 
 
 def _growth(meter: Meter, model: DocRE, sizes, works) -> list[dict[str, Any]]:
@@ -347,13 +349,29 @@ def _optimiser(meter: Meter, model: DocRE, batch: Batch) -> float:
 
 
 def peak_gb(paper: str, setting: Setting, name: str) -> float:
-    """Peak memory in GB, of a fresh process, with a CPU's; with a GPU, of what was allocated on it.
+    """Peak memory in GB: on a CPU that of a fresh process with the allocator's own habits, on a GPU of what torch took.
 
     `name` is a training step by its name in `seconds`, three of which are made, or "predict_largest": prediction of
     a document of the size `LARGEST`.
     """
-    with get_context("spawn").Pool(1) as pool:
+    with _plain_malloc(), get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (paper, setting, name, torch.get_num_threads()))
+
+
+def _malloc() -> dict[str, str]:
+    """What the environment tells glibc's allocator, such as to keep what is freed: faster, and larger."""
+    return {key: value for key, value in os.environ.items() if key.startswith("MALLOC_")}
+
+
+@contextmanager
+def _plain_malloc() -> Iterator[None]:
+    told = _malloc()
+    for key in told:
+        del os.environ[key]
+    try:
+        yield
+    finally:
+        os.environ |= told
 
 
 def _peak(paper: str, setting: Setting, name: str, threads: int) -> float:
