@@ -196,7 +196,7 @@ class Meter:
         a, b = (torch.randn(size, size, device=self.device, dtype=kind) for _ in range(2))
         long = torch.empty(megabytes << 18, device=self.device)
         to = torch.empty_like(long)
-        found = self.seconds({"product": lambda: a @ b, "copy": lambda: to.copy_(long)})
+        found = replace(self, repeats=10).seconds({"product": lambda: a @ b, "copy": lambda: to.copy_(long)})
         return {"flops": 2 * size**3 / found["product"], "bytes": 2 * long.nbytes / found["copy"]}
 
 
