@@ -95,6 +95,15 @@ def test_works_leave_the_model_in_training(work):
     assert model.classifier.bilinear.bilinear.weight.grad is None  # the bare encoder is bare
 
 
+def test_every_step_starts_without_gradients():
+    model = tiny("atlop", DOCUMENTS)
+    batch, found = model.batch(DOCUMENTS[:2]), []
+    for _ in range(2):
+        speed._fresh(speed.train_bare, model, batch)
+        found.append(model.encoder.embedding.weight.grad.clone())
+    assert torch.equal(*found)
+
+
 def test_atlop_as_research_code_shapes_it_gives_the_same_gradients():
     tokenizer, encoder = tokenizer_of(DOCUMENTS), pretrained("bert")
     model = DocRE(tokenizer, encoder, classifier("atlop", tokenizer, encoder, block=4)).double().eval()
