@@ -13,27 +13,22 @@ from typing import Any
 
 # Everything heavy is imported inside the commands: `--help` answers at once.
 
+PLAN = ("paper", "encoder", "recipe", "settings", "seed", "train", "dev", "relations", "limit")  # of run.json
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Exit codes: 0 done, 2 bad input or arguments, 130 interrupted."""
     args = parser().parse_args(argv)
     try:
         return args.run(args) or 0
-    # FloatingPointError: a loss that is not finite
-    except (
-        ValueError,
-        FileNotFoundError,
-        FileExistsError,
-        IsADirectoryError,
-        NotADirectoryError,
-        PermissionError,
-        FloatingPointError,
-    ) as error:
-        print(f"docre-lite: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (ValueError, OSError, FloatingPointError) as error:  # the last one: a loss that is not finite
+        named = isinstance(error, OSError) and error.filename is not None
+        said = f"{error.filename}: {error.strerror}" if named else str(error)
+        print(f"docre-lite: {' '.join(said.split())}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("docre-lite: interrupted", file=sys.stderr)
         return 130
@@ -311,8 +306,12 @@ def train(args) -> int:
 
         torch.set_num_threads(args.threads)
     if args.resume:
-        plan = _read_plan(args.resume)
-        return _train(plan, args.resume, resume=True)
+        begun = vars(parser().parse_args(["train"])) | {"resume": args.resume, "threads": args.threads}
+        if given := [name for name, value in vars(args).items() if value != begun[name]]:
+            raise ValueError(
+                f"--resume continues a run with the arguments it was begun with; leave out --{' and --'.join(given)}"
+            )
+        return _train(_read_plan(args.resume), args.resume, resume=True)
     missing = [name for name in ("train", "out") if getattr(args, name) is None]
     if missing:
         raise ValueError(f"train needs --{' and --'.join(missing)} (or --resume DIR)")
@@ -350,10 +349,15 @@ def _settings(items: list[str]) -> dict[str, Any]:
 
 
 def _read_plan(folder: Path) -> dict[str, Any]:
+    from .store import ANEW, read_json
+
     path = folder / "run.json"
     if not path.is_file():
         raise ValueError(f"{folder}: no run.json here; --resume takes the --out folder of an earlier run")
-    return json.loads(path.read_text(encoding="utf-8"))
+    plan = read_json(path)
+    if missing := [key for key in PLAN if key not in plan]:
+        raise ValueError(f"{path}: lacks {', '.join(missing)}; it is not what `docre-lite train` wrote: {ANEW}")
+    return plan
 
 
 def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
@@ -362,6 +366,7 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
 
     from .model import DocRE, build
     from .readers import read, read_relations
+    from .store import write_json, writing
     from .train import configure, fit, last_checkpoint, processes
 
     _check_settings(plan)
@@ -373,6 +378,7 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
     set_seed(config.seed)
     if checkpoint:
         model = DocRE.load(checkpoint)
+        _check_model(model, plan, rest, relations, checkpoint)
     else:
         model = build(plan["paper"], documents, plan["encoder"], relations, **rest)
     if relations:
@@ -382,8 +388,9 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
     together = processes()
     together.wait_for_everyone()  # none may find the run.json that another one writes
     if together.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "run.json").write_text(json.dumps(plan, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with writing(out, "mend that and resume again" if resume else "choose another --out"):
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(out / "run.json", plan)
 
     interrupted = []
     previous = {
@@ -445,6 +452,31 @@ def _check_settings(plan: dict[str, Any]) -> None:
         raise ValueError(f"{plan['paper']} has no setting {unknown[0]!r}; have {', '.join(sorted(known))}")
 
 
+def _check_model(model, plan: dict[str, Any], settings: dict[str, Any], relations, folder: Path) -> None:
+    """Is the checkpoint of the run that the plan describes?"""
+    from dataclasses import asdict
+
+    from .encode import Reading
+    from .encoder import TinyConfig
+    from .model import paper
+    from .settings import update
+
+    spec, tiny = model.spec(), plan["encoder"] == "tiny"
+    meant = {"paper": plan["paper"], "encoder": "tiny" if tiny else "pretrained"}
+    meant |= {"relations": list(relations.names)} if relations else {}
+    other = [key for key, value in meant.items() if spec[key] != value]
+    if not other:
+        held = [model.classifier.options, model.tokenizer.reading, *([model.encoder.config] if tiny else [])]
+        for one, default in zip(held, (paper(plan["paper"]).Options(), Reading(), TinyConfig()), strict=False):
+            asked = asdict(update(default, settings))
+            other += [key for key, value in asdict(one).items() if asked[key] != value]
+    if other:
+        raise ValueError(
+            f"{folder}: a model with other {', '.join(other)} than run.json beside it asks for; put together again "
+            "what belongs together, or start a new --out"
+        )
+
+
 def _note_unknown(relations, dev) -> None:
     unknown = [t.relation for d in dev for t in d.triples if t.relation not in relations]
     if unknown:
@@ -468,6 +500,7 @@ def predict(args) -> None:
     from .model import DocRE
     from .predict import predict as find
     from .readers import read
+    from .store import writing
     from .submission import write_submission
 
     if args.out.is_dir():
@@ -476,14 +509,18 @@ def predict(args) -> None:
     model = DocRE.load(_model(args.folder), **_settings(args.set))
     set_seed(args.seed)
     triples = find(model, documents, args.batch_size, progress=True, evidence=args.evidence)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_submission(triples, args.out, documents, zip=args.zip)
+    with writing(args.out, "mend that, or choose another --out"):
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_submission(triples, args.out, documents, zip=args.zip)
     print(json.dumps({"documents": len(documents), "triples": len(triples), "out": str(args.out)}, indent=1))
 
 
 def _model(folder: Path) -> Path:
     """The model in the folder of a run; a model's own folder will do."""
-    return folder / "model" if (folder / "model").is_dir() else folder
+    from .store import whole
+
+    found = whole(folder / "model")
+    return found if found.is_dir() else folder
 
 
 def extract(args) -> None:

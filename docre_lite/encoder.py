@@ -7,14 +7,17 @@ hundreds of times the memory.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
 from tokenizers import Tokenizer as WordTokenizer
 from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor, nn
@@ -24,12 +27,14 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 from .encode import STAR
 from .ops import full_precision
 from .settings import option
+from .store import read_json
 from .types import Batch, Document
 
 
 class Encoder(nn.Module):
     """Reads windows and puts documents together again. Subclasses say how one window is read."""
 
+    file: ClassVar[str]  # what `save` writes and `from_folder` reads
     width: int
     heads: int
     longest: int  # tokens of one window at most
@@ -98,6 +103,8 @@ class Encoder(nn.Module):
 class PretrainedEncoder(Encoder):
     """A BERT- or RoBERTa-like transformer of the hub or a folder, all layers with fused (SDPA) attention."""
 
+    file = "config.json"
+
     def __init__(self, model: nn.Module):
         super().__init__()
         config = model.config
@@ -132,32 +139,47 @@ class PretrainedEncoder(Encoder):
 
     @classmethod
     def load(cls, name: str) -> tuple[PretrainedEncoder, PreTrainedTokenizerFast]:
-        """Encoder and tokenizer by hub name or folder. Raises ValueError that says what to do without a network."""
+        """Encoder and tokenizer by hub name or folder; none of its code is run, and no pickle is read.
+
+        Raises ValueError that says what to do if it is damaged, something else, or out of reach.
+        """
         try:
-            config = AutoConfig.from_pretrained(name)
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
             # RoBERTa's tokenizer takes split words only if each starts with a space
             extra = {"add_prefix_space": True} if "roberta" in config.model_type else {}
-            subwords = AutoTokenizer.from_pretrained(name, use_fast=True, **extra)
-            # the pooler would receive no gradient
-            model = AutoModel.from_pretrained(
-                name, attn_implementation="sdpa", dtype=torch.float32, **_no_pooler(config)
+            subwords = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False, **extra)
+            model, info = AutoModel.from_pretrained(
+                name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **_how(config)
             )
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"encoder {name!r} could not be loaded: {str(error).splitlines()[0]} "
-                "(give 'tiny', a hub name with the network on, or a folder with config.json, tokenizer and weights)"
-            ) from None
+        except (OSError, ValueError, SafetensorError) as error:
+            torn = isinstance(error, json.JSONDecodeError | SafetensorError)
+            why = str(error).partition("\n")[0].rstrip(".: ")
+            raise _refused(name, f"a file is cut short or damaged, {why}" if torn else why) from None
+        if other := sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}):
+            raise _refused(name, f"its weights are not those that its config.json describes, such as {other[0]}")
         return cls(model), subwords
 
     @classmethod
     def from_folder(cls, folder: Path) -> PretrainedEncoder:
         """The architecture a model was saved with, weights to be filled in."""
-        config = AutoConfig.from_pretrained(folder)
-        return cls(AutoModel.from_config(config, attn_implementation="sdpa", dtype=torch.float32, **_no_pooler(config)))
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return cls(AutoModel.from_config(config, **_how(config)))
 
 
-def _no_pooler(config) -> dict:
-    return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta", "camembert") else {}
+def _how(config) -> dict:
+    """How a model of the library is to be made: no code of its own, no pooler, which would receive no gradient."""
+    pooler = config.model_type in ("bert", "roberta", "xlm-roberta", "camembert")
+    how = {"attn_implementation": "sdpa", "dtype": torch.float32, "trust_remote_code": False}
+    return how | ({"add_pooling_layer": False} if pooler else {})
+
+
+def _refused(name: str, why: str) -> ValueError:
+    if Path(name).is_absolute() and not Path(name).exists():
+        why = "there is no such folder"  # its reader would take it for a hub name
+    return ValueError(
+        f"encoder {name!r} could not be loaded: {why} (give 'tiny', a hub name with the network on, or a folder with "
+        "config.json, tokenizer.json and model.safetensors; pickles are not read)"
+    )
 
 
 @dataclass(frozen=True)
@@ -185,6 +207,7 @@ class TinyEncoder(Encoder):
     the product of two entities' attention is the same for every pair, and localized context has nothing to pool.
     """
 
+    file = "tiny.json"
     REACH = 64  # distances beyond share one bias
 
     def __init__(self, vocabulary: int, config: TinyConfig):
@@ -226,16 +249,12 @@ class TinyEncoder(Encoder):
             self.embedding.weight.data[: old.num_embeddings] = old.weight.data
 
     def save(self, folder: Path) -> None:
-        import json
-
         spec = asdict(self.config) | {"vocabulary": self.embedding.num_embeddings}
-        Path(folder, "tiny.json").write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
+        Path(folder, self.file).write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def from_folder(cls, folder: Path) -> TinyEncoder:
-        import json
-
-        spec = json.loads(Path(folder, "tiny.json").read_text(encoding="utf-8"))
+        spec = read_json(Path(folder, cls.file))
         return cls(spec.pop("vocabulary"), TinyConfig(**spec))
 
 

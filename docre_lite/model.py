@@ -12,16 +12,18 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from . import ops
+from .checks import DataError
 from .encode import Reading, Tokenizer
 from .encoder import Encoder, PretrainedEncoder, TinyConfig, TinyEncoder, tiny_tokenizer
 from .objectives import Objective
 from .settings import Variant, fields, update
+from .store import ANEW, read_json, read_tensors
 from .types import Batch, Document, PairFeatures, Prediction, Relations
 
 
@@ -179,7 +181,8 @@ class DocRE(nn.Module):
     def load(cls, folder: str | Path, **options: Any) -> DocRE:
         """A saved model. `options` change the paper's settings that say how to predict, such as `rounds` of DocRE-II.
 
-        Raises ValueError if the folder holds no model, or an option is unknown or asks for other weights.
+        Nothing that the folder holds is run: JSON and safetensors are all that is read. Raises ValueError if there is
+        no whole model, or an option is unknown or asks for other weights.
         """
         folder = Path(folder)
         if not (folder / "model.json").is_file():
@@ -188,23 +191,34 @@ class DocRE(nn.Module):
                 f"give {inside}" if inside.is_dir() else "`docre-lite train` writes it into model/ in its --out folder"
             )
             raise ValueError(f"{folder}: no model.json here; {way}")
-        spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        encoder = (TinyEncoder if spec["encoder"] == "tiny" else PretrainedEncoder).from_folder(folder)
-        subwords = PreTrainedTokenizerFast.from_pretrained(folder)
-        relations = Relations(tuple(spec["relations"]), spec["labels"])
-        tokenizer = Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]))
-        kind = paper(spec["paper"])
+        spec = read_json(folder / "model.json")
+        network = PretrainedEncoder if spec.get("encoder") == "pretrained" else TinyEncoder
+        for name in (network.file, "tokenizer.json", "tokenizer_config.json"):
+            read_json(folder / name)  # their own readers do not name a file that is torn
+        weights = read_tensors(folder / "model.safetensors")
+        try:
+            encoder, subwords = network.from_folder(folder), PreTrainedTokenizerFast.from_pretrained(folder)
+            relations = Relations(tuple(spec["relations"]), spec["labels"])
+            tokenizer = Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]))
+            kind = paper(spec["paper"])
+            saved = kind.Options(**spec["options"])
+        except Exception as error:  # whatever libraries make of files that are no model's
+            why = f"model.json lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+            raise DataError(f"{folder}: holds no model that can be built here ({why}); {ANEW}") from error
         if unknown := sorted(set(options) - set(fields(kind.Options))):
             raise ValueError(f"{kind.name} has no setting {unknown[0]!r}; have {', '.join(fields(kind.Options))}")
-        chosen = update(kind.Options(**spec["options"]), options)
-        model = cls(tokenizer, encoder, kind(_inputs(tokenizer, encoder), chosen))
+        model = cls(tokenizer, encoder, kind(_inputs(tokenizer, encoder), update(saved, options)))
         try:
-            model.load_state_dict(load_file(folder / "model.safetensors"))
-        except RuntimeError:
-            if not options:
-                raise
-            raise ValueError(
-                f"{folder}: {', '.join(options)} cannot be changed after training: it asks for other weights"
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            if options:
+                raise ValueError(
+                    f"{folder}: {', '.join(options)} cannot be changed after training: it asks for other weights"
+                ) from None
+            fault = str(error).splitlines()[1].strip()
+            raise DataError(
+                f"{folder}: model.safetensors is not of the model that model.json and {network.file} describe "
+                f"({fault}); put files together that were saved together"
             ) from None
         return model.eval()
 

@@ -7,12 +7,12 @@ import math
 import os
 import platform
 import resource
-import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from dataclasses import fields as dataclass_fields
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -21,14 +21,16 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from .checks import DataError
 from .encode import Tokens
 from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
 from .model import DocRE, PairClassifier, expand, paper
 from .predict import predict, run, tune
 from .settings import option, update
+from .store import ANEW, read_json, read_tensors, replace_folder, whole, write_json, writing
 from .types import Document, Prediction
 
 BUCKET = 32  # batches that are sorted by length among themselves, so that batches hold documents of like length
@@ -201,6 +203,9 @@ class _Run:
         set_seed(self.config.seed + self.accelerator.process_index)  # no two processes drop the same units
         if resume and self.out is not None and (folder := last_checkpoint(self.out)):
             self._load(folder)
+            best = self.out / "model"
+            if self.accelerator.is_main_process and (found := whole(best)) != best:
+                found.rename(best)
 
     def advance(self) -> Step:
         """One step of the optimiser; at the end of an epoch also evaluation and saving."""
@@ -294,16 +299,26 @@ class _Run:
         if figure > state.best or not scores:
             state.best = figure if scores else -1.0
             if self.out and self.accelerator.is_main_process:
-                _replace(self.out / "model", self.model.save)
+                self._write(lambda out: replace_folder(out / "model", self.model.save))
         self.save_last()
         return scores
 
     def save_last(self) -> None:
-        """The checkpoint to continue from: model, optimiser, random state, place; complete or not there at all."""
+        """The checkpoint to continue from: model, optimiser, random state, place; complete or not there at all.
+
+        It comes after all else that an epoch writes, so that what it has behind it has been written.
+        """
         if self.out is None or not self.accelerator.is_main_process:
             return
-        _replace(self.out / "last", self._save)
-        _write_json(self.out / "metrics.json", {"history": self.state.history, "environment": environment()})
+        metrics = {"history": self.state.history, "environment": environment()}
+        self._write(lambda out: write_json(out / "metrics.json", metrics))
+        self._write(lambda out: replace_folder(out / "last", self._save))
+
+    def _write(self, write: Callable[[Path], None]) -> None:
+        way_out = f"mend that; `docre-lite train --resume {self.out}` goes on from the last checkpoint"
+        with writing(self.out, way_out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            write(self.out)
 
     def _save(self, folder: Path) -> None:
         self.model.save(folder)
@@ -314,18 +329,25 @@ class _Run:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value.contiguous()
         save_file(tensors, folder / "training.safetensors")
-        _write_json(folder / "state.json", asdict(self.state) | {"run": self._identity()})
+        write_json(folder / "state.json", asdict(self.state) | {"run": self._identity()})
 
     def _load(self, folder: Path) -> None:
-        saved = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        try:
+            self._restore(folder)
+        except (KeyError, TypeError) as error:
+            why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise DataError(f"{folder}: no checkpoint that can be continued here ({why}); {ANEW}") from error
+
+    def _restore(self, folder: Path) -> None:
+        saved = read_json(folder / "state.json")
         if (was := saved.pop("run")) != (now := self._identity()):
             changed = [key for key in now if was.get(key) != now[key]]
             raise ValueError(
                 f"{folder}: this run had other {', '.join(changed)}; resume with the same, or start a new --out"
             )
         self.state = State(**saved)
-        self.model.load_state_dict(load_file(folder / "model.safetensors"))
-        tensors = load_file(folder / "training.safetensors")
+        weights, tensors = (read_tensors(folder / f"{name}.safetensors") for name in ("model", "training"))
+        self.model.load_state_dict(weights)
         for name, parameter in self.model.named_parameters():
             keys = {key: f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
             if keys["step"] in tensors:
@@ -447,6 +469,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def _commit() -> str | None:
     """The commit of this source tree, with '+' if any file but stored results was changed; None when installed."""
     root = Path(__file__).parent.parent
@@ -484,24 +507,7 @@ def processes() -> PartialState:
     return PartialState(cpu=no_device and int(os.environ.get("WORLD_SIZE", 1)) > 1)
 
 
-def _replace(folder: Path, write) -> None:
-    """Writes a folder beside its place and swaps it in, so that a kill leaves the old or the new one whole."""
-    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    write(new)
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def last_checkpoint(out: Path) -> Path | None:
-    return next((f for f in (out / "last", out / "last.old") if (f / "state.json").is_file()), None)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    new.replace(path)
+    """The checkpoint to continue from, if there is one."""
+    folder = whole(out / "last")
+    return folder if (folder / "state.json").is_file() else None

@@ -1,0 +1,91 @@
+"""What models and checkpoints are kept in: JSON and safetensors, read whole or refused, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .checks import DataError
+
+ANEW = "copy it anew from where it is whole, or train again"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises DataError if it is missing, torn, or something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {ANEW}") from None
+    except ValueError as error:  # also bytes that are not text
+        raise DataError(f"{path}: cut short or damaged ({error}); {ANEW}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: holds a {type(found).__name__} where an object belongs; {ANEW}")
+    return found
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, which can hold nothing else. Raises DataError if it is missing or torn."""
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such file, and weights are read from safetensors alone, never from a pickle; {ANEW}"
+        )
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {ANEW}") from None
+    except SafetensorError as error:
+        raise DataError(f"{path}: cut short or damaged ({error}); {ANEW}") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The whole file or none, whenever the process is stopped."""
+    new = path.with_name(path.name + ".new")
+    try:
+        new.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Writes a folder beside its place and swaps it in: whenever the process is stopped, `whole` finds old or new."""
+    new, old = (folder.with_name(folder.name + end) for end in (".new", ".old"))
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        new.mkdir(parents=True)
+        write(new)
+    except Exception:
+        shutil.rmtree(new, ignore_errors=True)  # on a full disk, room for others
+        raise
+    if folder.exists():  # else the old one is all there is until the new one stands
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def whole(folder: Path) -> Path:
+    """The folder, or the one before it if a kill came while the two were swapped."""
+    old = folder.with_name(folder.name + ".old")
+    return old if old.is_dir() and not folder.is_dir() else folder
+
+
+@contextmanager
+def writing(path: Path, way_out: str) -> Iterator[None]:
+    """Where `path` is written: what the system refuses becomes one line that names it, as a DataError."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors and tokenizers have their own words for a full disk; those of tokenizers are a bare Exception
+        if not isinstance(error, OSError | SafetensorError) and type(error) is not Exception:
+            raise
+        raise DataError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); {way_out}") from None
