@@ -141,6 +141,7 @@ class PretrainedEncoder(Encoder):
     def load(cls, name: str) -> tuple[PretrainedEncoder, PreTrainedTokenizerFast]:
         """Encoder and tokenizer by hub name or folder; none of its code is run, and no pickle is read.
 
+        Who trusts one that is a pickle alone has `AutoModel.from_pretrained(name).save_pretrained(folder)` convert it.
         Raises ValueError that says what to do if it is damaged, something else, or out of reach.
         """
         try:

@@ -198,6 +198,8 @@ class DocRE(nn.Module):
         weights = read_tensors(folder / "model.safetensors")
         try:
             encoder, subwords = network.from_folder(folder), PreTrainedTokenizerFast.from_pretrained(folder)
+            for key in ("is_local", "local_files_only"):  # or saving it again would tell where it came from
+                subwords.init_kwargs.pop(key, None)
             relations = Relations(tuple(spec["relations"]), spec["labels"])
             tokenizer = Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]))
             kind = paper(spec["paper"])
