@@ -79,6 +79,14 @@ def whole(folder: Path) -> Path:
     return old if old.is_dir() and not folder.is_dir() else folder
 
 
+def settle(folder: Path) -> None:
+    """Puts right what a kill left: the folder, old or new, stands at its place, and nothing is beside it."""
+    if (found := whole(folder)) != folder:
+        found.rename(folder)
+    for end in (".new", ".old"):
+        shutil.rmtree(folder.with_name(folder.name + end), ignore_errors=True)
+
+
 @contextmanager
 def writing(path: Path, way_out: str) -> Iterator[None]:
     """Where `path` is written: what the system refuses becomes one line that names it, as a DataError."""

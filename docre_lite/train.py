@@ -30,7 +30,7 @@ from .evaluate import Scores, score, seen_facts
 from .model import DocRE, PairClassifier, expand, paper
 from .predict import predict, run, tune
 from .settings import option, update
-from .store import ANEW, read_json, read_tensors, replace_folder, whole, write_json, writing
+from .store import ANEW, read_json, read_tensors, replace_folder, settle, whole, write_json, writing
 from .types import Document, Prediction
 
 BUCKET = 32  # batches that are sorted by length among themselves, so that batches hold documents of like length
@@ -203,9 +203,10 @@ class _Run:
         set_seed(self.config.seed + self.accelerator.process_index)  # no two processes drop the same units
         if resume and self.out is not None and (folder := last_checkpoint(self.out)):
             self._load(folder)
-            best = self.out / "model"
-            if self.accelerator.is_main_process and (found := whole(best)) != best:
-                found.rename(best)
+            self.accelerator.wait_for_everyone()  # some may still read what is moved now
+            if self.accelerator.is_main_process:
+                settle(self.out / "model")
+                settle(self.out / "last")
 
     def advance(self) -> Step:
         """One step of the optimiser; at the end of an epoch also evaluation and saving."""
