@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def real_data() -> Path:
 def root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Starts processes that have the package imported: cheap ones to kill."""
+    context = get_context("forkserver")
+    # the last one is what an optimiser imports when it is first made
+    context.set_forkserver_preload(["docre_lite.extract", "docre_lite.train", "torch._dynamo"])
+    return context.Process
 
 
 @pytest.fixture(scope="session")

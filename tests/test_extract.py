@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from io import BytesIO
-from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow as pa
@@ -318,14 +317,6 @@ def test_stopped_at_every_write(home, documents, tmp_path, monkeypatch):
             extract(home / "run" / "model", str(bad), out, part_size=2)
             assert contents(out) == goal
     assert k == 1 + 6 * 3  # six files, of each its data, its name, and the name's safety
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Starts processes that have the package imported: cheap ones to kill."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["docre_lite.extract"])
-    return context.Process
 
 
 @pytest.mark.parametrize(("workers", "goals"), [(1, (0, 1, 3, 4, 7, 9)), (2, (2,))])
