@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +17,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from small import made, tiny, written
+from small import made, several, tiny, written
+from transformers import BertConfig, BertModel
 
+from docre_lite import model as model_module
 from docre_lite.__main__ import main, parser
 from docre_lite.encode import Reading
-from docre_lite.encoder import TinyConfig
+from docre_lite.encoder import TinyConfig, tiny_tokenizer
 from docre_lite.evaluate import score, seen_facts
-from docre_lite.model import DocRE, _papers, paper
+from docre_lite.model import DocRE, _papers, build, paper
 from docre_lite.predict import predict
 from docre_lite.readers import read, write_docred
 from docre_lite.settings import fields
@@ -361,6 +367,212 @@ def test_faulty_arguments_of_score(data, tmp_path, capsys):
         ["score", "--predictions", str(result), "--gold", str(data / "dev.json")],
         says="no such file|No such",
     )
+
+
+# Faults of disks, of files, and of strangers
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def lines_of(capsys) -> list[str]:
+    """What was said, without progress bars."""
+    return [line for line in capsys.readouterr().err.splitlines() if "docre-lite: " in line]
+
+
+@pytest.mark.parametrize("fault", [FULL, SafetensorError("I/O error: No space left"), Exception("No space left")])
+def test_a_full_disk_stops_training_in_a_line(fault, data, tmp_path, capsys, monkeypatch):
+    """As Python, safetensors and tokenizers say it. What was saved before is whole, and is continued."""
+    saves, real = [], model_module.save_file
+
+    def full(tensors, path):
+        saves.append(path)
+        if len(saves) >= 3:  # in the second epoch
+            raise fault
+        real(tensors, path)
+
+    monkeypatch.setattr(model_module, "save_file", full)
+    call, out = ["--epochs", 2], tmp_path / "run"
+    for attempt in (lambda: train(data, out, *call), lambda: main(["train", "--resume", str(out)])):
+        capsys.readouterr()
+        assert attempt() == 2
+        [line] = lines_of(capsys)
+        assert re.search(rf"{out}: cannot be written \(.*No space left.*train --resume {out}` goes on", line)
+        assert json.loads((out / "last" / "state.json").read_text())["step"] == 4 and not list(out.glob("*.new"))
+    monkeypatch.undo()
+    assert main(["train", "--resume", str(out)]) == 0 and train(data, tmp_path / "whole", *call) == 0
+    for part in ("last", "model"):
+        one, two = weights(out / part), weights(tmp_path / "whole" / part)
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("fault", [FULL, OSError(errno.EROFS, "Read-only file system")], ids=["full", "read-only"])
+def test_disks_that_take_nothing(fault, data, run, tmp_path, capsys, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise fault
+
+    own = shutil.copytree(run, tmp_path / "own")
+    (tmp_path / "file").write_text("mine")
+    predict_to = ["predict", "--run", str(run), "--data", str(data / "dev.json"), "--out"]
+    fails(capsys, train, data, tmp_path / "file", says="file: cannot be written .File exists.; choose another --out")
+    fails(capsys, main, [*predict_to, str(tmp_path / "file" / "r.json")], says="r.json: cannot be written .File exists")
+    monkeypatch.setattr(Path, "write_text", refuse)
+    why = rf"cannot be written \({fault.strerror}\); "
+    fails(capsys, train, data, tmp_path / "run", says=f"run: {why}choose another --out")
+    fails(capsys, main, ["train", "--resume", str(own)], says=f"own: {why}mend that and resume again")
+    fails(capsys, main, [*predict_to, str(tmp_path / "r.json")], says=f"r.json: {why}mend that, or choose another")
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert main(["corpus", "--out", str(tmp_path / "corpus"), "--train=1", "--dev=1", "--test=1"]) == 2
+    assert len(lines_of(capsys)) == 1
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.6, -1])
+def test_torn_files(kept, data, run, tmp_path, capsys):
+    """Cut anywhere, a file of a model, a checkpoint or a plan is named, and nothing is made of it."""
+    predict_to = ["predict", "--run", str(tmp_path / "run"), "--data", str(data / "dev.json"), "--out", "result.json"]
+    resume = ["train", "--resume", str(tmp_path / "run")]
+    calls = {path: predict_to for path in (run / "model").iterdir()} | {run / "run.json": resume}
+    calls |= {path: resume for path in (run / "last").iterdir()}
+    assert len(calls) == 5 + 1 + 7
+    for path, call in calls.items():
+        own = shutil.copytree(run, tmp_path / "run", dirs_exist_ok=True) / path.relative_to(run)
+        content = own.read_bytes().rstrip()
+        own.write_bytes(content[: int(kept if kept < 0 else kept * len(content))] if kept else b"")
+        fails(capsys, main, call, says=rf"{own}: cut short or damaged \(.+\); copy it anew .* or train again")
+        own.unlink()
+        if path.name != "state.json":  # which comes last: without it there is no checkpoint
+            fails(capsys, main, call, says=f"({own}|{own.parent}): .*([Nn]o such file|no model.json|no run.json)")
+    (tmp_path / "run" / "model" / "model.safetensors").write_bytes(b"")
+    (tmp_path / "in.jsonl").write_text("{}\n")
+    call = ["extract", "--run", str(tmp_path / "run"), "--input", str(tmp_path / "in.jsonl"), "--out", "triples"]
+    fails(capsys, main, call, says="run/model/model.safetensors: cut short or damaged")
+
+
+def change(path: Path, **values) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values, indent=1, ensure_ascii=False) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "says"),
+    [
+        ("run.json", {"paper": "docunet"}, "last: a model with other paper than run.json"),
+        ("run.json", {"encoder": "bert"}, "last: a model with other encoder than run.json"),
+        ("run.json", {"relations": "few.json"}, "last: a model with other relations than run.json"),
+        (
+            "run.json",
+            {"settings": {"pool": "mean", "width": "32"}},
+            "last: a model with other .*pool.*width.* than run",
+        ),
+        ("run.json", {"seed": 1}, "last: this run had other settings"),
+        ("last/state.json", {"run": {}}, "last: this run had other settings, model"),
+        ("last/state.json", {"step": "x"}, "last: no checkpoint that can be continued here"),
+        ("last/state.json", {"more": 1}, "last: no checkpoint that can be continued here .*more"),
+        ("last/model.json", {"paper": "docunet"}, "last: holds no model that can be built here .*'threshold'"),
+        ("last/model.json", {"relations": ["NA", "r"]}, "model.safetensors is not of the model .*size mismatch"),
+        ("last/model.json", {"options": {"later": 1}}, "last: holds no model that can be built here .*later"),
+        ("last/model.json", {"types": 3}, "last: holds no model that can be built here"),
+        ("last/model.json", {"encoder": "pretrained"}, "config.json: cannot be read .No such file"),
+        ("last/tiny.json", {"width": 32}, "not of the model that model.json and tiny.json describe .*size mismatch"),
+        ("last/tiny.json", {"width": "x"}, "last: holds no model that can be built here"),
+    ],
+)
+def test_checkpoints_of_something_else(file, values, says, run, tmp_path, capsys):
+    own = shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "few.json").write_text(json.dumps({"NA": 0, "s": 1, "q": 2, "r": 3, "more": 4}))
+    if "relations" in values and file == "run.json":
+        values = {"relations": str(tmp_path / "few.json")}
+    change(own / file, **values)
+    before = {p: p.read_bytes() for p in own.rglob("*") if p.is_file()}
+    fails(capsys, main, ["train", "--resume", str(own)], says=says)
+    assert {p: p.read_bytes() for p in own.rglob("*") if p.is_file()} == before
+
+
+def test_resume_takes_no_other_arguments(run, capsys):
+    call = ["train", "--resume", str(run), "--threads=1", "--paper=docunet", "--set=epochs=9"]
+    fails(capsys, main, call, says="begun with; leave out --paper and --set$")
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory) -> Path:
+    """A folder with an encoder as the hub has them."""
+    folder = tmp_path_factory.mktemp("encoders") / "bert"
+    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=200, max_position_embeddings=600, **sizes)).save_pretrained(folder)
+    tiny_tokenizer(several(), 1).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda f: (f / "config.json").unlink(), "config.json"),
+        (lambda f: change(f / "config.json", model_type="gargoyle"), "gargoyle"),
+        (
+            lambda f: change(f / "config.json", hidden_size=24),
+            "its weights are not those that its config.json describes",
+        ),
+        (lambda f: change(f / "config.json", num_hidden_layers=2), "not those .*encoder.layer.1"),
+        (lambda f: (f / "model.safetensors").unlink(), "no file named model.safetensors"),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), "a file is cut short or damaged, .*header"),
+        (lambda f: os.truncate(f / "model.safetensors", 999), "a file is cut short or damaged, .*header"),
+        (lambda f: os.truncate(f / "config.json", 99), "config.json' is not a valid JSON file"),
+        (lambda f: os.truncate(f / "tokenizer.json", 99), "a file is cut short or damaged"),
+        (lambda f: (f / "tokenizer.json").unlink(), "tokenizer"),
+        (lambda f: shutil.rmtree(f), "there is no such folder"),
+    ],
+)
+def test_wrong_encoders(damage, says, bert, data, tmp_path, capsys):
+    damage(own := shutil.copytree(bert, tmp_path / "bert"))
+    call = ["train", "--train", str(data / "train.json"), "--out", str(tmp_path / "run"), "--encoder", str(own)]
+    expected = f"encoder '{own}' could not be loaded: .*{says}.*a folder with config.json, .*pickles are not read"
+    capsys.readouterr()
+    assert main(call) == 2
+    [line] = lines_of(capsys)  # the library's own report of weights may stand before it
+    assert re.search(expected, line) and not (tmp_path / "run").exists()
+
+
+class Payload:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def plant(folder: Path, proof: Path) -> None:
+    """All that a stranger could put beside a model to have it run: modules that its files name, and pickles."""
+    (folder / "evil.py").write_text(f"open({str(proof)!r}, 'w')\nclass Model: pass\n")
+    places = {"config.json": ("AutoConfig", "AutoModel"), "tokenizer_config.json": ("AutoTokenizer",)}
+    for name, classes in places.items():
+        if (folder / name).is_file():
+            change(folder / name, auto_map={c: ["evil.Model"] * 2 if "Tok" in c else "evil.Model" for c in classes})
+    for name in ("pytorch_model.bin", "training.bin", "optimizer.pt", "training_args.bin"):
+        torch.save(Payload(proof), folder / name)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gargoyle", None])
+def test_a_stranger_runs_no_code(kind, bert, data, run, tmp_path, capsys, monkeypatch):
+    """Neither from a model, nor a checkpoint, nor an encoder, with weights or only a pickle; nor is anyone asked."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    proof, own = tmp_path / "proof", shutil.copytree(run, tmp_path / "run")
+    encoder, model = shutil.copytree(bert, tmp_path / "encoder"), tmp_path / "model"
+    build("atlop", read(data / "train.json"), str(bert), block=4).save(model)
+    for folder in (own / "last", own / "model", encoder, model):
+        plant(folder, proof)
+        if kind and (folder / "config.json").is_file():
+            change(folder / "config.json", model_type=kind)
+    if kind is None:
+        (encoder / "model.safetensors").unlink()
+    for folder in (own, model):
+        main(["predict", "--run", str(folder), "--data", str(data / "dev.json"), "--out", str(tmp_path / "r.json")])
+    main(["train", "--resume", str(own)])
+    call = ["train", "--train", str(data / "train.json"), "--encoder", str(encoder), "--out", str(tmp_path / "new")]
+    code = main([*call, "--recipe=tiny", "--epochs=1", "--limit=1", "--set=block=4"])
+    assert code == (0 if kind == "bert" else 2) and not proof.exists()
+    copy.copy(Payload(proof))
+    assert proof.exists(), "the payload is none"
 
 
 @pytest.mark.parametrize(
