@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -23,6 +24,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from .encode import STAR
 from .ops import full_precision
@@ -149,9 +151,10 @@ class PretrainedEncoder(Encoder):
             # RoBERTa's tokenizer takes split words only if each starts with a space
             extra = {"add_prefix_space": True} if "roberta" in config.model_type else {}
             subwords = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False, **extra)
-            model, info = AutoModel.from_pretrained(
-                name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **_how(config)
-            )
+            with _told_by_us():
+                model, info = AutoModel.from_pretrained(
+                    name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **_how(config)
+                )
         except (OSError, ValueError, SafetensorError) as error:
             torn = isinstance(error, json.JSONDecodeError | SafetensorError)
             why = str(error).partition("\n")[0].rstrip(".: ")
@@ -165,6 +168,17 @@ class PretrainedEncoder(Encoder):
         """The architecture a model was saved with, weights to be filled in."""
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         return cls(AutoModel.from_config(config, **_how(config)))
+
+
+@contextmanager
+def _told_by_us() -> Iterator[None]:
+    """Without the library's report of weights: that the pooler's are left over is meant, and what is amiss we say."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _how(config) -> dict:
