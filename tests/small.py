@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import fields, replace
+from multiprocessing import get_context
 
 import torch
 
@@ -92,6 +93,15 @@ def wider(batch: Batch, extra: int = 2) -> Batch:
         mask=pad(batch.mask, (0, extra, 0, extra)),
         labels=None if batch.labels is None else pad(batch.labels, (0, 0, 0, extra, 0, extra)),
     )
+
+
+def extract_with_forks(*given, **more) -> None:
+    """`extract` by workers that are forks of this process: cheap ones to kill. For a process of its own."""
+    from docre_lite import extract as extract_module
+
+    torch.set_num_threads(1)  # the threads of OpenMP do not outlive a fork
+    extract_module.get_context = lambda _: get_context("fork")
+    extract_module.extract(*given, **more)
 
 
 def sgd_steps(model: DocRE, batch: Batch, steps: int, lr: float = 3e-3) -> list[float]:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small import made, sgd_steps, tiny
+from small import extract_with_forks, made, sgd_steps, tiny
 
 from docre_lite import extract as module
 from docre_lite.__main__ import main
@@ -319,31 +319,42 @@ def test_stopped_at_every_write(home, documents, tmp_path, monkeypatch):
     assert k == 1 + 6 * 3  # six files, of each its data, its name, and the name's safety
 
 
-@pytest.mark.parametrize(("workers", "goals"), [(1, (0, 1, 3, 4, 7, 9)), (2, (2,))])
-def test_killed_and_continued(workers, goals, home, whole, tmp_path, processes):
-    """SIGKILL when some parts are there, again when there are more, and so on; then the rest. No worker is left."""
-    out, draw = tmp_path / "out", random.Random(workers)
-    for goal in goals:
-        given = (home / "run" / "model", f"{home}/in/**", out)
-        process = processes(target=extract, args=given, kwargs=SMALL | {"workers": workers})
-        process.start()
-        until = time.monotonic() + 300
-        while len(list(out.glob("triples-*"))) < goal:
-            assert time.monotonic() < until
-            time.sleep(0.001)
-        time.sleep(draw.random() * 0.02)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        helpers = [int(pid) for pid in children.read_text().split()] if children.exists() else []
-        process.kill()
-        process.join()
-        for path in out.glob("triples-*"):
-            assert content(path) == content(whole / path.name)
-        until = time.monotonic() + 60
-        while any(map(running, helpers)):
-            assert time.monotonic() < until
-            time.sleep(0.01)
-    again(home, out)
-    assert contents(out) == contents(whole)
+@pytest.mark.parametrize(("workers", "kills"), [(1, 14), (2, 6)])
+def test_killed_and_continued(workers, kills, home, whole, tmp_path, processes):
+    """SIGKILL a little after another part is there, and in turn at any time after the start. No worker is left.
+
+    Where a run ends before it was killed often enough, another one is begun.
+    """
+    draw, done = random.Random(workers), 0
+    while done < kills:
+        out, ended = tmp_path / f"out {done}", False
+        while not ended:
+            before, until = count(out), time.monotonic() + 300
+            given = (home / "run" / "model", f"{home}/in/**", out)
+            target = extract if workers == 1 or done == 0 else extract_with_forks  # one with processes as they are
+            process = processes(target=target, args=given, kwargs=SMALL | {"workers": workers, "threads": 1})
+            process.start()
+            while done % 2 == 0 and count(out) == before and process.is_alive():
+                assert time.monotonic() < until
+                time.sleep(0.005)
+            process.join(draw.random() * (0.02 if done % 2 == 0 else 0.3))
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            helpers = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+            process.kill()
+            process.join()
+            ended = process.exitcode == 0
+            done += not ended
+            for path in out.glob("triples-*"):
+                assert content(path) == content(whole / path.name)
+            until = time.monotonic() + 60
+            while any(map(running, helpers)):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        assert contents(out) == contents(whole)
+
+
+def count(out: Path) -> int:
+    return len(list(out.glob("triples-*")))
 
 
 def running(pid: int) -> bool:
