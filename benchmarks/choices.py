@@ -66,22 +66,26 @@ def context_of_half(attention: Tensor, tokens: Tensor) -> Tensor:
 # Comparisons ------------------------------------------------------------------------------------------------------
 
 
+def alike(meter: speed.Meter, what: str, of: str, forms: dict[str, Callable[[], Tensor]]) -> list[dict]:
+    """A row for each form of the same thing: forward and backward, and what is kept between them."""
+    first, *others = (form() for form in forms.values())
+    for other in others:
+        torch.testing.assert_close(other, first, atol=1e-3, rtol=1e-3)
+    times = meter.seconds({name: lambda form=form: form().sum().backward() for name, form in forms.items()})
+    return [
+        {"what": what, "form": name, "of": of, "seconds": times[name], "kept_gb": kept_bytes(form) / 1e9}
+        for name, form in forms.items()
+    ]
+
+
 def bilinear(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
     form, pairs = model.classifier.bilinear, int(batch.mask.sum())
     groups, block = form.bilinear.in_features // form.block**2, form.block
     head, tail = (torch.randn(pairs, groups, block, requires_grad=True) for _ in range(2))
     weight = form.bilinear.weight.detach().T.unflatten(0, (groups, -1)).clone().requires_grad_()
     forms = {"rebuilt on the way back": group_bilinear, "kept": bilinear_kept}
-    one, two = (f(head, tail, weight) for f in forms.values())
-    torch.testing.assert_close(one, two, atol=1e-3, rtol=1e-3)
     calls = {name: partial(f, head, tail, weight) for name, f in forms.items()}
-    times = meter.seconds({name: lambda call=call: call().sum().backward() for name, call in calls.items()})
-    where = f"{pairs} pairs"
-    return [
-        {"what": "outer products of the bilinear form", "form": name, "of": where, "seconds": times[name]}
-        | {"kept_gb": kept_bytes(call) / 1e9}
-        for name, call in calls.items()
-    ]
+    return alike(meter, "outer products of the bilinear form", f"{pairs} pairs", calls)
 
 
 def context(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
@@ -92,19 +96,12 @@ def context(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
         "all pairs": lambda: pool_context(looks, tokens)[0],
         "one half, mirrored": partial(context_of_half, looks, tokens),
     }
-    one, two = (call() for call in forms.values())
-    torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-3)
-    times = meter.seconds({name: lambda call=call: call().sum().backward() for name, call in forms.items()})
-    where = f"{looks.shape[0]} documents, {looks.shape[2]} entities at most"
-    return [
-        {"what": "localized context, symmetric in head and tail", "form": name, "of": where, "seconds": times[name]}
-        | {"kept_gb": kept_bytes(call) / 1e9}
-        for name, call in forms.items()
-    ]
+    of = f"{looks.shape[0]} documents, {looks.shape[2]} entities at most"
+    return alike(meter, "localized context, symmetric in head and tail", of, forms)
 
 
 def optimiser(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
-    speed._fresh(speed.train_whole, model, batch)
+    speed.fresh(speed.train_whole, model, batch)
     settings = {"fused": {"fused": True}, "all at once (foreach)": {"foreach": True}, "one by one": {"foreach": False}}
     made = {
         name: torch.optim.AdamW(parameter_groups(model, TrainConfig()), lr=0.0, **more)
@@ -139,7 +136,7 @@ def compiled(meter: speed.Meter, model: DocRE, several: list[Batch]) -> list[dic
     model.encoder.model = torch.compile(plain, dynamic=True)
     begin = time.perf_counter()
     for batch in several:
-        speed._fresh(speed.train_bare, model, batch)
+        speed.fresh(speed.train_bare, model, batch)
     start = time.perf_counter() - begin
     times |= meter.on(model, several, compiled=speed.train_bare)
     model.encoder.model = plain

@@ -604,18 +604,23 @@ def bench_speed(args) -> None:
     import torch
 
     from . import bench, speed
+    from .model import paper
 
     torch.set_num_threads(args.threads)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: there is no GPU here; leave it out, or take cpu")
     setting = speed.Setting(args.encoder, args.data, device, args.precision, args.batch_size, repeats=args.repeats)
-    rows = []
-    for name in args.paper or speed.PAPERS:
-        entities, tokens = (
-            default if given is None else given
-            for given, default in ((args.entities, speed.ENTITIES), (args.tokens, speed.TOKENS))
-        )
+    entities, tokens = (
+        default if given is None else given
+        for given, default in ((args.entities, speed.ENTITIES), (args.tokens, speed.TOKENS))
+    )
+    for size in speed.sizes(entities, tokens):  # what cannot be measured is told before anything is
+        speed.document(*size)
+    names, rows = args.paper or speed.PAPERS, []
+    for name in names:
+        paper(name)
+    for name in names:
         row = speed.measure(name, setting, entities, tokens, say=lambda line: print(line, file=sys.stderr, flush=True))
         bench.keep((args.results or bench.RESULTS) / "speed.json", row, speed.same)
         rows.append(row)

@@ -48,6 +48,7 @@ from .evaluate import by_document, by_frequency, score, seen_facts
 from .model import DocRE, paper
 from .predict import predict
 from .readers import read, write_docred
+from .store import write_json
 from .train import configure, fingerprint, in_bf16, processes
 from .types import Document
 
@@ -362,7 +363,7 @@ def train(run: Run, files: Mapping[str, Path], encoder: str, out: Path, plan: Pl
     code = launch(["train", *call, *(["--threads", str(plan.threads)] if plan.threads else [])], hidden)
     if out.is_dir():
         spent = _children() - before + _spent(out)
-        (out / "cpu_seconds.json").write_text(json.dumps(round(spent, 1)), encoding="utf-8")
+        write_json(out / "cpu_seconds.json", round(spent, 1))
     return code
 
 

@@ -33,7 +33,7 @@ from .readers import read
 from .train import TrainConfig, environment, parameter_groups
 from .types import Batch, Document, Entity, Mention, Triple
 
-PAPERS = ("atlop", "docunet", "paee", "docre_ii", "dre_mir")
+PAPERS = ("atlop", "docunet", "paee", "docre_ii", "dre_mir")  # in the order of the chapters
 ENTITIES = (10, 20, 42, 80, 120, 200)
 TOKENS = (128, 256, 512, 1024, 2048, 4096)
 ONE_DOCUMENT = ((20, 400), (42, 400), (80, 440))  # entities and tokens; one of DocRED has 19.5 entities on average
@@ -186,7 +186,7 @@ class Meter:
         """Seconds of works of a model, summed over batches."""
         total = dict.fromkeys(works, 0.0)
         for batch in batches:
-            for name, seconds in self.seconds({k: partial(_fresh, w, model, batch) for k, w in works.items()}).items():
+            for name, seconds in self.seconds({k: partial(fresh, w, model, batch) for k, w in works.items()}).items():
                 total[name] += seconds
         return total
 
@@ -200,7 +200,8 @@ class Meter:
         return {"flops": 2 * size**3 / found["product"], "bytes": 2 * long.nbytes / found["copy"]}
 
 
-def _fresh(work: Callable[[DocRE, Batch], Any], model: DocRE, batch: Batch) -> None:
+def fresh(work: Callable[[DocRE, Batch], Any], model: DocRE, batch: Batch) -> None:
+    """One piece of work, from no gradients."""
     model.zero_grad(set_to_none=True)
     work(model, batch)
 
@@ -307,7 +308,7 @@ def measure(
             kind: round(setting.batch_size * len(batches) / seconds[f"{kind}_whole"], 2)
             for kind in ("train", "predict")
         },
-        "work": {name: work(partial(_fresh, works[name], model, batches[len(batches) // 2])) for name in works},
+        "work": {name: work(partial(fresh, works[name], model, batches[len(batches) // 2])) for name in works},
         "work_seconds": _rounded(meter.on(model, batches[len(batches) // 2 :][:1], **works)),
         "roof": meter.roof(),
     }
@@ -316,13 +317,18 @@ def measure(
     row["one_document"] = _growth(meter, model, ONE_DOCUMENT, both)
     both |= {"train_bare": train_bare, "train_whole": train_whole}
     fewer = replace(meter, repeats=min(2, meter.repeats))
-    row["by_entities"] = _growth(fewer, model, [(n, LARGEST[1]) for n in entities], both)
-    row["by_tokens"] = _growth(fewer, model, [(20, t) for t in tokens], both)
+    row["by_entities"] = _growth(fewer, model, sizes(entities, ()), both)
+    row["by_tokens"] = _growth(fewer, model, sizes((), tokens), both)
     say(f"{paper}: memory")
     parts = [name for name in works if name.startswith("train_") and name != "train_features"]
     row["peak_gb"] = {name: round(peak_gb(paper, setting, name), 3) for name in (*parts, "predict_largest")}
     about = {"cpu": _cpu(), "bf16_in_hardware": bf16_in_hardware(setting.device), "malloc": _malloc()}
     return row | {"environment": environment() | about}
+
+
+def sizes(entities: Sequence[int], tokens: Sequence[int]) -> list[tuple[int, int]]:
+    """Entities and tokens of the documents that show growth: over entities in a long text, over tokens with 20."""
+    return [(n, LARGEST[1]) for n in entities] + [(20, t) for t in tokens]
 
 
 def _growth(meter: Meter, model: DocRE, sizes, works) -> list[dict[str, Any]]:
@@ -339,7 +345,7 @@ def _optimiser(meter: Meter, model: DocRE, batch: Batch) -> float:
     """One update of all weights, as `docre_lite.train` does it."""
     config = TrainConfig()
     optimiser = torch.optim.AdamW(parameter_groups(model, config), lr=0.0, eps=config.adam_epsilon, fused=True)
-    _fresh(train_whole, model, batch)
+    fresh(train_whole, model, batch)
 
     def update() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
@@ -383,7 +389,7 @@ def _peak(paper: str, setting: Setting, name: str, threads: int) -> float:
         else:
             optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
             for batch in batches[:3]:
-                _fresh(globals()[name], model, batch)
+                fresh(globals()[name], model, batch)
                 optimiser.step()
     if setting.device != "cpu":
         return torch.cuda.max_memory_allocated() / 1e9

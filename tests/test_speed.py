@@ -99,7 +99,7 @@ def test_every_step_starts_without_gradients():
     model = tiny("atlop", DOCUMENTS)
     batch, found = model.batch(DOCUMENTS[:2]), []
     for _ in range(2):
-        speed._fresh(speed.train_bare, model, batch)
+        speed.fresh(speed.train_bare, model, batch)
         found.append(model.encoder.embedding.weight.grad.clone())
     assert torch.equal(*found)
 
@@ -162,3 +162,18 @@ def test_the_peak_is_that_of_a_fresh_process(monkeypatch):
 def test_a_gpu_that_is_not_there(capsys):
     assert main(["bench", "speed", "--encoder", "tiny", "--device", "cuda"]) == 2
     assert "there is no GPU here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--tokens", "128", "50"], "20 entities with 26 mentions need 106 tokens, not 50"),
+        (["--entities", "900"], "900 entities with 1200 mentions need 4802 tokens, not 1200"),
+        (["--paper", "atlop", "--paper", "nope"], "nope"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_anything_is(given, said, monkeypatch, capsys):
+    monkeypatch.setattr(speed, "measure", lambda *_, **__: pytest.fail("measured"))
+    assert main(["bench", "speed", "--encoder", "tiny", *given]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
