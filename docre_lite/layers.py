@@ -154,18 +154,18 @@ class MapNorm(nn.Module):
 
     def forward(self, image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"]) -> Float[Tensor, "B C N N"]:
         keep = inside(sides, image.shape[-1])
-        values = full_precision(image)
-        if self.kind == "group":
-            values = self._standard(values.unflatten(1, (self.groups, -1)), keep.unsqueeze(1), (2, 3, 4)).flatten(1, 2)
-        elif self.training:
-            values = self._standard(values, keep, (0, 2, 3))
+        groups = self.groups if self.kind == "group" else len(self.weight)
+        values, keep = full_precision(image).unflatten(1, (groups, -1)), keep.unsqueeze(1)  # [B, G, C/G, N, N]
+        weight, bias = (p.view(groups, -1, 1, 1) for p in (self.weight, self.bias))
+        if self.kind == "batch" and not self.training:
+            centred, variance = values - self.mean.view_as(bias), self.variance.view_as(bias)
         else:
-            values = (values - self.mean[:, None, None]) * (self.variance[:, None, None] + 1e-5).rsqrt()
-        return (values * self.weight[:, None, None] + self.bias[:, None, None]) * keep
+            centred, variance = self._standard(values, keep, (2, 3, 4) if self.kind == "group" else (0, 2, 3, 4))
+        return (torch.addcmul(bias, centred, weight * (variance + 1e-5).rsqrt()) * keep).flatten(1, 2)
 
-    def _standard(self, values: Tensor, keep: Tensor, over: tuple[int, ...]) -> Tensor:
-        share = values.shape[2] if self.kind == "group" else 1  # channels of a group count together
-        count = (keep.sum(over, keepdim=True) * share).clamp_min(1)
+    def _standard(self, values: Tensor, keep: Tensor, over: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Values less their mean, and their variance; the channels of a group count together."""
+        count = (keep.sum(over, keepdim=True) * values.shape[2]).clamp_min(1)
         mean = (values * keep).sum(over, keepdim=True) / count
         centred = (values - mean) * keep
         variance = centred.square().sum(over, keepdim=True) / count
@@ -174,4 +174,4 @@ class MapNorm(nn.Module):
                 unbiased = variance * count / (count - 1).clamp_min(1)
                 self.mean.lerp_(mean.flatten().to(self.mean.dtype), 0.1)
                 self.variance.lerp_(unbiased.flatten().to(self.variance.dtype), 0.1)
-        return centred * (variance + 1e-5).rsqrt()
+        return centred, variance

@@ -111,36 +111,50 @@ class GroupBilinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, head, tail, weight):
         ctx.save_for_backward(head, tail, weight)
-        out = head.new_zeros(head.shape[0], weight.shape[-1])
+        out = head.new_zeros(
+            weight.shape[-1], len(head)
+        )  # a product with few columns is slow, one with few rows is not
+        room = _room(head)
         for part in _parts(head):
             for k in range(weight.shape[0]):
-                out[part].addmm_(_outer(head[part, k], tail[part, k]), weight[k])
-        return out
+                out[:, part].addmm_(weight[k].T, _outer(head[part, k], tail[part, k], room).T)
+        return out.T
 
     @staticmethod
     def backward(ctx, grad):
         head, tail, weight = ctx.saved_tensors
-        grad = grad.contiguous()
+        grad = grad.T.contiguous()
         grad_head, grad_tail, grad_weight = torch.empty_like(head), torch.empty_like(tail), torch.zeros_like(weight)
-        block = head.shape[-1]
+        room = _room(head)
         for part in _parts(head):
             for k in range(weight.shape[0]):
-                grad_weight[k].addmm_(_outer(head[part, k], tail[part, k]).T, grad[part])
-                outer = (grad[part] @ weight[k].T).view(-1, block, block)
+                grad_weight[k].T.addmm_(grad[:, part], _outer(head[part, k], tail[part, k], room))
+                outer = room[: len(head[part])]
+                torch.mm(grad[:, part].T, weight[k].T, out=outer.flatten(1))
                 grad_head[part, k] = torch.bmm(outer, tail[part, k].unsqueeze(-1)).squeeze(-1)
                 grad_tail[part, k] = torch.bmm(head[part, k].unsqueeze(1), outer).squeeze(1)
         return grad_head, grad_tail, grad_weight
 
 
 def _parts(groups: Float[Tensor, "P G b"]) -> list[slice]:
-    """Pairs at a time: few enough on a CPU that their outer products stay in its cache (4 MB), bounded on a GPU."""
-    numbers = 1 << (20 if groups.device.type == "cpu" else 26)
-    size = max(1, numbers // groups.shape[-1] ** 2)
+    """Pairs at a time: few enough on a CPU that their outer products stay in its cache (6 MB), bounded on a GPU."""
+    size = _most(groups)
     return [slice(i, i + size) for i in range(0, len(groups), size)]
 
 
-def _outer(head: Tensor, tail: Tensor) -> Tensor:
-    return (head.unsqueeze(2) * tail.unsqueeze(1)).flatten(1)
+def _most(groups: Tensor) -> int:
+    numbers = 3 << 19 if groups.device.type == "cpu" else 1 << 26
+    return max(1, numbers // groups.shape[-1] ** 2)
+
+
+def _room(groups: Float[Tensor, "P G b"]) -> Float[Tensor, "p b b"]:
+    """Room for the outer products of one part: fresh memory for each would cost more than to fill it."""
+    block = groups.shape[-1]
+    return groups.new_empty(min(len(groups), _most(groups)), block, block)
+
+
+def _outer(head: Tensor, tail: Tensor, room: Tensor) -> Tensor:
+    return torch.mul(head.unsqueeze(2), tail.unsqueeze(1), out=room[: len(head)]).flatten(1)
 
 
 def group_bilinear(

@@ -148,12 +148,10 @@ class PAEE(PairClassifier):
         options, batch = self.options, pairs.batch
         sides, n = batch.sides, pairs.mask.shape[1]
         kinds = self.types(batch.entity_type)
-        known = [
-            batch.same_sentence.unsqueeze(-1).to(kinds.dtype),
-            kinds.unsqueeze(2).expand(-1, -1, n, -1),
-            kinds.unsqueeze(1).expand(-1, n, -1, -1),
-        ]
-        image = self.pair_map(torch.cat([pairs.context, *known], -1)).movedim(-1, 1)
+        same = batch.same_sentence.unsqueeze(-1).to(kinds.dtype)
+        heads, tails = kinds.unsqueeze(2).expand(-1, -1, n, -1), kinds.unsqueeze(1).expand(-1, n, -1, -1)
+        known = torch.cat([same, heads, tails], -1)
+        image = self.pair_map(torch.cat([pairs.context, known], -1)).movedim(-1, 1)
         if options.fill == "slide":
             filled = wrap(image, sides, 0, max(n, options.matrix_size))
             found = self.matrix(filled, sides.clamp_min(options.matrix_size), trace)[..., :n, :n]
@@ -163,12 +161,20 @@ class PAEE(PairClassifier):
         cells = found.movedim(1, -1)
         if self.detector is None:
             return cells
-        around = torch.cat([local_mean(found, sides, options.potential_window).movedim(1, -1), *known], -1)
-        trace["potential"] = self.detector(around).squeeze(-1)  # logits
+        trace["potential"] = self.detect(found, known, sides)
         probability = full_precision(trace["potential"]).sigmoid()
         trace["tag"] = probability > options.potential_threshold
         tag = probability if options.potential == "soft" else trace["tag"]
         return torch.cat([cells, tag.unsqueeze(-1).to(cells.dtype)], -1)
+
+    def detect(
+        self, found: Float[Tensor, "B Y N N"], known: Float[Tensor, "B N N K"], sides: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B N N"]:
+        """Logits of (5): may a pair be related? Cells are scored before the mean is taken: one channel, not Y."""
+        width = self.options.map_width
+        matrix, rest = self.detector.weight[:, :width], self.detector.weight[:, width:]
+        around = local_mean(F.conv2d(found, matrix[..., None, None]), sides, self.options.potential_window)
+        return around.squeeze(1) + F.linear(known, rest, self.detector.bias).squeeze(-1)
 
     def entity_enhanced(
         self, pairs: PairFeatures, trace: dict[str, Tensor]
