@@ -77,7 +77,9 @@ def base(documents, seed: int) -> DocRE:
 
 
 def run(atlop: DocRE, name: str, variant: str, seed: int, epochs: int, documents, dev, test, seen) -> dict:
-    config, settings = configure(name, "tiny", variant=variant, seed=seed, epochs=epochs, **RATES.get(name, {}))
+    of, *more = variant.split()  # "no_imsa matrix_lr=3e-4": a variant with other settings
+    settings = RATES.get(name, {}) | dict(pair.split("=") for pair in more)
+    config, settings = configure(name, "tiny", variant=of, seed=seed, epochs=epochs, **settings)
     set_seed(seed)
     model = DocRE(atlop.tokenizer, atlop.encoder, classifier(name, atlop.tokenizer, atlop.encoder, **settings))
     begin = time.process_time()
@@ -101,7 +103,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     ask.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     ask.add_argument("--papers", nargs="*", default=list(PLAN))
-    ask.add_argument("--variants", nargs="*", help="default: the plan's")
+    ask.add_argument("--variants", nargs="*", help="default: the plan's; settings may follow: 'no_imsa matrix_lr=3e-4'")
     ask.add_argument("--train", type=int, default=500, help="documents, none of them seen by the encoder")
     ask.add_argument("--epochs", type=int, default=4)
     args = ask.parse_args()
@@ -109,7 +111,7 @@ def main() -> None:
     rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
     done = {(r["paper"], r["variant"], r["seed"], r["train"], r["epochs"]) for r in rows}
     for seed in args.seeds:
-        arms = [(p, v) for p in args.papers for v in PLAN[p] if not args.variants or v in args.variants]
+        arms = [(p, v) for p in args.papers for v in args.variants or PLAN[p] if v.split()[0] in PLAN[p]]
         arms = [a for a in arms if (*a, seed, args.train, args.epochs) not in done]
         if not arms:
             continue
