@@ -28,7 +28,8 @@ class Gap:
     verdict: str  # "a tie", "clear" or "too few seeds"
 
     def __str__(self) -> str:
-        return f"**{self.mean:+.1f}** ({', '.join(f'{d:+.1f}' for d in self.each)} by seed: {self.verdict})"
+        mean, *each = (f"{d:+z.1f}" for d in (self.mean, *self.each))  # z: no minus before a zero
+        return f"**{mean}** ({', '.join(each)} by seed: {self.verdict})"
 
 
 def gap(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Gap | None:
