@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -111,11 +112,8 @@ class GroupBilinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, head, tail, weight):
         ctx.save_for_backward(head, tail, weight)
-        out = head.new_zeros(
-            weight.shape[-1], len(head)
-        )  # a product with few columns is slow, one with few rows is not
-        room = _room(head)
-        for part in _parts(head):
+        out = head.new_zeros(weight.shape[-1], len(head))  # relations in rows: an odd number of columns is slow
+        for part, room in _parts(head):
             for k in range(weight.shape[0]):
                 out[:, part].addmm_(weight[k].T, _outer(head[part, k], tail[part, k], room).T)
         return out.T
@@ -125,36 +123,29 @@ class GroupBilinear(torch.autograd.Function):
         head, tail, weight = ctx.saved_tensors
         grad = grad.T.contiguous()
         grad_head, grad_tail, grad_weight = torch.empty_like(head), torch.empty_like(tail), torch.zeros_like(weight)
-        room = _room(head)
-        for part in _parts(head):
+        for part, room in _parts(head):
             for k in range(weight.shape[0]):
                 grad_weight[k].T.addmm_(grad[:, part], _outer(head[part, k], tail[part, k], room))
-                outer = room[: len(head[part])]
-                torch.mm(grad[:, part].T, weight[k].T, out=outer.flatten(1))
-                grad_head[part, k] = torch.bmm(outer, tail[part, k].unsqueeze(-1)).squeeze(-1)
-                grad_tail[part, k] = torch.bmm(head[part, k].unsqueeze(1), outer).squeeze(1)
+                torch.mm(grad[:, part].T, weight[k].T, out=room.flatten(1))  # the gradient of the outer product
+                grad_head[part, k] = torch.bmm(room, tail[part, k].unsqueeze(-1)).squeeze(-1)
+                grad_tail[part, k] = torch.bmm(head[part, k].unsqueeze(1), room).squeeze(1)
         return grad_head, grad_tail, grad_weight
 
 
-def _parts(groups: Float[Tensor, "P G b"]) -> list[slice]:
-    """Pairs at a time: few enough on a CPU that their outer products stay in its cache (6 MB), bounded on a GPU."""
-    size = _most(groups)
-    return [slice(i, i + size) for i in range(0, len(groups), size)]
+def _parts(groups: Float[Tensor, "P G b"]) -> Iterator[tuple[slice, Float[Tensor, "p b b"]]]:
+    """Some pairs at a time, and room for their outer products: fresh memory for each would cost more than to fill it.
 
-
-def _most(groups: Tensor) -> int:
-    numbers = 3 << 19 if groups.device.type == "cpu" else 1 << 26
-    return max(1, numbers // groups.shape[-1] ** 2)
-
-
-def _room(groups: Float[Tensor, "P G b"]) -> Float[Tensor, "p b b"]:
-    """Room for the outer products of one part: fresh memory for each would cost more than to fill it."""
-    block = groups.shape[-1]
-    return groups.new_empty(min(len(groups), _most(groups)), block, block)
+    On a CPU the room stays in its cache (6 MB); on a GPU it is bounded.
+    """
+    pairs, _, block = groups.shape
+    size = max(1, (3 << 19 if groups.device.type == "cpu" else 1 << 26) // block**2)
+    room = groups.new_empty(min(pairs, size), block, block)
+    for start in range(0, pairs, size):
+        yield slice(start, start + size), room[: pairs - start]
 
 
 def _outer(head: Tensor, tail: Tensor, room: Tensor) -> Tensor:
-    return torch.mul(head.unsqueeze(2), tail.unsqueeze(1), out=room[: len(head)]).flatten(1)
+    return torch.mul(head.unsqueeze(2), tail.unsqueeze(1), out=room).flatten(1)
 
 
 def group_bilinear(

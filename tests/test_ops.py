@@ -135,10 +135,11 @@ def test_pairs_without_common_attention_have_no_context():
     torch.testing.assert_close(context[0, 0, 0], torch.ones(3))
 
 
-@pytest.mark.parametrize("pairs", [0, 1, 7, 600])  # 600 needs more than one part
-def test_group_bilinear(pairs):
-    head, tail, weight = draw(pairs, 3, 4), draw(pairs, 3, 4, seed=1), draw(3, 16, 5, seed=2)
-    W = weight.view(3, 4, 4, 5).permute(3, 0, 1, 2)  # [R, G, head, tail]
+@pytest.mark.parametrize(("pairs", "block"), [(0, 4), (1, 4), (7, 4), (600, 64)])  # the last needs two parts
+def test_group_bilinear(pairs, block):
+    head, tail, weight = draw(pairs, 3, block), draw(pairs, 3, block, seed=1), draw(3, block**2, 5, seed=2)
+    W = weight.view(3, block, block, 5).permute(3, 0, 1, 2)  # [R, G, head, tail]
+    assert len(list(ops._parts(head))) == (pairs > 0) + (pairs == 600)
     if pairs == 600:  # the loop would take seconds: one contraction instead
         expected = torch.einsum("pgi,rgij,pgj->pr", head, W, tail)
     else:
