@@ -20,7 +20,7 @@ def test_a_difference_inside_both_spreads_is_a_tie():
     assert found.verdict == "clear" and [round(d, 6) for d in found.each] == [4.1, 4.1, 4.1]
     assert gap(theirs, {0: 64.1, 1: 66.1, 2: 68.1}).verdict == "clear"
     assert str(found) == "**+4.1** (+4.1, +4.1, +4.1 by seed: clear)"
-    assert str(results.gap({0: 1.0}, {0: 1.04})) == "**+0.0** (+0.0 by seed: too few seeds)"  # no minus before a zero
+    assert str(gap({0: 1.0}, {0: 1.04})) == "**+0.0** (+0.0 by seed: too few seeds)"  # no minus before a zero
 
 
 def test_only_seeds_that_both_have_count():
