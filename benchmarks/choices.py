@@ -1,6 +1,6 @@
 """What a choice of the implementation is worth, each against its plain form: `python benchmarks/choices.py ENCODER`.
 
-CPU seconds of one thread, the least of several repeats that alternate between both forms, and what they keep for the
+CPU seconds of one thread, the median of several repeats that alternate between both forms, and what they keep for the
 way back. Documents and models as in `docre-lite bench speed`. Writes `results/choices.json`.
 """
 

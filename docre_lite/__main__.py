@@ -255,7 +255,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the calculation")
     c.add_argument("--device", choices=("cpu", "cuda"), help="none = the GPU if there is one")
     c.add_argument("--batch-size", type=_count, default=4, metavar="N", help="documents of a batch")
-    c.add_argument("--repeats", type=_count, default=5, metavar="N", help="repeats, the least of which counts")
+    c.add_argument("--repeats", type=_count, default=5, metavar="N", help="repeats, the median of which counts")
     for name, what in (("entities", "on a long document"), ("tokens", "with 20 entities")):
         c.add_argument(f"--{name}", type=_count, nargs="*", metavar="N", help=f"{name} to show growth over, {what}")
     c.add_argument("--threads", type=_count, default=1, metavar="N", help="CPU threads")

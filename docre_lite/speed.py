@@ -1,9 +1,9 @@
 """Speed against the floor: what a paper costs over the encoder that it stands on.
 
 Every time is set beside the *bare* encoder on the same batch, in the same process: for a training step its forward
-and backward pass, for prediction its forward pass. On a CPU a time is that of one thread, in CPU seconds, the least
-of several repeats that alternate between the things compared, so that other load on the machine falls out; on a GPU
-it is that of the clock once the GPU has finished. Peaks of a CPU are those of fresh processes.
+and backward pass, for prediction its forward pass. On a CPU a time is that of one thread, in CPU seconds; on a GPU it
+is that of the clock once the GPU has finished. Repeats alternate between the things compared, and how many times as
+long one takes is the median over repeats. Peaks of a CPU are those of fresh processes.
 
 Weights play no part in any of it: an encoder of the right shape gives the right times.
 """
@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -160,14 +162,28 @@ class Meter:
     repeats: int = 5
 
     def seconds(self, works: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-        """Seconds of each work: the least of the repeats, which alternate between them."""
-        best, begin = dict.fromkeys(works, float("inf")), time.perf_counter()
+        """Seconds of each work: of the first the median, of others so many times that, by the median of their ratios.
+
+        Repeats alternate between works, and a ratio is taken within a repeat: what slows a machine slows it for
+        seconds, so it strikes both.
+        """
+        times = self.times(works)
+        reference = next(iter(times.values()))
+        return {
+            name: median(reference) * median(t / r for t, r in zip(found, reference, strict=True))
+            for name, found in times.items()
+        }
+
+    def times(self, works: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
+        """Seconds of each work in each repeat."""
+        found: dict[str, list[float]] = {name: [] for name in works}
+        begin = time.perf_counter()
         for k in range(self.repeats):
             if k > 1 and time.perf_counter() - begin > PATIENCE:
                 break
             for name, work in works.items():
-                best[name] = min(best[name], self._once(work))
-        return best
+                found[name].append(self._once(work))
+        return found
 
     def _once(self, work: Callable[[], Any]) -> float:
         clock = time.process_time if self.device.type == "cpu" else time.perf_counter
@@ -183,11 +199,12 @@ class Meter:
             torch.cuda.synchronize(self.device)
 
     def on(self, model: DocRE, batches: Sequence[Batch], **works: Callable[[DocRE, Batch], Any]) -> dict[str, float]:
-        """Seconds of works of a model, summed over batches."""
+        """Seconds of works of a model, summed over batches. Works "kind_…" are compared with the first of the kind."""
         total = dict.fromkeys(works, 0.0)
         for batch in batches:
-            for name, seconds in self.seconds({k: partial(fresh, w, model, batch) for k, w in works.items()}).items():
-                total[name] += seconds
+            for _, names in groupby(sorted(works, key=_kind), _kind):
+                for name, seconds in self.seconds({k: partial(fresh, works[k], model, batch) for k in names}).items():
+                    total[name] += seconds
         return total
 
     def roof(self, size: int = 2048, megabytes: int = 256) -> dict[str, float]:
@@ -196,8 +213,12 @@ class Meter:
         a, b = (torch.randn(size, size, device=self.device, dtype=kind) for _ in range(2))
         long = torch.empty(megabytes << 18, device=self.device)
         to = torch.empty_like(long)
-        found = replace(self, repeats=10).seconds({"product": lambda: a @ b, "copy": lambda: to.copy_(long)})
-        return {"flops": 2 * size**3 / found["product"], "bytes": 2 * long.nbytes / found["copy"]}
+        found = replace(self, repeats=10).times({"product": lambda: a @ b, "copy": lambda: to.copy_(long)})
+        return {"flops": 2 * size**3 / min(found["product"]), "bytes": 2 * long.nbytes / min(found["copy"])}
+
+
+def _kind(name: str) -> str:
+    return name.partition("_")[0]
 
 
 def fresh(work: Callable[[DocRE, Batch], Any], model: DocRE, batch: Batch) -> None:
@@ -297,7 +318,7 @@ def measure(
         "batch_pairs": [int(b.mask.sum()) for b in batches],
         "seconds": _rounded(seconds),
         "times_bare": {
-            name: round(seconds[name] / seconds[f"{name.split('_')[0]}_bare"], 3)
+            name: round(seconds[name] / seconds[f"{_kind(name)}_bare"], 3)
             for name in works
             if not name.endswith("_bare")
         },
@@ -314,10 +335,10 @@ def measure(
     }
     say(f"{paper}: a training step costs {row['times_bare']['train_whole']:.2f} times the bare encoder's")
     both = {"predict_bare": predict_bare, "predict_whole": predict_whole}
-    often = replace(meter, repeats=5 * meter.repeats)  # short work: its least needs more repeats to settle
+    often = replace(meter, repeats=5 * meter.repeats)  # short work needs more repeats to settle
     row["one_document"] = _growth(often, model, ONE_DOCUMENT, both)
     both |= {"train_bare": train_bare, "train_whole": train_whole}
-    fewer = replace(meter, repeats=min(2, meter.repeats))
+    fewer = replace(meter, repeats=min(3, meter.repeats))
     row["by_entities"] = _growth(fewer, model, sizes(entities, ()), both)
     row["by_tokens"] = _growth(fewer, model, sizes((), tokens), both)
     say(f"{paper}: memory")

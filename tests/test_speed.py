@@ -61,12 +61,22 @@ def test_the_rebuilt_bilinear_form_does_the_work_of_the_kept_one_and_its_outer_p
     )  # and a product of each side with the outer gradient
 
 
-def test_the_least_of_repeats_that_alternate(monkeypatch):
+def test_repeats_alternate_and_are_compared_one_by_one(monkeypatch):
     meter, order = speed.Meter(torch.device("cpu"), repeats=3), []
-    times = iter([3.0, 9.0, 1.0, 8.0, 2.0, 7.0])
+    times = iter([1.0, 3.0, 4.0, 8.0, 2.0, 4.0])  # the machine is slow for the second repeat
     monkeypatch.setattr(speed.Meter, "_once", lambda self, work: work() or next(times))
     found = meter.seconds({"a": partial(order.append, "a"), "b": partial(order.append, "b")})
-    assert found == {"a": 1.0, "b": 7.0} and order == ["a", "b"] * 3
+    assert found == {"a": 2.0, "b": 4.0} and order == ["a", "b"] * 3
+
+
+def test_works_are_compared_with_the_first_of_their_kind(monkeypatch):
+    times = {"train_bare": 2.0, "train_whole": 3.0, "predict_bare": 0.5, "predict_whole": 0.75, "train_gathered": 8.0}
+    asked = []
+    monkeypatch.setattr(speed.Meter, "seconds", lambda _, works: asked.append([*works]) or {k: times[k] for k in works})
+    model, batches = speed.Setting("tiny", batch_size=1, batches=2).load("atlop")
+    found = speed.Meter(torch.device("cpu")).on(model, batches, **dict.fromkeys(times, speed.train_bare))
+    assert found == {name: 2 * seconds for name, seconds in times.items()}
+    assert asked == 2 * [["predict_bare", "predict_whole"], ["train_bare", "train_whole", "train_gathered"]]
 
 
 def test_a_slow_measurement_is_repeated_once_only(monkeypatch):
@@ -125,6 +135,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(speed, "peak_gb", lambda *_: 0.5)  # in fresh processes, tested below
     roof = speed.Meter.roof
     monkeypatch.setattr(speed.Meter, "roof", lambda self: roof(self, size=64, megabytes=1))
+    on, repeats = speed.Meter.on, []
+    monkeypatch.setattr(speed.Meter, "on", lambda self, *a, **k: repeats.append(self.repeats) or on(self, *a, **k))
     write_docred([made(f"document {i}", 3, sentences=2, words=9) for i in range(9)], tmp_path / "data.json")
     call = ["bench", "speed", "--encoder", "tiny", "--data", str(tmp_path / "data.json"), "--paper", "atlop"]
     call += ["--repeats", "1", "--batch-size", "2", "--entities", "5", "--tokens", "128", "--results", str(tmp_path)]
@@ -132,6 +144,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
         assert main(call) == 0
     [row] = json.loads((tmp_path / "speed.json").read_text())
     assert capsys.readouterr().out.count("| atlop | fp32 |") == 2
+    assert repeats == 2 * [1, 1, 1, 5, 5, 1, 1]  # single documents are short work, and are measured more often
     seconds = row["seconds"]
     assert row["times_bare"]["train_whole"] == pytest.approx(seconds["train_whole"] / seconds["train_bare"], rel=0.02)
     assert [r["entities"] for r in row["by_entities"]] == [5] and [r["entities"] for r in row["by_tokens"]] == [20]
