@@ -42,8 +42,9 @@ book: $(READY)
 chapters: $(READY)
 	$(BIN)/python book/build.py --execute-only
 
+# By files: what the tests of a file share is made once.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -95,7 +95,8 @@ def main() -> int:
     command = [str(tool), "build", "-q", "--all", "-W", "-n", "--keep-going", "."]
     code = subprocess.run(command, cwd=ROOT).returncode
     if code == 0:
-        checks = [sys.executable, "-m", "pytest", "tests/test_site.py", "tests/test_site_browser.py"]
+        several = ["--numprocesses", "logical", "--maxprocesses", "4", "--dist", "worksteal"]
+        checks = [sys.executable, "-m", "pytest", *several, "tests/test_site.py", "tests/test_site_browser.py"]
         code = subprocess.run(checks, cwd=ROOT, env=os.environ | {"DOCRE_SITE": str(BUILD / "html")}).returncode
     if code:
         print("\nThe book was NOT built without faults: see the warnings above", file=sys.stderr)
