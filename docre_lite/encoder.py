@@ -241,19 +241,25 @@ class TinyEncoder(Encoder):
     def read_windows(self, ids, mask):
         x = self.embedding(ids) * mask.unsqueeze(-1)
         x = self.dropout(x + F.gelu(self.blend(x.transpose(1, 2)).transpose(1, 2)))
-        place = torch.arange(ids.shape[1], device=ids.device)
-        bias = self._bias(place.unsqueeze(0), place).to(x.dtype)  # [1, A, T, T]
-        bias = bias.masked_fill(~mask[:, None, None], -torch.inf)
+        bias = self._all_biases(ids.shape[1]).to(x.dtype)
+        padding = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, -torch.inf)
         for layer in self.layers:
-            x, query, key = layer(x, bias)
+            x, query, key = layer(x, bias, padding)
         return self.norm(x), query, key
 
     def adjust_scores(self, scores, local):
         return scores + self._bias(local, torch.arange(scores.shape[-1], device=scores.device))
 
     def _bias(self, query: Int[Tensor, "W P"], key: Int[Tensor, "T"]) -> Float[Tensor, "W A P T"]:
-        distance = (key - query.unsqueeze(-1)).clamp(-self.REACH, self.REACH) + self.REACH
-        return self.bias[:, distance].transpose(0, 1)
+        return self._at(key - query.unsqueeze(-1)).transpose(0, 1)
+
+    def _all_biases(self, length: int) -> Float[Tensor, "A T T"]:
+        """From every token to every other: windows that slide over one line, as looking up T² places is slow."""
+        line = self._at(torch.arange(1 - length, length, device=self.bias.device))
+        return line.unfold(1, length, 1).flip(1)
+
+    def _at(self, distance: Int[Tensor, "*P"]) -> Float[Tensor, "A *P"]:
+        return self.bias[:, distance.clamp(-self.REACH, self.REACH) + self.REACH]
 
     def resize(self, vocabulary: int) -> None:
         """Adds rows for markers that the tokenizer gained."""
@@ -273,6 +279,22 @@ class TinyEncoder(Encoder):
         return cls(spec.pop("vocabulary"), TinyConfig(**spec))
 
 
+def biased_attention(
+    query: Float[Tensor, "W A T d"],
+    key: Float[Tensor, "W A T d"],
+    value: Float[Tensor, "W A T d"],
+    bias: Float[Tensor, "A T T"],
+    padding: Float[Tensor, "W T"],
+) -> Float[Tensor, "W A T d"]:
+    """Attention with a trained bias, written out: torch's fused form has no gradient for it on a CPU.
+
+    `padding` is 0 at tokens and -inf elsewhere; each window has a token.
+    """
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(2, 3) + bias
+    scores += padding[:, None, None]  # in place: scores are the largest tensor here
+    return scores.softmax(-1).to(value.dtype) @ value
+
+
 class TinyLayer(nn.Module):
     """Pre-norm self-attention and feed-forward; hands out its queries and keys."""
 
@@ -285,13 +307,14 @@ class TinyLayer(nn.Module):
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Float[Tensor, "W T D"], bias: Float[Tensor, "W A T T"]) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "W T D"], bias: Float[Tensor, "A T T"], padding: Float[Tensor, "W T"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         y = self.norm_attention(x)
         query, key, value = self.query(y), self.key(y), self.value(y)
         split = (*x.shape[:2], self.heads, -1)
-        mixed = F.scaled_dot_product_attention(
-            *(z.view(split).transpose(1, 2) for z in (query, key, value)), attn_mask=bias
-        )
+        per_head = (z.view(split).transpose(1, 2) for z in (query, key, value))
+        mixed = biased_attention(*per_head, bias, padding)
         x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
         return x + self.dropout(self.feed(self.norm_feed(x))), query, key
 
