@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from .encoder import Encoder, PretrainedEncoder
 from .model import DocRE, build
@@ -247,7 +247,7 @@ class _Traffic(TorchDispatchMode):
 
 def work(call: Callable[[], Any]) -> dict[str, int]:
     """FLOPs of the products and convolutions in a call, and the bytes that its operations read and write."""
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops}) as flops:
+    with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as flops:
         with _Traffic() as traffic:
             call()
     return {"flops": flops.get_total_flops(), "bytes": traffic.bytes}
@@ -256,6 +256,17 @@ def work(call: Callable[[], Any]) -> dict[str, int]:
 def _addmm_flops(into, left, right, **_) -> int:
     """Of the in-place form, from shapes: torch counts the other one only."""
     return 2 * left[0] * left[1] * right[1]
+
+
+def _attention_flops(query, key, value, *_, **__) -> int:
+    """Of the CPU's fused attention, from shapes."""
+    return sdpa_flop_count(query, key, value)
+
+
+UNCOUNTED = {  # by torch's own counter
+    torch.ops.aten.addmm_: _addmm_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+}
 
 
 # Rows -------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 import torch
 from small import made, tiny
 from test_encoder import pretrained, tokenizer_of
+from torch.nn import functional as F
 
 from docre_lite import speed
 from docre_lite.__main__ import main
@@ -59,6 +60,18 @@ def test_the_rebuilt_bilinear_form_does_the_work_of_the_kept_one_and_its_outer_p
     assert (
         back == 3 * once + 2 * 2 * pairs * groups * block * block
     )  # and a product of each side with the outer gradient
+
+
+def test_fused_attention_counts_as_its_two_products():
+    query, key, value = torch.randn(3, 2, 4, 30, 8)
+
+    def written_out():
+        return (query @ key.transpose(2, 3)).softmax(-1) @ value
+
+    def fused():
+        return F.scaled_dot_product_attention(query, key, value)
+
+    assert speed.work(fused)["flops"] == speed.work(written_out)["flops"] == 2 * 2 * 2 * 4 * 30 * 30 * 8
 
 
 def test_repeats_alternate_and_are_compared_one_by_one(monkeypatch):
