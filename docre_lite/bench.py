@@ -219,8 +219,10 @@ def complete(row: Mapping[str, Any]) -> bool:
 
 
 def keep(path: Path, row: dict[str, Any], same: Callable[[dict, dict], bool] = same) -> None:
-    """Adds a row to a file of results, one row a line; an older row of the same run goes."""
-    rows = [old for old in stored(path) if not same(old, row)] + [row]
+    """Puts a row into a file of results, one row a line, in the place of an older one of the same run or at the end."""
+    rows = stored(path)
+    place = next((k for k, old in enumerate(rows) if same(old, row)), len(rows))
+    rows = [*rows[:place], row, *(old for old in rows[place:] if not same(old, row))]
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}")
     new.write_text("[\n" + ",\n".join(json.dumps(r, ensure_ascii=False) for r in rows) + "\n]\n", encoding="utf-8")
