@@ -39,8 +39,8 @@ KEPT += (
     "by_entities",
     "by_related",
 )
-# On features that stand still larger steps pay than with an encoder that is trained along.
 EPOCHS = {"docre_ii": 9}  # two stages share them; 4 for every other paper
+# On features that stand still larger steps pay than with an encoder that is trained along.
 RATES = {"dre_mir": {"classifier_lr": 3e-3, "matrix_lr": 3e-3}}
 PLAN = {
     "atlop": ["atlop"],
