@@ -111,8 +111,10 @@ class Plan:
         row |= {"data": self.data[run.data]["about"], "encoder": self.paths.get(run.encoder, run.encoder)}
         row |= {"settings": dict(run.settings)}
         told = self.data[run.data]
-        train = told["corpus"]["train"] if "corpus" in told else told["train"].get("first")
-        return row | ({"train": train} if train else {})
+        if "corpus" in told:
+            return row | {"train": told["corpus"]["train"]}
+        counts = [part.get("first") for part in _parts(told["train"])]
+        return row | ({"train": sum(counts)} if all(counts) else {})
 
     def file(self, run: Run, folder: Path) -> Path:
         """Where the run's row is stored."""
@@ -316,24 +318,33 @@ def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dic
         else:
             documents = generate(split, count)
         found[split] = _write(documents, folder / f"{name}-{split}.json")
-    for split, part in told.items():
-        if split in ("about", "corpus"):
-            continue
-        path = Path(paths[part["file"]])
-        if not path.is_file():
-            raise ValueError(
-                f"{path}: no such file, which plan {plan.name} needs for {split}; fetch it with `docre-lite data "
-                f"fetch`, or say where it is: --data {part['file']}=PATH"
-            )
-        if not {"first", "last", "read"} & part.keys():
-            found[split] = path
-            continue
-        documents = read(path, **part.get("read", {}))
-        if len(documents) < (count := part.get("first") or part.get("last") or 0):
-            raise ValueError(f"{path}: holds {len(documents)} documents, but plan {plan.name} asks for {count}")
-        documents = documents[: part.get("first")][-part.get("last", 0) :]
-        found[split] = _write(documents, folder / f"{name}-{split}.json")
+    for split in (s for s in told if s not in ("about", "corpus")):
+        parts = _parts(told[split])
+        for part in parts:
+            if not Path(paths[part["file"]]).is_file():
+                raise ValueError(
+                    f"{paths[part['file']]}: no such file, which plan {plan.name} needs for {split}; fetch it with "
+                    f"`docre-lite data fetch`, or say where it is: --data {part['file']}=PATH"
+                )
+        if len(parts) == 1 and not {"first", "last", "read"} & parts[0].keys():
+            found[split] = Path(paths[parts[0]["file"]])
+        else:
+            documents = [document for part in parts for document in _part(part, Path(paths[part["file"]]), plan.name)]
+            found[split] = _write(documents, folder / f"{name}-{split}.json")
     return found
+
+
+def _parts(told: dict | list[dict]) -> list[dict]:
+    """What a split is made of: one part, or a list of them."""
+    return told if isinstance(told, list) else [told]
+
+
+def _part(part: Mapping[str, Any], path: Path, plan: str) -> list[Document]:
+    """The documents of a file, or so many from its start or its end."""
+    documents = read(path, **part.get("read", {}))
+    if len(documents) < (count := part.get("first") or part.get("last") or 0):
+        raise ValueError(f"{path}: holds {len(documents)} documents, but plan {plan} asks for {count}")
+    return documents[: part.get("first")][-part.get("last", 0) :]
 
 
 def _write(documents: Sequence[Document], path: Path) -> Path:

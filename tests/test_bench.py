@@ -235,6 +235,20 @@ def test_the_embedded_corpus_and_its_splits(place, capsys):
     assert row["test"]["composed_recall_by_depth"].keys() >= {"1"}, "depths survive the file"
 
 
+def test_a_split_of_several_parts(place):
+    """Training documents of one file and some of another are joined, in that order."""
+    parts = [{"file": "all", "last": 2}, {"file": "all", "first": 3}]
+    plan = told(data={"made": {**DATA, "train": parts}})
+    plan["runs"][0] |= {"seeds": [0], "variants": None, "settings": {**SETTINGS, "epochs": 1}}
+    (place / "small.json").write_text(json.dumps(plan))
+    assert bench_run(place) == 0
+    documents, [row] = read(place / "all.json"), rows(place)
+    assert read(place / "runs" / "small" / "data" / "made-train.json") == [*documents[-2:], *documents[:3]]
+    assert row["train"] == row["documents"]["train"]["documents"] == 5
+    loaded = bench.load(place / "small.json")
+    assert bench.same(row, loaded.identity(loaded.runs[0]))
+
+
 CHILD = """#!{python} -IS
 import json, os, signal, sys, time
 def stop(number, _):
@@ -280,8 +294,8 @@ def test_stored_plans(name):
         _check_settings({"paper": run.paper, "settings": run.given})
         assert run.epochs and bench.state(plan, run, Path("nowhere"), Path("nowhere")) == "to run"
         assert run.encoder == "tiny" or run.encoder in plan.paths
-        for split, part in plan.data[run.data].items():
-            assert split in ("about", "corpus") or part["file"] in plan.paths
+        for split, parts in plan.data[run.data].items():
+            assert split in ("about", "corpus") or all(part["file"] in plan.paths for part in bench._parts(parts))
 
 
 def test_lite_is_everything_that_has_a_name():
