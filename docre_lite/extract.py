@@ -10,6 +10,7 @@ import ctypes
 import glob
 import hashlib
 import json
+import math
 import os
 import signal
 import threading
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
 from multiprocessing import get_context, parent_process
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
@@ -446,8 +448,9 @@ def _locked(out: Path) -> Iterator[None]:
 def _with_processes(job: Job, missing: Iterable[Part], workers: int, threads: int | None) -> Iterator[dict[str, Any]]:
     """No more parts are under way than workers, so that an interrupted run ends soon; one more waits."""
     threads = threads or max(1, torch.get_num_threads() // workers)
+    spawn = get_context("spawn")
     try:
-        with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (threads,)) as pool:
+        with ProcessPoolExecutor(workers, spawn, _begin, (threads, spawn.Value("i", 0))) as pool:
             running = set()
             for part in missing:
                 if len(running) == workers:
@@ -464,10 +467,17 @@ def _with_processes(job: Job, missing: Iterable[Part], workers: int, threads: in
         ) from None
 
 
-def _begin(threads: int) -> None:
-    """A worker leaves interrupts to the first process, and ends with it even if that is killed."""
+def _begin(threads: int, begun: Synchronized[int]) -> None:
+    """A worker leaves interrupts to the first process, and ends with it even if that is killed.
+
+    Workers take turns at the GPUs of this machine; `begun` counts them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
+    with begun.get_lock():
+        number, begun.value = begun.value, begun.value + 1
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
@@ -486,13 +496,17 @@ def extract_with_ray(
         raise ValueError("the engine 'ray' needs Ray: pip install 'docre_lite[ray]', or leave --engine out") from None
     job = replace(job, model=job.model.absolute(), out=job.out.absolute())  # its processes start elsewhere
     with _ray_data(ray, workers):
+        gpus = int(ray.cluster_resources().get("GPU", 0))
         rows = [{**source.mark, "path": str(source.path)} for source in sources]
         # other needs than a worker's: reading stays a task of its own, and the parts of one input go to all workers
         missing = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
             _ray_parts, fn_args=(job.settings["part_size"], frozenset(done)), num_cpus=0.5
         )
         found = missing.map(
-            _RayWorker, fn_constructor_args=(job, threads), compute=ray.data.ActorPoolStrategy(size=workers)
+            _RayWorker,
+            fn_constructor_args=(job, threads),
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_gpus=1 / math.ceil(workers / gpus) if gpus else None,  # for each worker; Ray hides the other GPUs
         )
         for row in found.iter_rows():
             if row["fault"]:

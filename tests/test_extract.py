@@ -16,10 +16,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from small import extract_with_forks, made, sgd_steps, tiny
 
 from docre_lite import extract as module
@@ -411,6 +413,18 @@ def test_a_part_that_is_there_is_not_made_again(home, whole, tmp_path, monkeypat
 def test_two_workers_write_what_one_writes(home, whole, tmp_path):
     again(home, tmp_path / "out", workers=2)
     assert contents(tmp_path / "out") == contents(whole)
+
+
+def test_workers_take_turns_at_the_gpus(monkeypatch):
+    taken, begun = [], module.get_context("spawn").Value("i", 0)
+    monkeypatch.setattr(module.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(module.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(module.torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(module.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
+    for _ in range(3):
+        module._begin(torch.get_num_threads(), begun)
+    assert taken == [0, 1, 0]
 
 
 def test_ray_writes_what_one_worker_writes(home, whole, tmp_path):
