@@ -39,7 +39,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
 import torch
 
 from . import results
@@ -535,7 +534,8 @@ def _record(key: tuple, rows: dict[int, dict], base: tuple[str, dict[int, dict]]
     elif len({r["documents"][split]["checksum"] for side in (rows, base[1]) for r in side.values()}) > 1:
         why = "no interval: scored on different documents"
     elif shared:
-        interval = results.paired_bootstrap(*(_counts(side, shared, split, metric) for side in (rows, base[1])), draws)
+        sides = (results.counts([side[seed] for seed in shared], split, metric) for side in (rows, base[1]))
+        interval = results.paired_bootstrap(*sides, draws)
         record |= {"low": interval.low, "high": interval.high}
     if found:
         record["difference"] = found.mean
@@ -545,15 +545,6 @@ def _record(key: tuple, rows: dict[int, dict], base: tuple[str, dict[int, dict]]
 
 def _stdev(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
-
-
-def _counts(rows: Mapping[int, dict], seeds: Sequence[int], split: str, metric: str) -> np.ndarray:
-    """Counts per document of some seeds' rows, as `results.paired_bootstrap` takes them: (seeds, documents, 4)."""
-    names = ("gold", "predicted", "correct", "seen")
-    counts = np.array([[rows[seed][split]["by_document"][name] for name in names] for seed in seeds]).swapaxes(1, 2)
-    if metric == "f1":
-        counts[..., 3] = 0
-    return counts
 
 
 def markdown(records: Sequence[Mapping[str, Any]], metric: str = "f1") -> str:

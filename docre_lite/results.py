@@ -88,6 +88,15 @@ def paired_bootstrap(
     return Interval(float((one - two).mean()), float(low), float(high))
 
 
+def counts(rows: Sequence[Mapping], split: str, metric: str = "f1") -> Int[np.ndarray, "S D 4"]:
+    """Counts per document of stored rows, one of each seed, for `paired_bootstrap`: of "f1" or "ign_f1"."""
+    names = ("gold", "predicted", "correct", "seen")
+    found = np.array([[row[split]["by_document"][name] for name in names] for row in rows]).swapaxes(1, 2)
+    if metric == "f1":
+        found[..., 3] = 0
+    return found
+
+
 def f1_of(counts: Float[np.ndarray, "*any 4"]) -> Float[np.ndarray, "*any"]:
     """F1 in points of 100 from sums of gold, predicted, correct and seen; with seen triples it is Ign F1."""
     gold, predicted, correct, seen = np.moveaxis(counts, -1, 0)
