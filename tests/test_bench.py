@@ -247,6 +247,9 @@ def test_a_split_of_several_parts(place):
     assert row["train"] == row["documents"]["train"]["documents"] == 5
     loaded = bench.load(place / "small.json")
     assert bench.same(row, loaded.identity(loaded.runs[0]))
+    plan["data"]["made"]["train"] = [{"file": "all", "first": 2}, {"file": "all", "first": 3}]
+    (place / "small.json").write_text(json.dumps(plan))
+    assert bench.load(place / "small.json").identity(loaded.runs[0])["train"] == 5, "known before the files are read"
 
 
 CHILD = """#!{python} -IS
