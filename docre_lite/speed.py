@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -393,8 +394,8 @@ def peak_gb(paper: str, setting: Setting, name: str) -> float:
     `name` is a training step by its name in `seconds`, three of which are made, or "predict_largest": prediction of
     a document of the size `LARGEST`.
     """
-    with _plain_malloc(), get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (paper, setting, name, torch.get_num_threads()))
+    with _plain_malloc(), ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_peak, paper, setting, name, torch.get_num_threads()).result()
 
 
 def _malloc() -> dict[str, str]:
