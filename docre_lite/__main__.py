@@ -301,6 +301,9 @@ def train(args) -> int:
 
         print(describe_paper(paper(args.help_paper)))
         return 0
+    from .memory import keep_freed
+
+    keep_freed()
     if args.threads:
         import torch
 

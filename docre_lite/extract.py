@@ -6,7 +6,6 @@ is complete and says in its metadata what it was made from: a run that was ended
 
 from __future__ import annotations
 
-import ctypes
 import glob
 import hashlib
 import json
@@ -35,6 +34,7 @@ from tqdm.auto import tqdm
 from .checks import DataError
 from .docred import document_from_json, file_number
 from .encode import Tokens
+from .memory import give_back
 from .model import DocRE
 from .predict import EVIDENCE, predict_encoded, room
 from .readers import Row, decode, parse_json, stream
@@ -244,7 +244,7 @@ def _missing(sources: Iterable[Source], size: int, done: Mapping[str, Any], bar:
 
 def work(job: Job, part: Part) -> dict[str, Any]:
     """Finds and writes the triples of a part, what was set aside first: the part's file says that both are there."""
-    _return_memory()
+    give_back()
     model = _model(job.model, tuple(job.settings["options"].items()))
     torch.manual_seed(job.settings["seed"])
     encoded, rejected = _encode(model, part, job.settings["budget"])
@@ -278,14 +278,6 @@ def work(job: Job, part: Part) -> dict[str, Any]:
     pq.write_table(table, packed, compression="zstd", write_page_checksum=True)
     _write(job.out / part.name, packed.getvalue())
     return count
-
-
-def _return_memory() -> None:
-    """What the part before has freed goes back to the system; glibc keeps it in pieces, and takes more beside them."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # another C library
-        pass
 
 
 def _encode(model: DocRE, part: Part, budget: int) -> tuple[dict[int, Tokens], list[dict[str, Any]]]:

@@ -1,0 +1,32 @@
+"""What the C library does with memory that was freed. glibc alone is told anything; elsewhere nothing happens."""
+
+from __future__ import annotations
+
+import ctypes
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
+
+
+def keep_freed() -> None:
+    """Freed memory is kept for the next step of a training.
+
+    By habit large tensors are given back at once and asked for anew, page by page: for MiniLM on a CPU 30 % of the
+    time of a step. What is kept lies in pieces, which takes a sixth more.
+    """
+    if library := _glibc():
+        library.mallopt(MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def give_back() -> None:
+    """What lies freed goes back to the system; glibc keeps it in pieces, and takes more beside them."""
+    if library := _glibc():
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
