@@ -10,8 +10,9 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
 def keep_freed() -> None:
     """Freed memory is kept for the next step of a training.
 
-    By habit large tensors are given back at once and asked for anew, page by page: for MiniLM on a CPU 30 % of the
-    time of a step. What is kept lies in pieces, which takes a sixth more.
+    By habit large tensors are given back at once and asked for anew, page by page, which costs a step on long
+    documents up to a quarter of its time on a CPU (`benchmarks/choices.py` measures it). What is kept lies in pieces,
+    so that a process may grow larger.
     """
     if library := _glibc():
         library.mallopt(MMAP_THRESHOLD, 1 << 30)

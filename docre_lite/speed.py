@@ -394,7 +394,7 @@ def peak_gb(paper: str, setting: Setting, name: str) -> float:
     `name` is a training step by its name in `seconds`, three of which are made, or "predict_largest": prediction of
     a document of the size `LARGEST`.
     """
-    with _plain_malloc(), ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with plain_malloc(), ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_peak, paper, setting, name, torch.get_num_threads()).result()
 
 
@@ -404,7 +404,8 @@ def _malloc() -> dict[str, str]:
 
 
 @contextmanager
-def _plain_malloc() -> Iterator[None]:
+def plain_malloc() -> Iterator[None]:
+    """New processes begin with the allocator's own habits."""
     told = _malloc()
     for key in told:
         del os.environ[key]
@@ -427,7 +428,12 @@ def _peak(paper: str, setting: Setting, name: str, threads: int) -> float:
                 optimiser.step()
     if setting.device != "cpu":
         return torch.cuda.max_memory_allocated() / 1e9
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # ru_maxrss would count the parent process too
+    return peak_of_this_process()
+
+
+def peak_of_this_process() -> float:
+    """In GB, on Linux. `ru_maxrss` would count the parent process too."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 
 
