@@ -9,7 +9,7 @@ PORT ?= 8000
 # One thread a process keeps results and times alike on every machine; nothing asks the network.
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
-# Large pages where Linux has them to give: a training step of the small encoder asks for fewer, 5 to 9 % faster.
+# Large pages where Linux has them to give: a training step asks the system for memory less often.
 export GLIBC_TUNABLES = glibc.malloc.hugetlb=1
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_OFFLINE = 1
