@@ -9,9 +9,10 @@ A plan is a JSON file such as those in `benchmarks/plans/`:
     paths     files and encoders by a short name: where they lie unless `--data NAME=PATH` says otherwise; for an
               encoder its public name, which is also what its rows are stored under
     data      by a short name: `about`, one line that goes into the rows; and "train", "dev" and any other split that is
-              to be scored: {"file": NAME}, with "first": N or "last": N for a part of its documents and "read": {...}
-              for arguments of `readers.read`. Instead of splits, {"corpus": {"train": 600, ...}} makes the embedded
-              corpus; its split "counterfactual" holds the changed documents alone
+              to be scored: {"file": NAME}, with "first": N or "last": N for a part of its documents, "hypernyms": NAME
+              for `readers.read`'s filter by a file of `paths`, and "read": {...} for its other arguments. A list of
+              such parts is joined. Instead of splits, {"corpus": {"train": 600, ...}} makes the embedded corpus; its
+              split "counterfactual" holds the changed documents alone
     runs      [{papers, variants ("all", a list, or none for the full model), data, encoder ("tiny" or a name of
               `paths`), recipe, seeds, settings}]: all combinations
 
@@ -319,16 +320,16 @@ def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dic
         found[split] = _write(documents, folder / f"{name}-{split}.json")
     for split in (s for s in told if s not in ("about", "corpus")):
         parts = _parts(told[split])
-        for part in parts:
-            if not Path(paths[part["file"]]).is_file():
+        for place in (part[key] for part in parts for key in ("file", "hypernyms") if key in part):
+            if not Path(paths[place]).is_file():
                 raise ValueError(
-                    f"{paths[part['file']]}: no such file, which plan {plan.name} needs for {split}; fetch it with "
-                    f"`docre-lite data fetch`, or say where it is: --data {part['file']}=PATH"
+                    f"{paths[place]}: no such file, which plan {plan.name} needs for {split}; fetch it with "
+                    f"`docre-lite data fetch`, or say where it is: --data {place}=PATH"
                 )
-        if len(parts) == 1 and not {"first", "last", "read"} & parts[0].keys():
+        if len(parts) == 1 and parts[0].keys() == {"file"}:
             found[split] = Path(paths[parts[0]["file"]])
         else:
-            documents = [document for part in parts for document in _part(part, Path(paths[part["file"]]), plan.name)]
+            documents = [document for part in parts for document in _part(part, paths, plan.name)]
             found[split] = _write(documents, folder / f"{name}-{split}.json")
     return found
 
@@ -338,9 +339,10 @@ def _parts(told: dict | list[dict]) -> list[dict]:
     return told if isinstance(told, list) else [told]
 
 
-def _part(part: Mapping[str, Any], path: Path, plan: str) -> list[Document]:
+def _part(part: Mapping[str, Any], paths: Mapping[str, str], plan: str) -> list[Document]:
     """The documents of a file, or so many from its start or its end."""
-    documents = read(path, **part.get("read", {}))
+    path = Path(paths[part["file"]])
+    documents = read(path, hypernyms=paths[part["hypernyms"]] if "hypernyms" in part else None, **part.get("read", {}))
     if len(documents) < (count := part.get("first") or part.get("last") or 0):
         raise ValueError(f"{path}: holds {len(documents)} documents, but plan {plan} asks for {count}")
     return documents[: part.get("first")][-part.get("last", 0) :]

@@ -169,7 +169,8 @@ def drop_hypernyms(document: Document, trees: Mapping[str, Sequence[str]]) -> Do
 
     Args:
         trees: the MeSH tree numbers of a concept id, as in {"D001145": ["C14.280.067", ...]}. X is a
-            hypernym of Y if a tree number of X, followed by a point, begins one of Y's.
+            hypernym of Y if a tree number of X, followed by a point, begins one of Y's. `readers.read` and
+            `from_pubtator` also take a file: such JSON, or MeSH's descriptors in ASCII (d2025.bin).
     """
     gold = {(triple.head, triple.tail) for triple in document.triples}
 
@@ -188,9 +189,23 @@ def _trees(hypernyms: Mapping[str, Sequence[str]] | str | Path) -> Mapping[str, 
     if isinstance(hypernyms, Mapping):
         return hypernyms
     try:
-        trees = json.loads(Path(hypernyms).read_text(encoding="utf-8"))
+        text = Path(hypernyms).read_text(encoding="utf-8")
+        trees = _descriptors(text) if text.startswith("*NEWRECORD") else json.loads(text)
     except (OSError, ValueError) as error:
-        raise DataError(f"{hypernyms}: no JSON of MeSH tree numbers ({error}); give {{id: [number, …]}}") from None
+        raise DataError(
+            f"{hypernyms}: no JSON of MeSH tree numbers ({error}); give {{id: [number, …]}}, or MeSH's descriptors in "
+            "ASCII as the library of medicine hands them out (d2025.bin)"
+        ) from None
     if not isinstance(trees, dict) or not all(isinstance(v, list) for v in trees.values()):
         raise DataError(f'{hypernyms}: no map of MeSH tree numbers; give {{"D001145": ["C14.280.067", …], …}}')
+    return trees
+
+
+def _descriptors(text: str) -> dict[str, list[str]]:
+    """Tree numbers by id, of MeSH's descriptors in ASCII: a record has a line `UI = id`, and `MN = number` for each."""
+    trees: dict[str, list[str]] = {}
+    for record in text.split("*NEWRECORD")[1:]:
+        fields = [line.partition(" = ")[::2] for line in record.splitlines()]
+        ids = [value.strip() for key, value in fields if key == "UI"]
+        trees |= {concept: [value.strip() for key, value in fields if key == "MN"] for concept in ids}
     return trees

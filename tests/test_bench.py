@@ -252,6 +252,34 @@ def test_a_split_of_several_parts(place):
     assert bench.load(place / "small.json").identity(loaded.runs[0])["train"] == 5, "known before the files are read"
 
 
+ABSTRACT = """{id}|t|Mira causes pain.
+{id}|a|Mira causes sharp pain.
+{id}\t0\t4\tMira\tChemical\tC1
+{id}\t12\t16\tpain\tDisease\tD1
+{id}\t18\t22\tMira\tChemical\tC1
+{id}\t30\t40\tsharp pain\tDisease\tD2
+{id}\tCID\tC1\tD2
+
+"""
+
+
+def test_a_split_without_hypernyms(tmp_path):
+    """The same documents, of which one split lacks the pair with the more general disease."""
+    (tmp_path / "all.txt").write_text("".join(ABSTRACT.format(id=i) for i in (1, 2)))
+    (tmp_path / "mesh.json").write_text('{"D1": ["C23.1"], "D2": ["C23.1.5"]}')
+    made = {"about": "abstracts", "train": {"file": "all"}, "dev": {"file": "all", "last": 1}}
+    made["filtered"] = made["dev"] | {"hypernyms": "mesh"}
+    files = {"all": "all.txt", "mesh": "mesh.json"}
+    (tmp_path / "small.json").write_text(json.dumps(told(data={"made": made}, paths=files)))
+    plan, paths = bench.load(tmp_path / "small.json"), {k: str(tmp_path / v) for k, v in files.items()}
+    files = bench.splits(plan, "made", paths, tmp_path / "data")
+    [plain], [filtered] = read(files["dev"]), read(files["filtered"])
+    assert files["train"] == tmp_path / "all.txt" and plain.title == filtered.title == "2"
+    assert (plain.candidates, filtered.candidates) == ({(0, 1), (0, 2)}, {(0, 2)})
+    with pytest.raises(ValueError, match="elsewhere.json: no such file.*for filtered.*--data mesh=PATH"):
+        bench.splits(plan, "made", paths | {"mesh": "elsewhere.json"}, tmp_path / "data")
+
+
 CHILD = """#!{python} -IS
 import json, os, signal, sys, time
 def stop(number, _):
@@ -298,7 +326,9 @@ def test_stored_plans(name):
         assert run.epochs and bench.state(plan, run, Path("nowhere"), Path("nowhere")) == "to run"
         assert run.encoder == "tiny" or run.encoder in plan.paths
         for split, parts in plan.data[run.data].items():
-            assert split in ("about", "corpus") or all(part["file"] in plan.paths for part in bench._parts(parts))
+            if split not in ("about", "corpus"):
+                named = [part[key] for part in bench._parts(parts) for key in ("file", "hypernyms") if key in part]
+                assert named and set(named) <= plan.paths.keys()
 
 
 def test_lite_is_everything_that_has_a_name():

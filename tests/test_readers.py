@@ -563,6 +563,14 @@ def test_hypernym_filter(save):
     expected = pairs - {(0, 2)}  # D1 is above D3, which C1 causes; D2 only looks alike; C2 causes nothing
     assert pubtator.from_pubtator(PUBTATOR, hypernyms=trees)[0].candidates == expected
     assert read(save(PUBTATOR), hypernyms=save(trees, "mesh.json"))[0].candidates == expected
+    records = "".join(
+        "*NEWRECORD\nRECTYPE = D\nMH = A name\n"
+        + "".join(f"MN = {n}\n" for n in numbers)
+        + f"MS = MN = X01\nUI = {i}\n\n"
+        for i, numbers in trees.items()
+    )
+    assert pubtator._trees(save(records, "d2025.bin")) == trees, "MeSH's own file of descriptors"
+    assert read(save(PUBTATOR), hypernyms=save(records, "d2025.bin"))[0].candidates == expected
     assert pubtator.from_pubtator(PUBTATOR, hypernyms={})[0].candidates == pairs
     for bad in ([1], {"D1": "C08"}):
         with pytest.raises(DataError, match="MeSH tree numbers"):
