@@ -23,11 +23,20 @@ from tokenizers import Tokenizer as WordTokenizer
 from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging
 
 from .encode import STAR
-from .ops import full_precision
+from .ops import drop, full_precision
 from .settings import option
 from .store import read_json
 from .types import Batch, Document
@@ -117,6 +126,11 @@ class PretrainedEncoder(Encoder):
                 f"encoder of type {config.model_type!r} is not BERT-like: its last layer has no plain query and key "
                 "to read attention from; choose a BERT, RoBERTa, ELECTRA or XLM-RoBERTa model"
             )
+        for part in list(model.modules()):
+            for name, child in part.named_children():
+                if type(child) is nn.Dropout:
+                    setattr(part, name, Dropout(child.p))
+        model.set_attn_implementation("docre_lite")
         self.model = model
         self.width, self.heads = config.hidden_size, config.num_attention_heads
         # RoBERTa keeps two position rows for padding
@@ -168,6 +182,26 @@ class PretrainedEncoder(Encoder):
         """The architecture a model was saved with, weights to be filled in."""
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         return cls(AutoModel.from_config(config, **_how(config)))
+
+
+class Dropout(nn.Dropout):
+    def forward(self, input: Tensor) -> Tensor:
+        return drop(input, self.p) if self.training and self.p else input
+
+
+def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, **more):
+    """The library's SDPA; but in training on a CPU, which has no fused form with dropout, with a dropout of our own."""
+    if not dropout or query.device.type != "cpu":
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **more)
+    scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(-1, -2)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    weights = drop(scores.softmax(-1).to(value.dtype), dropout)
+    return (weights @ value).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("docre_lite", attention)
+AttentionMaskInterface.register("docre_lite", sdpa_mask)
 
 
 @contextmanager

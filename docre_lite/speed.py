@@ -104,6 +104,7 @@ def train_whole(model: DocRE, batch: Batch) -> None:
 def train_gathered(model: DocRE, batch: Batch) -> None:
     """ATLOP as research code shapes it: all attention maps, a gather a mention, an outer product a pair."""
     network = model.encoder.model
+    usual = network.config._attn_implementation
     network.set_attn_implementation("eager")
     found = network(input_ids=batch.windows, attention_mask=batch.window_mask.long(), output_attentions=True)
     hidden, maps = found.last_hidden_state, found.attentions[-1]
@@ -127,7 +128,7 @@ def train_gathered(model: DocRE, batch: Batch) -> None:
     z_tail = torch.tanh(form.tail(torch.cat([tail, context], 1))).view(len(tail), -1, form.block)
     logits = form.bilinear((z_head.unsqueeze(3) * z_tail.unsqueeze(2)).flatten(1))
     model.classifier.objective.loss(logits, batch.labels[batch.mask]).backward()
-    network.set_attn_implementation("sdpa")
+    network.set_attn_implementation(usual)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from small import made, several, sgd_steps, written
 from torch.nn import functional as F
 from transformers import AutoModel, BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig, XLMRobertaConfig
 
+from docre_lite import encoder as network
 from docre_lite.encode import Reading, Tokenizer
 from docre_lite.encoder import PretrainedEncoder, TinyConfig, TinyEncoder, tiny_tokenizer
 from docre_lite.model import DocRE, Inputs, build, paper
@@ -252,6 +254,24 @@ def test_attention_dropout_is_for_training_only():
         assert not torch.equal(model.features(batch).attention, model.features(batch).attention)
         model.eval()
         assert torch.equal(model.features(batch).attention, model.features(batch).attention)
+
+
+@pytest.mark.parametrize("kind", BERT_LIKE)
+def test_dropout_of_our_own(kind, monkeypatch):
+    """In training the attention is the library's, with weights and vectors dropped by `ops.drop` alone."""
+    encoder, batch = pretrained(kind).double(), batch_of(several())
+    assert not batch.window_mask.all(), "some of it is padding"
+    read = partial(encoder.read_windows, batch.windows, batch.window_mask)
+    with torch.no_grad():
+        expected, once, twice = read()[0], *(encoder.train() and read()[0] for _ in range(2))
+        assert not once.isclose(twice).all() and not once.isclose(expected).all()
+        shares = []
+        monkeypatch.setattr(network, "drop", lambda values, share: shares.append((share, values.shape)) or values)
+        torch.testing.assert_close(read()[0][batch.window_mask], expected[batch.window_mask])
+    windows, length = batch.windows.shape
+    assert {share for share, _ in shares} == {0.1}
+    assert [shape for _, shape in shares].count((windows, 3, length, length)) == 2, "once a layer"
+    assert not [m for m in encoder.modules() if type(m) is torch.nn.Dropout], "none of torch's own is left"
 
 
 def test_new_markers_get_rows():

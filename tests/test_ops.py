@@ -30,6 +30,29 @@ def agree(fast: torch.Tensor, slow: torch.Tensor, *inputs: torch.Tensor) -> None
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float64])
+def test_drop(share, kind):
+    """Every value is dropped as often, by itself; what is kept grows so that the mean stays."""
+    torch.manual_seed(0)
+    values = torch.full((999, 1001), 3.0, dtype=kind, requires_grad=True)
+    found = ops.drop(values, share)
+    kept = found != 0
+    assert found.shape == values.shape and found.dtype == kind
+    torch.testing.assert_close(found[kept], torch.full_like(found[kept], 3 / (1 - share)), rtol=1e-2, atol=0)
+    sigma = (share * (1 - share) / values.numel()) ** 0.5
+    assert abs(kept.double().mean() - (1 - share)) < 5 * sigma + 2**-15
+    flat = kept.flatten().double()
+    for half in (flat[::2], flat[1::2]):  # of one drawn number
+        assert abs(half.mean() - (1 - share)) < 8 * sigma
+    for apart in (1, 2, 3):
+        assert abs((flat[apart:] * flat[:-apart]).mean() - (1 - share) ** 2) < 8 * sigma, "neighbours do not know of it"
+    found.sum().backward()
+    torch.testing.assert_close(values.grad * 3, found.detach())
+    torch.manual_seed(0)
+    assert ops.drop(values, share).equal(found), "the seed tells"
+
+
 @pytest.mark.parametrize("read", ["start", "both", "span"])
 def test_mention_vectors(read):
     tokens = draw(2, 9, 5)
