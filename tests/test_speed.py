@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from small import made, tiny
 from test_encoder import pretrained, tokenizer_of
 from torch.nn import functional as F
 
+from docre_lite import encoder as network
 from docre_lite import speed
 from docre_lite.__main__ import main
 from docre_lite.model import DocRE, classifier
@@ -116,6 +118,19 @@ def test_works_leave_the_model_in_training(work):
     assert model.training
     assert (model.encoder.embedding.weight.grad is not None) == (work is speed.train_bare)
     assert model.classifier.bilinear.bilinear.weight.grad is None  # the bare encoder is bare
+
+
+def test_the_bare_encoder_is_the_librarys():
+    """Its step takes neither our attention nor our dropout, and leaves the model with both."""
+    tokenizer, encoder = tokenizer_of(DOCUMENTS), pretrained("bert")
+    model = DocRE(tokenizer, encoder, classifier("atlop", tokenizer, encoder, block=4)).train()
+    batch, weights, found = model.batch(DOCUMENTS[:2]), model.encoder.model.get_input_embeddings().weight, []
+    for step in (speed.train_bare, speed.train_encoder):
+        with patch("docre_lite.encoder.drop", side_effect=network.drop) as ours:
+            speed.fresh(step, model, batch)
+        found.append(ours.called)
+        assert weights.grad.abs().sum() > 0 and encoder.model.config._attn_implementation == "docre_lite"
+    assert found == [False, True]
 
 
 def test_every_step_starts_without_gradients():

@@ -305,31 +305,35 @@ class ExtendedCrossAttention(nn.Module):
 
         Entry k of a line is the cell of entity k: (s, k), (k, o), (k, s), (o, k). Only `cells` are looked at.
         """
-        query = self._heads(self.query(queries), self.QUERY_TURNED)
-        own_key = self._heads(key := self.key(memory), self.QUERY_TURNED)
-        own_value = self._heads(value := self.value(memory), self.QUERY_TURNED)
-        key, value = self._heads(key, self.KEY_TURNED), self._heads(value, self.KEY_TURNED)
+        query, key, value = self.query(queries), self.key(memory), self.value(memory)
+        itself = (self._split(query) * self._split(key)).sum(-1)  # [B, N, N, H], the score of a cell for itself
+        itself = self._lines(itself.unsqueeze(-1), self.QUERY_TURNED)
+        query = self._lines(self._split(query), self.QUERY_TURNED)
+        keys, values = (self._lines(self._split(x), self.KEY_TURNED) for x in (key, value))
 
         n = cells.shape[1]
         seen = torch.stack([cells.transpose(1, 2) if turned else cells for turned in self.KEY_TURNED], 1).unsqueeze(3)
         own_line = torch.tensor([q == k for q, k in zip(self.QUERY_TURNED, self.KEY_TURNED, strict=True)])
-        itself = own_line.to(cells.device)[:, None, None, None] & torch.eye(n, dtype=torch.bool, device=cells.device)
-        scores = (query @ key.transpose(-1, -2)).masked_fill(~seen | itself, -torch.inf)  # [B, H, N, N, N]
-        alone = (query * own_key).sum(-1, keepdim=True)
-        scores = full_precision(torch.cat((scores, alone), -1)) / self.width**0.5
+        twice = own_line.to(cells.device)[:, None, None, None] & torch.eye(n, dtype=torch.bool, device=cells.device)
+        scores = (query @ keys.transpose(-1, -2)).masked_fill(~seen | twice, -torch.inf)  # [B, H, N, N, N]
+        scores = full_precision(torch.cat((scores, itself), -1)) / self.width**0.5
         if self.self_bonus:
             scores = scores + F.pad(scores.new_tensor([self.self_bonus]), (n, 0))
         weights = scores.softmax(-1).to(value.dtype)
-        mixed = weights[..., :-1] @ value + weights[..., -1:] * own_value
-        mixed = torch.cat(self._turn_back(mixed), -1)
-        return self.out(mixed), torch.stack(self._turn_back(weights), 1) if keep_weights else None
+        mixed = self._turn_back(weights[..., :-1] @ values) + self._turn_back(weights[..., -1:]) * self._split(value)
+        kept = self._turn_back(weights).movedim(3, 1) if keep_weights else None
+        return self.out(mixed.flatten(3)), kept
 
-    def _heads(self, cells: Float[Tensor, "B N N W"], turned: tuple[bool, ...]) -> Float[Tensor, "B H N N w"]:
-        heads = cells.unflatten(-1, (len(LINES), self.width)).unbind(-2)
-        return torch.stack([x.transpose(1, 2) if turn else x for x, turn in zip(heads, turned, strict=True)], 1)
+    def _split(self, cells: Float[Tensor, "B N N W"]) -> Float[Tensor, "B N N H w"]:
+        return cells.unflatten(-1, (len(LINES), self.width))
 
-    def _turn_back(self, heads: Float[Tensor, "B H N N w"]) -> list[Float[Tensor, "B N N w"]]:
-        return [x.transpose(1, 2) if t else x for x, t in zip(heads.unbind(1), self.QUERY_TURNED, strict=True)]
+    def _lines(self, heads: Float[Tensor, "B N N H x"], turned: tuple[bool, ...]) -> Float[Tensor, "B H N N x"]:
+        pairs = zip(heads.unbind(3), turned, strict=True)
+        return torch.stack([x.transpose(1, 2) if turn else x for x, turn in pairs], 1)
+
+    def _turn_back(self, lines: Float[Tensor, "B H N N x"]) -> Float[Tensor, "B N N H x"]:
+        pairs = zip(lines.unbind(1), self.QUERY_TURNED, strict=True)
+        return torch.stack([x.transpose(1, 2) if turn else x for x, turn in pairs], 3)
 
 
 class FullAttention(nn.Module):
