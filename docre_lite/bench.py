@@ -460,7 +460,12 @@ def scored(run: Run, files: Mapping[str, Path], out: Path, device: str | None) -
         "cpu_seconds": _spent(out) or None,
         "peak_memory_gb": history[-1]["peak_memory_gb"],
         "documents": {
-            split: {"documents": len(d), "triples": sum(len(x.triples) for x in d), "checksum": fingerprint(d)[:12]}
+            split: {
+                "documents": len(d),
+                "pairs": sum(len(x.pairs()) for x in d),
+                "triples": sum(len(x.triples) for x in d),
+                "checksum": fingerprint(d)[:12],
+            }
             for split, d in documents.items()
         },
         "environment": metrics["environment"],

@@ -245,6 +245,7 @@ def test_a_split_of_several_parts(place):
     documents, [row] = read(place / "all.json"), rows(place)
     assert read(place / "runs" / "small" / "data" / "made-train.json") == [*documents[-2:], *documents[:3]]
     assert row["train"] == row["documents"]["train"]["documents"] == 5
+    assert row["documents"]["dev"]["pairs"] == 3 * 3 * 2, "of three entities each"
     loaded = bench.load(place / "small.json")
     assert bench.same(row, loaded.identity(loaded.runs[0]))
     plan["data"]["made"]["train"] = [{"file": "all", "first": 2}, {"file": "all", "first": 3}]
