@@ -309,6 +309,12 @@ def _alone(folder: Path) -> Iterator[bool]:
             yield True
 
 
+_WAYS = {  # to the files that a part of a split names
+    "file": "fetch it with `docre-lite data fetch`",
+    "hypernyms": "download MeSH's descriptors in ASCII from the National Library of Medicine",
+}
+
+
 def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dict[str, Path]:
     """The files of a data set by split; what is no whole file of the user's is written into `folder`."""
     told, found = plan.data[name], {}
@@ -320,12 +326,13 @@ def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dic
         found[split] = _write(documents, folder / f"{name}-{split}.json")
     for split in (s for s in told if s not in ("about", "corpus")):
         parts = _parts(told[split])
-        for place in (part[key] for part in parts for key in ("file", "hypernyms") if key in part):
-            if not Path(paths[place]).is_file():
-                raise ValueError(
-                    f"{paths[place]}: no such file, which plan {plan.name} needs for {split}; fetch it with "
-                    f"`docre-lite data fetch`, or say where it is: --data {place}=PATH"
-                )
+        for part in parts:
+            for key, way in _WAYS.items():
+                if key in part and not Path(paths[part[key]]).is_file():
+                    raise ValueError(
+                        f"{paths[part[key]]}: no such file, which plan {plan.name} needs for {split}; {way}, or say "
+                        f"where it is: --data {part[key]}=PATH"
+                    )
         if len(parts) == 1 and parts[0].keys() == {"file"}:
             found[split] = Path(paths[parts[0]["file"]])
         else:
