@@ -122,10 +122,15 @@ class GroupBilinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, head, tail, weight):
         ctx.save_for_backward(head, tail, weight)
-        out = head.new_zeros(weight.shape[-1], len(head))  # relations in rows: an odd number of columns is slow
+        block = head.shape[-1]
+        # pairs in columns, of the outer products too: so nothing is turned before it is multiplied
+        heads, tails = (x.permute(1, 2, 0).contiguous() for x in (head, tail))
+        out = head.new_zeros(weight.shape[-1], len(head))
         for part, room in _parts(head):
+            outer = room.view(block, block, -1)
             for k in range(weight.shape[0]):
-                out[:, part].addmm_(weight[k].T, _outer(head[part, k], tail[part, k], room).T)
+                torch.mul(heads[k, :, None, part], tails[k, None, :, part], out=outer)
+                out[:, part].addmm_(weight[k].T, outer.flatten(0, 1))
         return out.T
 
     @staticmethod
@@ -134,28 +139,26 @@ class GroupBilinear(torch.autograd.Function):
         grad = grad.T.contiguous()
         grad_head, grad_tail, grad_weight = torch.empty_like(head), torch.empty_like(tail), torch.zeros_like(weight)
         for part, room in _parts(head):
+            outer = room.view(-1, *2 * head.shape[-1:])
             for k in range(weight.shape[0]):
-                grad_weight[k].T.addmm_(grad[:, part], _outer(head[part, k], tail[part, k], room))
-                torch.mm(grad[:, part].T, weight[k].T, out=room.flatten(1))  # the gradient of the outer product
-                grad_head[part, k] = torch.bmm(room, tail[part, k].unsqueeze(-1)).squeeze(-1)
-                grad_tail[part, k] = torch.bmm(head[part, k].unsqueeze(1), room).squeeze(1)
+                torch.mul(head[part, k].unsqueeze(2), tail[part, k].unsqueeze(1), out=outer)
+                grad_weight[k].T.addmm_(grad[:, part], outer.flatten(1))
+                torch.mm(grad[:, part].T, weight[k].T, out=outer.flatten(1))  # the gradient of the outer product
+                grad_head[part, k] = torch.bmm(outer, tail[part, k].unsqueeze(-1)).squeeze(-1)
+                grad_tail[part, k] = torch.bmm(head[part, k].unsqueeze(1), outer).squeeze(1)
         return grad_head, grad_tail, grad_weight
 
 
-def _parts(groups: Float[Tensor, "P G b"]) -> Iterator[tuple[slice, Float[Tensor, "p b b"]]]:
+def _parts(groups: Float[Tensor, "P G b"]) -> Iterator[tuple[slice, Float[Tensor, "pbb"]]]:
     """Some pairs at a time, and room for their outer products: fresh memory for each would cost more than to fill it.
 
     On a CPU the room stays in its cache (6 MB); on a GPU it is bounded.
     """
     pairs, _, block = groups.shape
     size = max(1, (3 << 19 if groups.device.type == "cpu" else 1 << 26) // block**2)
-    room = groups.new_empty(min(pairs, size), block, block)
+    room = groups.new_empty(min(pairs, size) * block**2)
     for start in range(0, pairs, size):
-        yield slice(start, start + size), room[: pairs - start]
-
-
-def _outer(head: Tensor, tail: Tensor, room: Tensor) -> Tensor:
-    return torch.mul(head.unsqueeze(2), tail.unsqueeze(1), out=room).flatten(1)
+        yield slice(start, start + size), room[: (pairs - start) * block**2]
 
 
 def group_bilinear(
