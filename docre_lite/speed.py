@@ -123,6 +123,12 @@ def train_whole(model: DocRE, batch: Batch) -> None:
     model(batch).loss.backward()
 
 
+def train_fp32(model: DocRE, batch: Batch) -> None:
+    """The whole step in full precision, where the others are in bf16."""
+    with torch.autocast(batch.windows.device.type, enabled=False):
+        train_whole(model, batch)
+
+
 def train_gathered(model: DocRE, batch: Batch) -> None:
     """ATLOP as research code shapes it: all attention maps, a gather a mention, an outer product a pair."""
     network = model.encoder.model
@@ -171,6 +177,11 @@ def predict_bare(model: DocRE, batch: Batch) -> None:
 def predict_whole(model: DocRE, batch: Batch) -> None:
     with _predicting(model):
         model(replace(batch, labels=None))
+
+
+def predict_fp32(model: DocRE, batch: Batch) -> None:
+    with torch.autocast(batch.windows.device.type, enabled=False):
+        predict_whole(model, batch)
 
 
 # Measuring --------------------------------------------------------------------------------------------------------
@@ -336,6 +347,8 @@ def measure(
     works = {"train_bare": train_bare, "train_encoder": train_encoder}
     works |= {"train_features": train_features, "train_whole": train_whole}
     works |= {"predict_bare": predict_bare, "predict_whole": predict_whole}
+    if setting.precision == "bf16":
+        works |= {"train_fp32": train_fp32, "predict_fp32": predict_fp32}
     if paper == "atlop" and isinstance(model.encoder, PretrainedEncoder):
         works |= {"train_gathered": train_gathered}
     say(f"{paper}: {len(batches)} batches of {setting.batch_size} documents")

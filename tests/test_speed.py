@@ -111,6 +111,18 @@ def test_bf16_is_what_the_work_sees():
     assert kinds == [torch.float32, torch.bfloat16]
 
 
+def test_full_precision_beside_bf16():
+    """In a bf16 measurement the two works named so see float32, and give the gradients of a step without autocast."""
+    model = tiny("atlop", DOCUMENTS).eval()
+    batch, weight, found = model.batch(DOCUMENTS[:2]), model.encoder.embedding.weight, []
+    speed.fresh(speed.train_whole, model, batch)
+    found.append(weight.grad)
+    for work in (speed.train_fp32, speed.train_whole):
+        speed.Meter(torch.device("cpu"), "bf16", 1).seconds({"a": partial(speed.fresh, work, model, batch)})
+        found.append(weight.grad)
+    assert found[0].equal(found[1]) and not found[0].equal(found[2])
+
+
 @pytest.mark.parametrize("work", [speed.train_bare, speed.predict_bare, speed.predict_whole])
 def test_works_leave_the_model_in_training(work):
     model = tiny("atlop", DOCUMENTS).train()
