@@ -178,7 +178,7 @@ STARTS = [
     b"[A|PER|1] b ",
     PUBTATOR.encode(),
     json.dumps([{"title": "T", "sents": [["a"]], "vertexSet": []}]).encode(),
-    gzip.compress(PUBTATOR.encode()),
+    gzip.compress(PUBTATOR.encode(), mtime=0),
 ]
 
 
