@@ -143,7 +143,7 @@ class MaskRateExplorer(Widget):
             "claims": claims,
             "looks": pack(torch.stack([1 - looks[..., -1], most], -1), 0.0, 1.0),  # [P, layers, 4, 2]
             "middles": pack(middle, 0.0, 255.0),
-            "scores": rounded([100 * scores.f1, 100 * scores.precision, 100 * scores.recall], 2),
+            "scores": rounded([100 * scores.f1, 100 * scores.precision, 100 * scores.recall], 6),
             "correct": len(right),
             "covered": len(covered),
             "restored": len(right.intersection(covered)),
