@@ -129,7 +129,7 @@ class PretrainedEncoder(Encoder):
         for part in list(model.modules()):
             for name, child in part.named_children():
                 if type(child) is nn.Dropout:
-                    setattr(part, name, Dropout(child.p))
+                    setattr(part, name, Dropout(child.p).train(child.training))
         model.set_attn_implementation("docre_lite")
         self.model = model
         self.width, self.heads = config.hidden_size, config.num_attention_heads

@@ -272,6 +272,8 @@ def test_dropout_of_our_own(kind, monkeypatch):
     assert {share for share, _ in shares} == {0.1}
     assert [shape for _, shape in shares].count((windows, 3, length, length)) == 2, "once a layer"
     assert not [m for m in encoder.modules() if type(m) is torch.nn.Dropout], "none of torch's own is left"
+    fixed = PretrainedEncoder(AutoModel.from_config(config_of(kind)).eval())
+    assert not [m for m in fixed.model.modules() if m.training], "a model that predicts goes on predicting"
 
 
 def test_new_markers_get_rows():
