@@ -18,7 +18,7 @@ def full_precision(values: Tensor) -> Tensor:
 
 
 def drop(values: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
-    """Dropout of `share`, to 1 in 32,768. On a CPU torch draws 64 bits a value for it, and this 16."""
+    """Dropout of `share`, to 1 in 32,768: 16 random bits a value on a CPU, several times as fast as torch's own."""
     if values.device.type != "cpu":
         return torch.nn.functional.dropout(values, share)
     count, below = values.numel(), round(share * 2**15)
