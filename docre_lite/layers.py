@@ -48,7 +48,7 @@ class RoleBilinear(nn.Module):
         weight = self.bilinear.weight.view(relations, -1, self.block**2).permute(1, 2, 0)
         groups = (len(document), self.width // self.block, self.block)  # no -1: there may be no pairs
         flat = group_bilinear(z_head.view(groups), z_tail.view(groups), weight) + self.bilinear.bias
-        return flat.new_zeros(*mask.shape, relations).index_put((document, head, tail), flat)
+        return flat.new_zeros(*mask.shape, relations).index_put_((document, head, tail), flat)
 
     def _project(self, role: nn.Linear, entities: Tensor, where: tuple, information: Tensor | None) -> Tensor:
         entity = F.linear(entities, role.weight[:, : self.entity_width], role.bias)[where]

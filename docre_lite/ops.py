@@ -23,8 +23,8 @@ def drop(values: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape
         return torch.nn.functional.dropout(values, share)
     count, below = values.numel(), round(share * 2**15)
     drawn = torch.empty((count + 1) // 2, dtype=torch.int32).random_()  # 31 bits each: two halves of 15 and one unused
-    kept = drawn.view(torch.int16)[:count].bitwise_and_(2**15 - 1) >= below
-    return values * kept.view(values.shape).to(values.dtype).div_(1 - below / 2**15)
+    kept = drawn.view(torch.int16)[:count].bitwise_and_(2**15 - 1) > below - 1  # in 16 bits too
+    return values * kept.view(values.shape).to(values.dtype).div_(max(2**15 - below, 1) / 2**15)
 
 
 def mention_vectors(

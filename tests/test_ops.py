@@ -53,6 +53,11 @@ def test_drop(share, kind):
     assert ops.drop(values, share).equal(found), "the seed tells"
 
 
+def test_drop_all_or_nothing():
+    values = torch.full((5, 7), 3.0)
+    assert ops.drop(values, 1.0).equal(torch.zeros(5, 7)) and ops.drop(values, 0.0).equal(values)
+
+
 @pytest.mark.parametrize("read", ["start", "both", "span"])
 def test_mention_vectors(read):
     tokens = draw(2, 9, 5)
