@@ -22,6 +22,7 @@ class Variant:
     help: str
     ign_f1: float | None = None
     f1: float | None = None
+    full_f1: float | None = None  # F1 of the full model in the same table, if it is not the full variant's
 
 
 def fields(*records: Any) -> dict[str, dataclasses.Field]:
