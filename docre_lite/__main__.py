@@ -116,7 +116,11 @@ def parser() -> argparse.ArgumentParser:
     )
     c.add_argument("--run", dest="folder", type=Path, required=True, metavar="DIR", help="folder of `train --out`")
     c.add_argument(
-        "--data", type=Path, required=True, metavar="FILE", help="documents; their labels, if any, are not looked at"
+        "--data",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="documents; their labels, if any, are checked, but play no part",
     )
     c.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="JSON in the DocRED submission format, with scores"

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -36,6 +37,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -116,6 +118,11 @@ class Plan:
         counts = [part.get("first") for part in _parts(told["train"])]
         return row | ({"train": sum(counts)} if all(counts) else {})
 
+    def splits(self, run: Run) -> list[str]:
+        """What a run is scored on."""
+        told = self.data[run.data]
+        return [s for s in (*told.get("corpus", {}), *told) if s not in ("about", "corpus", "train")]
+
     def file(self, run: Run, folder: Path) -> Path:
         """Where the run's row is stored."""
         return folder / f"{self.results.format(paper=run.paper, data=run.data)}.json"
@@ -141,6 +148,7 @@ def load(which: str | Path) -> Plan:
         if not runs or told.get("device") not in ("cpu", "gpu", None):
             raise ValueError("a plan takes at least one run, and as device cpu, gpu or null")
         plan = Plan(path.stem, runs=runs, paths=told.pop("paths", {}), **told)
+        _check_names(plan)
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}; see `docre_lite/bench.py` for what a plan holds") from None
     except KeyError as error:
@@ -169,6 +177,22 @@ def _runs(entry: dict, told: dict) -> Iterator[Run]:
                 run = Run(name, variant, *where, seed, entry.get("settings", {}))
                 configure(name, run.recipe, **{**run.given, "variant": variant})  # are there such?
                 yield run
+
+
+def _check_names(plan: Plan) -> None:
+    """Is every file of the data among the paths, and is there a place for the rows?"""
+    try:
+        plan.results.format(paper="", data="")
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"results takes {{paper}} and {{data}}, not {error}") from None
+    for name, told in plan.data.items():
+        for split in (s for s in told if s not in ("about", "corpus")):
+            for part in _parts(told[split]):
+                if not isinstance(part, Mapping) or "file" not in part:
+                    raise ValueError(f"{split} of data {name!r} takes a part with a file, or a list of them")
+                if unknown := {part[key] for key in _WAYS if key in part} - plan.paths.keys():
+                    have = ", ".join(plan.paths) or "none"
+                    raise ValueError(f"{split} of data {name!r} asks for a path {unknown.pop()!r}; have {have}")
 
 
 def only(runs: Sequence[Run], text: str) -> list[Run]:
@@ -215,9 +239,15 @@ def _plain(value: Any) -> Any:
     return {k: str(v) for k, v in value.items()} if isinstance(value, Mapping) else value
 
 
-def complete(row: Mapping[str, Any]) -> bool:
-    """Does the row hold what a paired comparison needs?"""
-    return "by_document" in row.get("dev", {})
+def complete(row: Mapping[str, Any], splits: Sequence[str] = ("dev",)) -> bool:
+    """Does the row hold what a paired comparison on these splits needs?"""
+    return all("by_document" in _scores(row, split) for split in splits)
+
+
+def _scores(row: Mapping[str, Any], split: str) -> Mapping[str, Any]:
+    """The scores of a row on a split, none if it has none; "train" is the number of documents."""
+    found = row.get(split)
+    return found if isinstance(found, Mapping) else {}
 
 
 def keep(path: Path, row: dict[str, Any], same: Callable[[dict, dict], bool] = same) -> None:
@@ -234,10 +264,11 @@ def keep(path: Path, row: dict[str, Any], same: Callable[[dict, dict], bool] = s
 def state(plan: Plan, run: Run, out: Path, folder: Path) -> str:
     """How far a run is, in words: "done", or what is to be done."""
     found = [row for row in stored(plan.file(run, folder)) if same(row, plan.identity(run))]
-    if any(map(complete, found)):
+    if any(complete(row, plan.splits(run)) for row in found):
         return "done"
     epochs = len(_history(out / run.name))
-    again = ", stored without counts per document" if found else ""
+    lacking = [split for split in plan.splits(run) if found and not complete(found[0], [split])]
+    again = f", stored without counts per document on {' and '.join(lacking)}" if lacking else ""
     if epochs >= run.epochs:
         return "to score" + again
     return (f"to resume after epoch {epochs} of {run.epochs}" if epochs else "to run") + again
@@ -279,14 +310,19 @@ def carry_out(
             if not alone or (now := state(plan, run, out, folder)) == "done":  # by another `bench run` of the plan
                 continue
             say(f"{begin}: {now}")
-            code = train(run, files[run.data], _encoder(run, paths), out / run.name, plan)
-            if code == 130:
-                say(f"{begin}: stopped; the same command goes on from here")
-                return code
-            if code:
+            try:
+                code = train(run, files[run.data], _encoder(run, paths), out / run.name, plan)
+                if code == 130:
+                    say(f"{begin}: stopped; the same command goes on from here")
+                    return code
+                row = {} if code else scored(run, files[run.data], out / run.name, plan.device)
+            except ValueError as error:
+                say(f"{begin}: {error}")
+                row = {}
+            if not row:
                 failed.append(run.name)
                 continue
-            row = plan.identity(run) | scored(run, files[run.data], out / run.name, plan.device)
+            row = plan.identity(run) | row
             keep(plan.file(run, folder), row)
         shutil.rmtree(out / run.name / "last", ignore_errors=True)  # half of the disk, and there is nothing to resume
         figures = " ".join(f"{s} F1 {100 * row[s]['f1']:.1f}" for s in files[run.data] if s != "train")
@@ -341,7 +377,7 @@ def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dic
     return found
 
 
-def _parts(told: dict | list[dict]) -> list[dict]:
+def _parts(told: Any) -> list[Any]:
     """What a split is made of: one part, or a list of them."""
     return told if isinstance(told, list) else [told]
 
@@ -371,7 +407,7 @@ def train(run: Run, files: Mapping[str, Path], encoder: str, out: Path, plan: Pl
     """`docre-lite train` for a run, or the rest of it. Returns its exit code."""
     given = {k: v for k, v in run.given.items() if k != "epochs"}
     if (out / "run.json").is_file():
-        _check(run, files, out)
+        _check(run, files, encoder, out)
         if len(_history(out)) >= run.epochs:
             return 0
         call = ["--resume", str(out)]
@@ -409,18 +445,36 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return 130 if asked else code  # also when it came too early or too late to stop the training in order
 
 
-def _check(run: Run, files: Mapping[str, Path], out: Path) -> None:
+def _check(run: Run, files: Mapping[str, Path], encoder: str, out: Path) -> None:
     """Is the run in this folder the one that is meant? Its paths may be others, its documents may not."""
     held = json.loads((out / "run.json").read_text(encoding="utf-8"))
     meant = {"paper": run.paper, "recipe": run.recipe, "seed": run.seed}
     meant["settings"] = {**run.given, "epochs": run.epochs}
     changed = [key for key, value in meant.items() if _plain(held[key]) != _plain(value)]
+    changed += [] if _same_encoder(held["encoder"], encoder) else ["encoder"]
     if (path := out / "last" / "state.json").is_file():
         known = json.loads(path.read_text(encoding="utf-8"))["run"]
         for split, key in (("train", "training documents"), ("dev", "development documents")):
             changed += [key] if known[key] != fingerprint(read(files[split])) else []
     if changed:
         raise ValueError(f"{out}: this run had other {', '.join(changed)}; move it away, or choose another --out")
+
+
+def _same_encoder(held: str, now: str) -> bool:
+    """Folders are told apart by what they hold, wherever they lie; a hub's name, and a folder that is gone, by name."""
+    one, two = Path(held), Path(now)
+    if held == now or not two.is_dir():
+        return held == now
+    if not one.is_dir():
+        return one.name == two.name
+    return all(_digest(one / file) == _digest(two / file) for file in ("config.json", "model.safetensors"))
+
+
+def _digest(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _children() -> float:
@@ -449,7 +503,7 @@ def scored(run: Run, files: Mapping[str, Path], out: Path, device: str | None) -
     row |= {"best_epoch": best["epoch"]}
     model = DocRE.load(out / "model").to(place)
     for split in (s for s in documents if s != "train"):
-        with torch.autocast(place.type, torch.bfloat16, enabled=in_bf16(config)):
+        with torch.autocast(place.type, torch.bfloat16, enabled=in_bf16(config, place)):
             found = predict(model, documents[split])
         scores = score(found, documents[split], seen).to_dict()
         del scores["by_relation"]  # would make up most of the file
@@ -501,8 +555,9 @@ def compare(
         identity = plan.identity(run)
         found = [row for row in stored(plan.file(run, folder)) if same(row, identity)]
         if found:  # the complete one, where an old script's row of the run is there too
-            key = (identity["data"], identity["encoder"], run.paper, run.variant, json.dumps(identity["settings"]))
-            arms.setdefault(key, {})[run.seed] = max(found, key=complete)
+            settings = " ".join(f"{k}={v}" for k, v in run.settings.items())
+            key = (identity["data"], identity["encoder"], run.paper, run.variant, run.recipe, settings)
+            arms.setdefault(key, {})[run.seed] = max(found, key=partial(complete, splits=plan.splits(run)))
     if not arms:
         raise ValueError(f"no row of the plan {plan.name} is stored in {folder}; run it with `docre-lite bench run`")
     return [_record(key, rows, _base(arms, key, base), metric, split, draws) for key, rows in arms.items()]
@@ -510,7 +565,10 @@ def compare(
 
 def _base(arms: Mapping[tuple, dict], key: tuple, base: str | None) -> tuple[str, dict[int, dict]]:
     """The name and rows of what an arm is compared with."""
-    names = {f"{k[2]}/{k[3]}": k for k in arms if k[:2] == key[:2]}
+    names: dict[str, tuple] = {}
+    for k in arms:
+        if k[:2] == key[:2]:
+            names.setdefault(f"{k[2]}/{k[3]}", k)
     if base is None:
         wanted = next(iter(names))
     else:
@@ -522,13 +580,15 @@ def _base(arms: Mapping[tuple, dict], key: tuple, base: str | None) -> tuple[str
 
 
 def _record(key: tuple, rows: dict[int, dict], base: tuple[str, dict[int, dict]], metric, split, draws) -> dict:
-    data, encoder, name, variant, _ = key
-    split = split or ("test" if all("test" in row for row in rows.values()) else "dev")
-    if missing := [seed for seed, row in rows.items() if split not in row]:
-        raise ValueError(f"{name}/{variant}: the row of seed {missing[0]} has no scores on {split!r}; try --split dev")
-    if lacking := [seed for seed, row in rows.items() if metric not in row[split]]:
-        raise ValueError(f"{name}/{variant}: no score {metric!r} in the row of seed {lacking[0]}; try f1 or inter_f1")
-    record = {"data": data, "encoder": encoder, "split": split, "paper": name, "variant": variant, "seeds": len(rows)}
+    data, encoder, name, variant, recipe, settings = key
+    split = split or ("test" if all(_scores(r, "test") for side in (rows, base[1]) for r in side.values()) else "dev")
+    for who, side in ((f"{name}/{variant}", rows), base):
+        if missing := [seed for seed, row in side.items() if not _scores(row, split)]:
+            raise ValueError(f"{who}: the row of seed {missing[0]} has no scores on {split!r}; try --split dev")
+        if lacking := [seed for seed, row in side.items() if not isinstance(row[split].get(metric), float)]:
+            raise ValueError(f"{who}: no score {metric!r} in the row of seed {lacking[0]}; try f1 or inter_f1")
+    record = {"data": data, "encoder": encoder, "split": split, "paper": name, "variant": variant, "recipe": recipe}
+    record |= {"settings": settings, "seeds": len(rows)}
     for key in dict.fromkeys([metric, *SCORES]):
         values = [100 * row[split][key] for row in rows.values() if row[split].get(key) is not None]
         record[key], record[f"{key}_std"] = (mean(values) if values else None), _stdev(values)
@@ -538,12 +598,12 @@ def _record(key: tuple, rows: dict[int, dict], base: tuple[str, dict[int, dict]]
     record |= {"base": base[0], "difference": None, "low": None, "high": None, "verdict": "the base"}
     if base[1] is rows:
         return record
-    ours, theirs = ({s: 100 * (r[split].get(metric) or 0.0) for s, r in side.items()} for side in (rows, base[1]))
+    ours, theirs = ({s: 100 * r[split][metric] for s, r in side.items()} for side in (rows, base[1]))
     found, interval, why = results.gap(ours, theirs), None, ""
     shared = sorted(ours.keys() & theirs.keys())
     if metric not in COUNTED:
         why = f"no interval: counts per document give {' and '.join(COUNTED)} alone"
-    elif lacking := [s for s in shared if not (complete(rows[s]) and complete(base[1][s]))]:
+    elif lacking := [s for s in shared if not all(complete(side[s], [split]) for side in (rows, base[1]))]:
         why = f"no interval: seed {', '.join(map(str, lacking))} stored without counts per document"
     elif len({r["documents"][split]["checksum"] for side in (rows, base[1]) for r in side.values()}) > 1:
         why = "no interval: scored on different documents"
@@ -573,6 +633,9 @@ def markdown(records: Sequence[Mapping[str, Any]], metric: str = "f1") -> str:
         for r in rows:
             full = r["paper"] == r["variant"]
             name = r["paper"] if full else f"{r['paper']}/{r['variant']}"
+            alike = [o for o in rows if (o["paper"], o["variant"]) == (r["paper"], r["variant"])]
+            for key in ("recipe", "settings"):
+                name += f" ({r[key]})" if len({o[key] for o in alike}) > 1 else ""
             line = [name, r["seeds"], *(_spread(r, key) for key in shown)]
             line += [
                 _number(r["seconds"] and r["seconds"] / 60),

@@ -83,6 +83,7 @@ def _stream(url: str, path: Path, progress: bool) -> None:
             raise
         part.unlink()
         return _stream(url, path, progress)
+    broke = False
     with response:
         resumed = response.status == 206
         done = done if resumed else 0  # a server that knows no ranges sends the whole file
@@ -96,8 +97,10 @@ def _stream(url: str, path: Path, progress: bool) -> None:
                     bar.update(len(block))
             except http.client.IncompleteRead as error:
                 file.write(error.partial)
-    if total is not None and part.stat().st_size < total:
-        raise OSError(f"the connection broke after {part.stat().st_size} of {total} bytes")
+                broke = True  # a server that sends no length says in its own way that more was to come
+    size = part.stat().st_size
+    if broke or total is not None and size < total:
+        raise OSError(f"the connection broke after {size} {'' if total is None else f'of {total} '}bytes")
     part.replace(path)
 
 

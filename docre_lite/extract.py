@@ -144,8 +144,9 @@ def extract(
     sources = find(inputs, out)
     _model.cache_clear()
     options = dict(options or {})
-    _model(model, tuple(options.items()))  # what is wrong with it is better known now
+    draws = _model(model, tuple(options.items())).classifier.draws  # what is wrong with it is better known now
     settings = {"part_size": part_size, "budget": budget, "evidence": evidence, "seed": seed, "options": options}
+    settings |= {"batch_size": batch_size} if draws else {}  # what is drawn depends on what is read at a time
     job = Job(model, out, {"model": _digest(model), **settings}, batch_size)
     with _locked(out):
         done = finished(job, sources)
@@ -180,16 +181,22 @@ def extract(
 
 
 def find(patterns: str | Sequence[str], out: Path) -> list[Source]:
-    """The files of the patterns in order of their names. Raises `DataError` if one of them cannot be read at all."""
+    """The files of the patterns in order of their names, but for what an earlier call wrote to `out`.
+
+    Raises `DataError` if one of them cannot be read at all.
+    """
     found: set[Path] = set()
+    out = Path(os.path.abspath(out))
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        files = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
+        named = Path(pattern).is_file()
+        files = [pattern] if named else glob.glob(pattern, recursive=True)
         files = [Path(os.path.abspath(name)) for name in files if Path(name).is_file()]
         if not files:
             raise DataError(f"{pattern}: no file has such a name; check the path, and quote a pattern")
-        found.update(files)
-    if inside := [path for path in sorted(found) if path.parent == Path(os.path.abspath(out))]:
-        raise DataError(f"{inside[0]}: lies in the --out folder; choose another one")
+        inputs = [path for path in files if path.parent not in (out, out / "rejected")]
+        if not inputs:
+            raise DataError(f"{files[0]}: lies in the --out folder; choose another one")
+        found.update(inputs)
     common = Path(os.path.commonpath([path.parent for path in found]))
     sources = [_source(path, path.relative_to(common).as_posix()) for path in sorted(found)]
     names: dict[str, Source] = {}

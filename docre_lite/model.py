@@ -48,6 +48,7 @@ class PairClassifier(nn.Module):
     equivariant: ClassVar[bool] = True  # does entity order leave the logits as they are?
 
     objective: Objective
+    draws: bool = False  # random numbers, in prediction too
     base_share: float = 0.0  # share of all epochs that train a part named `base` alone, before the whole
     base_lr: float | None = None  # then the peak learning rate of encoder and base; None: unchanged
 

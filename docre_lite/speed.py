@@ -327,6 +327,11 @@ class Setting:
         encoded = sorted(
             (t for t in model.tokenizer.encode(documents) if len(t.ids) <= window), key=lambda t: len(t.ids)
         )
+        if len(encoded) < self.batch_size:
+            raise ValueError(
+                f"{self.data}: {len(encoded)} documents fit into a window of {window} tokens, and a batch takes "
+                f"{self.batch_size}; give a larger file or a smaller --batch-size"
+            )
         spread = [round((k + 0.5) * (len(encoded) - self.batch_size) / self.batches) for k in range(self.batches)]
         return model, [model.tokenizer.collate(encoded[i : i + self.batch_size]).to(self.device) for i in spread]
 
@@ -498,7 +503,8 @@ def same(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Is a row the same measurement on the same kind of machine?"""
 
     def key(row):
-        return [row[k] for k in ("paper", "encoder", "data", "device", "precision")], _machine(row["environment"])
+        kind = [row[k] for k in ("paper", "encoder", "data", "device", "precision", "batch_size")]
+        return kind, _machine(row["environment"])
 
     return key(row) == key(other)
 

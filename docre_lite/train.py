@@ -358,7 +358,8 @@ class _Run:
         epoch, within = divmod(self.state.step, self.per_epoch)
         self.order = self._epoch(epoch) if within else []
         if self.accelerator.process_index:  # the state that was saved is the main process's
-            set_seed(self.config.seed + 1_000_003 * self.state.step + self.accelerator.process_index)
+            seed = self.config.seed + 1_000_003 * self.state.step + self.accelerator.process_index
+            set_seed(seed % 2**32)  # NumPy takes no larger one
             return
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and torch.cuda.is_available():
@@ -486,17 +487,17 @@ def _commit() -> str | None:
         return None
 
 
-def in_bf16(config: TrainConfig) -> bool:
-    """Does a run with this precision calculate in bf16 on this machine?"""
+def in_bf16(config: TrainConfig, device: torch.device) -> bool:
+    """Does a run with this precision calculate in bf16 there?"""
     if config.precision == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
     return config.precision == "bf16"
 
 
 def _accelerator(config: TrainConfig, idle_weights: bool = False) -> Accelerator:
     several = DistributedDataParallelKwargs(find_unused_parameters=idle_weights)  # a stage may leave weights out
-    processes()
-    return Accelerator(mixed_precision="bf16" if in_bf16(config) else "no", kwargs_handlers=[several])
+    bf16 = in_bf16(config, processes().device)
+    return Accelerator(mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[several])
 
 
 def processes() -> PartialState:

@@ -10,9 +10,11 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from small import made
 
 from docre_lite import bench
@@ -21,6 +23,7 @@ from docre_lite.evaluate import score, seen_facts
 from docre_lite.model import DocRE, paper
 from docre_lite.predict import predict
 from docre_lite.readers import read, write_docred
+from docre_lite.train import configure, in_bf16
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
@@ -62,11 +65,14 @@ def rows(place: Path) -> list[dict]:
     return json.loads((place / "results" / "made_atlop.json").read_text())
 
 
-def fails(capsys, call, *arguments, says: str) -> None:
+def fails(capsys, call, *arguments, says: str, before: str = "") -> None:
+    """One line at the end, and where runs fail by themselves a line of each before it."""
     capsys.readouterr()
     assert call(*arguments) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    shown = capsys.readouterr()
+    lines = [line for line in shown.err.splitlines() if line.strip()]
     assert len(lines) == 1 and re.search(says, lines[0]), lines
+    assert re.search(before, shown.out), shown.out
 
 
 # Running
@@ -204,7 +210,8 @@ def test_a_finished_run_is_taken_over(place, capsys, monkeypatch):
     folder = place / "runs" / "small"
     (folder / "made-tiny-atlop-atlop-0").rename(folder / "made-tiny-atlop-no_context-1")
     call = (place, "--only", "seed=1,variant=no_context")
-    fails(capsys, bench_run, *call, says="no_context-1: this run had other seed, settings; move it away")
+    why = "no_context-1: this run had other seed, settings; move it away"
+    fails(capsys, bench_run, *call, says="1 of 1 runs failed, see above: made-tiny-atlop-no_context-1", before=why)
 
 
 def test_other_documents_are_noticed(place, capsys, monkeypatch):
@@ -221,7 +228,59 @@ def test_other_documents_are_noticed(place, capsys, monkeypatch):
     assert bench_run(place, "--dry-run", *only) == 0
     assert "to resume after epoch 2 of 4" in capsys.readouterr().out
     write_docred([made(f"document {i}", 4, sentences=2) for i in range(12)], place / "all.json")
-    fails(capsys, bench_run, place, *only, says="had other training documents, development documents")
+    why = "had other training documents, development documents"
+    fails(capsys, bench_run, place, *only, says="1 of 1 runs failed", before=why)
+
+
+def test_another_encoder_is_noticed(place, tmp_path):
+    """By what its folder holds: where it lies may change, and one that is gone is known by its name."""
+    for name, weights in (("bert", b"one"), ("moved", b"one"), ("other", b"two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(weights)
+    bert, moved, other = (str(tmp_path / name) for name in ("bert", "moved", "other"))
+    assert bench._same_encoder(bert, bert) and bench._same_encoder(bert, moved)
+    assert not bench._same_encoder(bert, other) and not bench._same_encoder("tiny", other)
+    assert bench._same_encoder("/gone/bert", bert) and not bench._same_encoder("/gone/bert", other)
+    assert bench._same_encoder("team/bert", "team/bert") and not bench._same_encoder("team/bert", "team/roberta")
+    assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
+    plan, out = bench.load(place / "small.json"), place / "runs" / "small" / "made-tiny-atlop-atlop-0"
+    files = bench.splits(plan, "made", {"all": str(place / "all.json")}, place / "data")
+    bench._check(plan.runs[0], files, "tiny", out)
+    with pytest.raises(ValueError, match="atlop-0: this run had other encoder; move it away"):
+        bench._check(plan.runs[0], files, other, out)
+
+
+def test_a_bad_run_does_not_hold_up_the_others(place, capsys):
+    assert bench_run(place, "--only", "variant=atlop") == 0
+    (place / "results" / "made_atlop.json").unlink()
+    weights = place / "runs" / "small" / "made-tiny-atlop-atlop-0" / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    only = ("--only", "variant=atlop")
+    fails(capsys, bench_run, place, *only, says="1 of 2 runs failed, see above: .*-0$", before="model.safetensors")
+    assert [row["seed"] for row in rows(place)] == [1]
+
+
+def test_a_split_that_a_plan_gains_is_scored(place, capsys):
+    only = ("--only", "seed=0,variant=atlop")
+    assert bench_run(place, *only) == 0
+    plan = told()
+    plan["data"]["made"]["test"] = {"file": "all", "first": 2}
+    (place / "small.json").write_text(json.dumps(plan))
+    assert bench_run(place, "--dry-run", *only) == 0
+    assert "atlop-0: to score, stored without counts per document on test\n" in capsys.readouterr().out
+    assert bench_run(place, *only) == 0
+    [row] = rows(place)
+    assert row["test"]["documents"] == 2 and row["dev"]["documents"] == 3
+    assert bench_run(place, "--dry-run", *only) == 0 and "atlop-0: done" in capsys.readouterr().out
+
+
+def test_a_plan_for_a_cpu_is_scored_as_it_is_trained(monkeypatch):
+    """A GPU beside it changes nothing: bf16 is for what calculates there."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    config, _ = configure("atlop", "tiny")
+    assert in_bf16(config, torch.device("cuda")) and not in_bf16(config, torch.device("cpu"))
+    assert in_bf16(replace(config, precision="bf16"), torch.device("cpu"))
 
 
 def test_the_embedded_corpus_and_its_splits(place, capsys):
@@ -374,6 +433,10 @@ def test_plans_on_real_data_know_their_stored_rows(name, root):
         ({"runs": [{**told()["runs"][0], "recipe": "nope"}]}, "atlop has no recipe 'nope'"),
         ({"runs": [{**told()["runs"][0], "settings": {"batch_size": 0}}]}, "batch_size is a whole number from 1"),
         ({"runs": told()["runs"] * 2}, "two runs are called made-tiny-atlop-atlop-0"),
+        ({"results": "made_{papers}"}, "results takes {paper} and {data}, not 'papers'"),
+        ({"data": {"made": DATA | {"train": {"file": "al"}}}}, "train of data 'made' asks for a path 'al'; have all"),
+        ({"data": {"made": DATA | {"dev": {"file": "all", "hypernyms": "mesh"}}}}, "dev of .* a path 'mesh'; have all"),
+        ({"data": {"made": DATA | {"train": "all"}}}, "train of data 'made' takes a part with a file, or a list"),
     ],
 )
 def test_faulty_plans(change, says, place, capsys):
@@ -483,6 +546,41 @@ def test_no_interval_says_why(place, capsys):
     assert record["verdict"].endswith("no interval: counts per document give f1 and ign_f1 alone")
 
 
+def test_arms_that_differ_in_recipe_or_settings_alone(place, capsys):
+    """Each has its line, told apart, and the first of a name is the base."""
+    plan = told()
+    other = {**plan["runs"][0], "variants": None, "encoder": "small", "settings": {**SETTINGS, "width": 32}}
+    cdr = {**other, "encoder": "again", "recipe": "cdr", "settings": SETTINGS}
+    plan["runs"] = [{**plan["runs"][0], "variants": None}, other, cdr]
+    plan["paths"] |= {"small": "tiny", "again": "tiny"}
+    stored = []
+    for settings, recipe, counts in (
+        (SETTINGS, "tiny", GOOD),
+        (other["settings"], "tiny", BAD),
+        (SETTINGS, "cdr", BAD),
+    ):
+        stored += [row("atlop", s, counts, settings=settings, recipe=recipe) for s in (0, 1)]
+    (place / "results").mkdir()
+    (place / "results" / "made_atlop.json").write_text(json.dumps(stored))
+    (place / "small.json").write_text(json.dumps(plan))
+    assert bench_table(place, "--draws", "100") == 0
+    lines = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("| atlop")]
+    assert [re.sub(r" \(layers=.*(width=\d+).*\)", r" \1", line) for line in lines] == [
+        "atlop (tiny) width=16",
+        "atlop (tiny) width=32",
+        "atlop (cdr) width=16",
+    ]
+    verdicts = [r["verdict"] for r in bench.compare(bench.load(place / "small.json"), place / "results", draws=100)]
+    assert verdicts == ["the base", *["worse with 2 seeds: too few to tell"] * 2]
+
+
+def test_a_row_of_the_base_without_the_split(place, capsys):
+    more = {"test": row("atlop", 0, GOOD)["dev"], "documents": {s: {"checksum": "abc"} for s in ("dev", "test")}}
+    stored = [row("atlop", 0, GOOD), row("no_context", 0, BAD, **more)]
+    assert table_of(place, stored, capsys)[1][1]["split"] == "dev"
+    fails(capsys, bench_table, place, "--split", "test", says="atlop/atlop: the row of seed 0 has no scores on 'test'")
+
+
 def test_ign_f1_leaves_seen_triples_out(place, capsys):
     stored = [row("atlop", 0, GOOD), row("no_context", 0, GOOD)]
     stored[1]["dev"]["by_document"]["seen"] = [4] * 10
@@ -505,5 +603,7 @@ def test_faulty_tables(place, capsys):
         says="no stored rows of nope/nope on 'made'; --base takes atlop/atlop",
     )
     fails(capsys, bench_table, place, "--split", "test", says="no scores on 'test'")
+    fails(capsys, bench_table, place, "--split", "train", says="no scores on 'train'")
     fails(capsys, bench_table, place, "--metric", "nope", says="no score 'nope'")
+    fails(capsys, bench_table, place, "--metric", "by_document", says="no score 'by_document'")
     fails(capsys, bench_table, place, "--out", "table.txt", says="table.txt: a table is written as .md or .csv")

@@ -489,6 +489,34 @@ def test_faulty_arguments(home, documents, tmp_path, capsys):
     fails(capsys, home, tmp_path / "list.json" / "out", says="list.json/out: cannot be written to")
 
 
+def test_a_pattern_over_the_output_reads_inputs_alone(home, tmp_path, capsys):
+    """The same command again, with a wildcard that reaches what it wrote, and what it set aside."""
+    (tmp_path / "in").mkdir()
+    bad = (home / "in" / "a.jsonl").read_bytes() + b"{}\n"
+    (tmp_path / "in" / "a.jsonl").write_bytes(bad)
+    out = tmp_path / "in" / "triples"
+    first = extract(home / "run" / "model", f"{tmp_path}/in/**", out, **SMALL)
+    assert first["inputs"] == first["rejected"] == 1 and (out / "rejected").is_dir()
+    before = contents(out)
+    for pattern in ("in/**", "in/**/*.jsonl"):
+        assert extract(home / "run" / "model", f"{tmp_path}/{pattern}", out, **SMALL) == first
+        assert contents(out) == before
+    fails(capsys, home, out, source=next((out / "rejected").iterdir()), says="lies in the --out folder")
+    fails(capsys, home, out, source=out / "*.parquet", says="lies in the --out folder")
+
+
+def test_a_model_that_draws_goes_on_with_the_same_batches(home, documents, tmp_path):
+    """What it draws depends on what it reads at a time."""
+    model = tiny("dre_mir", documents)
+    model.save(tmp_path / "model")
+    out, given = tmp_path / "out", {"part_size": 3, "options": {"test_mask_rate": 0.5}}
+    extract(tmp_path / "model", f"{home}/in/a.jsonl", out, batch_size=2, **given)
+    with pytest.raises(DataError, match="batch_size"):
+        extract(tmp_path / "model", f"{home}/in/a.jsonl", out, batch_size=3, **given)
+    steady = extract(tmp_path / "model", f"{home}/in/a.jsonl", tmp_path / "steady", batch_size=2, part_size=3)
+    assert extract(tmp_path / "model", f"{home}/in/a.jsonl", tmp_path / "steady", batch_size=3, part_size=3) == steady
+
+
 def test_the_folder_of_a_run_is_no_model(home):
     with pytest.raises(ValueError, match=f"run: no model.json here; give {home}/run/model$"):
         DocRE.load(home / "run")

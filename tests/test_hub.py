@@ -34,6 +34,7 @@ class Server(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, str | None]] = []
         self.limit: int | None = None
         self.ranges = True
+        self.chunked = False  # no length is sent
 
     @property
     def address(self) -> str:
@@ -64,15 +65,23 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        if self.server.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(len(content) - start))
         self.send_header("Accept-Ranges", "bytes")
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
         self.send_header("X-Repo-Commit", REVISION)
         self.end_headers()
-        if send:
-            self.wfile.write(content[start:][: self.server.limit])
+        sent = content[start:][: self.server.limit]
+        if send and self.server.chunked:
+            for k in range(0, len(sent), 700):
+                self.wfile.write(f"{len(sent[k : k + 700]):x}\r\n".encode() + sent[k : k + 700] + b"\r\n")
+            self.wfile.write(b"" if self.server.limit else b"0\r\n\r\n")
+        elif send:
+            self.wfile.write(sent)
 
 
 @pytest.fixture
@@ -146,6 +155,18 @@ def test_an_interrupted_download_resumes(server, offer, tmp_path, on_hub):
     fetch(tmp_path)
     assert [wanted for _, _, wanted in server.asked] == [None, "bytes=1000-"]
     assert (tmp_path / "dev.json").read_bytes() == content and not (tmp_path / "dev.json.part").exists()
+
+
+def test_a_broken_download_without_a_length_is_seen(server, offer, tmp_path):
+    content = json.dumps([docred("A" * 5000)]).encode()
+    offer({"dev.json": content}, {"dev.json": (1, 0)})
+    server.chunked, server.limit = True, 1000
+    with pytest.raises(DataError, match="broke after 1000 bytes.*run this again to resume"):
+        fetch(tmp_path)
+    assert not (tmp_path / "dev.json").exists() and not (tmp_path / hub.LOCK).exists()
+    server.limit = None
+    fetch(tmp_path)
+    assert (tmp_path / "dev.json").read_bytes() == content
 
 
 def test_a_server_without_ranges_sends_the_whole_again(server, offer, tmp_path):

@@ -195,12 +195,20 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert row["roof"]["flops"] > 1e8 and row["roof"]["bytes"] > 1e8
 
 
+def test_too_few_documents_for_a_batch(tmp_path):
+    write_docred(speed.made(2)[:2], tmp_path / "few.json")
+    with pytest.raises(ValueError, match="few.json: 2 documents fit into a window of 512 tokens, and a batch takes 4"):
+        speed.Setting("tiny", str(tmp_path / "few.json")).load("atlop")
+    _, batches = speed.Setting("tiny", str(tmp_path / "few.json"), batch_size=2).load("atlop")
+    assert [len(b.documents) for b in batches] == [2] * 5
+
+
 def test_rows_of_other_machines_and_settings_are_kept():
-    row = {"paper": "a", "encoder": "e", "data": "d", "device": "cpu", "precision": "fp32"}
+    row = {"paper": "a", "encoder": "e", "data": "d", "device": "cpu", "precision": "fp32", "batch_size": 4}
     row["environment"] = {"machine": "m", "cpu": "one", "gpu": None, "commit": "1"}
     for key, value, same in (("commit", "2", True), ("cpu", "two", False), ("gpu", "three", False)):
         assert speed.same(row, {**row, "environment": {**row["environment"], key: value}}) == same
-    assert not speed.same(row, {**row, "precision": "bf16"})
+    assert not speed.same(row, {**row, "precision": "bf16"}) and not speed.same(row, {**row, "batch_size": 2})
 
 
 def test_the_peak_is_that_of_a_fresh_process(monkeypatch):

@@ -122,6 +122,7 @@ class DREMIR(PairClassifier):
                 raise ValueError(f"{name}={getattr(options, name)} is a share of the pairs, from 0 and below 1")
         if options.test_mask_rate and not options.mask_rate:
             raise ValueError("test_mask_rate needs mask_rate above 0: without it no vector of a hidden pair is learnt")
+        self.draws = options.test_mask_rate > 0
         width = options.map_width
         self.pairs = PairVector(2 * inputs.width, inputs.width, width)
         kind = InferenceLayer if options.attention == "inference" else SelfLayer
