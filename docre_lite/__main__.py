@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "--train",
         type=Path,
         metavar="FILE",
-        help="training documents: DocRED JSON (.gz too), parquet, PubTator or marked-up text",
+        help="training documents with labels: DocRED JSON (.gz too), parquet or PubTator",
     )
     c.add_argument(
         "--dev",
@@ -123,12 +123,17 @@ def parser() -> argparse.ArgumentParser:
         help="documents; their labels, if any, are checked, but play no part",
     )
     c.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="JSON in the DocRED submission format, with scores"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="JSON in the DocRED submission format, with scores; h_idx and t_idx are numbers of entities, from 0: the "
+        "file's own if it is of DocRED's format, else by first mention",
     )
     c.add_argument("--zip", action="store_true", help="also write result.zip beside it, as CodaLab wants it")
     c.add_argument(
         "--evidence",
-        type=float,
+        type=_share,
         default=0.2,
         metavar="SHARE",
         help="share of a pair's attention that makes a sentence evidence",
@@ -173,7 +178,7 @@ def parser() -> argparse.ArgumentParser:
         default=1 << 14,
         help="tokens, and pairs of entities, at a time; a document with more is set aside",
     )
-    c.add_argument("--evidence", type=float, default=0.2, metavar="SHARE", help="as in predict")
+    c.add_argument("--evidence", type=_share, default=0.2, metavar="SHARE", help="as in predict")
     c.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in predict")
     c.add_argument("--seed", type=int, default=0, help="as in predict, for each part")
 
@@ -292,6 +297,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"a share from 0 to 1, not {text}")
+    return value
+
+
 def corpus(args) -> None:
     from .corpus import write
 
@@ -322,11 +334,13 @@ def train(args) -> int:
     missing = [name for name in ("train", "out") if getattr(args, name) is None]
     if missing:
         raise ValueError(f"train needs --{' and --'.join(missing)} (or --resume DIR)")
-    if (args.out / "run.json").exists():
-        raise ValueError(
-            f"{args.out} holds a run already: continue it with --resume {args.out}, or choose another --out"
-        )
+    _is_new(args.out)
     return _train(_plan(args), args.out, resume=False)
+
+
+def _is_new(out: Path) -> None:
+    if (out / "run.json").exists():
+        raise ValueError(f"{out} holds a run already: continue it with --resume {out}, or choose another --out")
 
 
 def _plan(args) -> dict[str, Any]:
@@ -373,14 +387,16 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
 
     from .model import DocRE, build
     from .readers import read, read_relations
-    from .store import write_json, writing
+    from .store import alone, write_json, writing
     from .train import configure, fit, last_checkpoint, processes
 
     _check_settings(plan)
     config, rest = configure(plan["paper"], plan["recipe"], **{"seed": plan["seed"], **plan["settings"]})
-    documents = read(plan["train"])[: plan["limit"]]
-    dev = read(plan["dev"]) if plan["dev"] else []
     relations = read_relations(plan["relations"]) if plan["relations"] else None
+    documents = read(plan["train"], relations=relations)[: plan["limit"]]
+    dev = read(plan["dev"], relations=relations) if plan["dev"] else []
+    if not any(document.triples for document in documents):
+        raise ValueError(f"{plan['train']}: no document has a label, so there is nothing to learn; give them labels")
     checkpoint = last_checkpoint(out) if resume else None
     set_seed(config.seed)
     if checkpoint:
@@ -388,15 +404,18 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
         _check_model(model, plan, rest, relations, checkpoint)
     else:
         model = build(plan["paper"], documents, plan["encoder"], relations, **rest)
-    if relations:
-        model.tokenizer.check([*documents, *dev])
-    else:
+    if not relations:
         _note_unknown(model.relations, dev)
+    if model.classifier.objective.tunable and not dev:
+        raise ValueError(f"this variant of {plan['paper']} tunes its threshold on development documents; give --dev")
     together = processes()
     together.wait_for_everyone()  # none may find the run.json that another one writes
     if together.is_main_process:
-        with writing(out, "mend that and resume again" if resume else "choose another --out"):
-            out.mkdir(parents=True, exist_ok=True)
+        way_out = "mend that and resume again" if resume else "choose another --out"
+        held = alone(out, way_out)  # noqa: F841  until this is over
+        if not resume:
+            _is_new(out)
+        with writing(out, way_out):
             write_json(out / "run.json", plan)
 
     interrupted = []
@@ -512,6 +531,8 @@ def predict(args) -> None:
 
     if args.out.is_dir():
         raise ValueError(f"{args.out} is a folder; --out takes a file, such as {args.out / 'result.json'}")
+    if args.out.exists() and args.out.samefile(args.data):
+        raise ValueError(f"{args.out}: holds the documents, which --out would overwrite; choose another file")
     documents = read(args.data)
     model = DocRE.load(_model(args.folder), **_settings(args.set))
     set_seed(args.seed)

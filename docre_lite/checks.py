@@ -32,7 +32,7 @@ def check(documents: Sequence[Document], where: str, relations: Relations | None
         if document.title in first:
             raise DataError(
                 f"{here}: field title: document {first[document.title]} has the same title, so their triples could "
-                "not be told apart; rename one of the two, or read with strict=False to have them numbered"
+                "not be told apart; rename one, or read them in Python with strict=False to have them numbered"
             )
         first[document.title] = i
         _check_document(document, here)
@@ -74,7 +74,7 @@ def _check_document(document: Document, here: str) -> None:
         if triple.head == triple.tail:
             raise DataError(
                 f"{here}: field labels: {triple.relation!r} relates entity {triple.head} to itself; remove the label, "
-                "or read with strict=False to have it dropped"
+                "or read it in Python with strict=False to have it dropped"
             )
         if any(not 0 <= s < len(lengths) for s in triple.evidence):
             raise DataError(

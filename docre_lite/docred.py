@@ -148,7 +148,7 @@ def _triples(
         if head == tail:
             raise DataError(
                 f"{field}h: {relation!r} relates entity {label['h']} to itself; remove the label, "
-                "or read with strict=False to have it dropped"
+                "or read it in Python with strict=False to have it dropped"
             )
         if relation in (NA, "Na"):
             raise DataError(f"{field}r: {relation!r} is the class of unrelated pairs; remove the label")

@@ -38,6 +38,7 @@ from .memory import give_back
 from .model import DocRE
 from .predict import EVIDENCE, predict_encoded, room
 from .readers import Row, decode, parse_json, stream
+from .store import alone
 from .types import Document, Triple
 
 BUDGET = 1 << 14  # tokens, or pairs, of a batch; the largest tensor, pairs × tokens, has at most its square: 1 GiB
@@ -188,6 +189,8 @@ def find(patterns: str | Sequence[str], out: Path) -> list[Source]:
     found: set[Path] = set()
     out = Path(os.path.abspath(out))
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if Path(pattern).is_dir():
+            raise DataError(f"{pattern}: is a folder; give a pattern of the files in it, such as '{pattern}/*.jsonl'")
         named = Path(pattern).is_file()
         files = [pattern] if named else glob.glob(pattern, recursive=True)
         files = [Path(os.path.abspath(name)) for name in files if Path(name).is_file()]
@@ -423,19 +426,7 @@ def _digest(folder: Path) -> str:
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """The folder for this process alone, without what others left half written. The lock ends with the process."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written to ({error.strerror}); choose another --out") from None
-    with lock:
-        if os.name == "posix":
-            import fcntl
-
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise DataError(f"{out}: another run is at work here; wait for it, or choose another --out") from None
+    with alone(out):
         for left in [*out.glob(".*.tmp"), *out.glob("rejected/.*.tmp")]:
             left.unlink(missing_ok=True)
         yield

@@ -24,7 +24,7 @@ class RoleBilinear(nn.Module):
     def __init__(self, width: int, pair_width: int, relations: int, block: int = 64, entity_width: int | None = None):
         super().__init__()
         block = min(block, width)
-        if width % block:
+        if block < 1 or width % block:
             raise ValueError(f"block={block} must divide the encoder's width {width}")
         self.width, self.block = width, block
         self.entity_width = entity_width or width

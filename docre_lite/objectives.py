@@ -25,6 +25,8 @@ class Objective(nn.Module):
 
     def __init__(self, top: int = TOP):
         super().__init__()
+        if top < 1:
+            raise ValueError(f"top={top}: a pair may hold at least one relation; give a whole number from 1")
         self.top = top
 
     def loss(self, logits: Float[Tensor, "P R"], labels: Bool[Tensor, "P R"]) -> Float[Tensor, ""]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -85,6 +86,25 @@ def settle(folder: Path) -> None:
         found.rename(folder)
     for end in (".new", ".old"):
         shutil.rmtree(folder.with_name(folder.name + end), ignore_errors=True)
+
+
+def alone(folder: Path, way_out: str = "choose another --out") -> IO:
+    """A lock on a folder, which goes with the file that is returned, or with the process however it ends.
+
+    Raises DataError if another process holds it, or nothing can be written there.
+    """
+    with writing(folder, way_out):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    if os.name == "posix":
+        import fcntl
+
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise DataError(f"{folder}: another run is at work here; wait for it, or {way_out}") from None
+    return lock
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import warnings
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from .checks import DataError, place
 from .evaluate import by_title, checked, unique
+from .readers import read_bytes
 from .types import Document, Triple
 
 
@@ -36,7 +38,8 @@ def write_submission(
     rows.sort(key=lambda row: (row["title"], row["h_idx"], row["t_idx"], row["r"]))
     text = json.dumps(rows, ensure_ascii=False, indent=0)
     path = Path(path)
-    path.write_text(text + "\n", encoding="utf-8")
+    data = f"{text}\n".encode()
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     if not zip:
         return path
     archive = path.with_name("result.zip")
@@ -69,7 +72,7 @@ def _load(path: Path) -> list:
                 raise DataError(f"{path}: holds no result.json, but {archive.namelist()}; CodaLab wants that name")
             content = archive.read("result.json")
     else:
-        content = path.read_bytes()
+        content = read_bytes(path)
     try:
         rows = json.loads(content)
     except ValueError as error:  # also bytes that are not text

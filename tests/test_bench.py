@@ -96,7 +96,7 @@ def test_rows_hold_what_the_model_scores(place, capsys):
     assert min(row[key] for key in ("seconds", "peak_memory_gb", "parameters")) > 0 and "cpu_seconds" in row
     documents = read(place / "all.json")
     folder = place / "runs" / "small" / "made-tiny-atlop-atlop-1"
-    left = ["cpu_seconds.json", "lock", "metrics.json", "model", "run.json"]
+    left = [".lock", "cpu_seconds.json", "lock", "metrics.json", "model", "run.json"]
     assert sorted(path.name for path in folder.iterdir()) == left
     expected = score(predict(DocRE.load(folder / "model"), documents[-3:]), documents[-3:], seen_facts(documents[:8]))
     assert {k: v for k, v in expected.to_dict().items() if k != "by_relation"}.items() <= row["dev"].items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import gzip
 import json
 import os
 import re
@@ -31,6 +32,7 @@ from docre_lite.model import DocRE, _papers, build, paper
 from docre_lite.predict import predict
 from docre_lite.readers import read, write_docred
 from docre_lite.settings import fields
+from docre_lite.store import alone
 from docre_lite.train import TrainConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -78,7 +80,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_train_predict_score(data, run, tmp_path, capsys):
-    assert sorted(p.name for p in run.iterdir()) == ["last", "metrics.json", "model", "run.json"]
+    assert sorted(p.name for p in run.iterdir()) == [".lock", "last", "metrics.json", "model", "run.json"]
     history = json.loads((run / "metrics.json").read_text())["history"]
     assert [row["epoch"] for row in history] == list(range(1, 9))
     out = tmp_path / "new folder" / "result.json"
@@ -154,14 +156,14 @@ def test_corpus(tmp_path, capsys):
 
 def test_settings_reach_the_model(data, tmp_path):
     """A recipe is overruled by a variant, a variant by what is given beside it."""
-    settings = ["--set=variant=bert_e_full_bilinear", "--set=pool=mean", "--set=seed=3"]
-    assert train(data, tmp_path / "run", "--epochs", 1, *settings) == 0
+    more = ["--dev", data / "dev.json", "--epochs", 1, "--set=variant=bert_e_full_bilinear"]
+    assert train(data, tmp_path / "run", *more, "--set=pool=mean", "--set=seed=3") == 0
     spec = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
     assert spec["options"]["block"] == 0  # the variant's, though the recipe for tiny encoders has 16
     assert (
         spec["options"]["loss"] == "bce" and spec["reading"]["context"] == "off" and spec["reading"]["pool"] == "mean"
     )
-    assert train(data, tmp_path / "other", "--epochs", 1, "--set=variant=bert_e_full_bilinear", "--set=block=4") == 0
+    assert train(data, tmp_path / "other", *more, "--set=block=4") == 0
     assert json.loads((tmp_path / "other" / "model" / "model.json").read_text())["options"]["block"] == 4
     state = json.loads((tmp_path / "run" / "last" / "state.json").read_text())
     assert state["run"]["settings"]["seed"] == 3 and state["run"]["settings"]["epochs"] == 1
@@ -179,7 +181,8 @@ def test_relations_map(data, tmp_path, capsys):
     assert train(data, tmp_path / "run", "--epochs", 1, "--relations", relations) == 0
     assert DocRE.load(tmp_path / "run" / "model").relations.names == ("NA", "unused", "s", "r", "q")
     relations.write_text(json.dumps({"NA": 0, "r": 1}))
-    fails(capsys, train, data, tmp_path / "two", "--relations", relations, says="not among", absent=tmp_path / "two")
+    says = 'train.json: document 0 \\("train 0"\\): field labels: relation .* is not among'
+    fails(capsys, train, data, tmp_path / "two", "--relations", relations, says=says, absent=tmp_path / "two")
 
 
 def test_dev_relations_that_training_lacks_are_told(data, tmp_path, capsys):
@@ -279,6 +282,10 @@ def fails(capsys, call, *arguments, says: str, absent: Path | None = None) -> No
         (["--set", "stride=999"], "stride=999 with window=512"),
         (["--set", "heads=5"], "heads=5"),
         (["--set", "block=7"], "block=7 must divide"),
+        (["--set", "block=-1"], "block=-1 must divide"),
+        (["--set", "top=0"], "top=0: a pair may hold at least one relation"),
+        (["--set", "max_tokens=2"], "max_tokens=2 leaves no text"),
+        (["--set", "variant=global_threshold"], "this variant of atlop tunes its threshold .*; give --dev"),
         (["--set", "threshold=global"], "threshold='global' needs loss='bce'"),
         (["--set", "recipe=docred"], "no setting 'recipe'"),
         (["--set", "name=x"], "no setting 'name'"),
@@ -302,6 +309,13 @@ def test_faulty_files_of_train(data, tmp_path, capsys):
     fails(capsys, given, broken, says=r"broken.json: line 1 column \d+: malformed JSON", absent=tmp_path / "run")
     broken.write_text("[]")
     fails(capsys, given, broken, says="no documents|no training documents", absent=tmp_path / "run")
+    fails(
+        capsys,
+        given,
+        data / "unlabelled.json",
+        says="unlabelled.json: no document has a label",
+        absent=tmp_path / "run",
+    )
     fails(capsys, given, tmp_path / "nowhere.json", says="nowhere.json: no such file", absent=tmp_path / "run")
     fails(capsys, given, tmp_path, says="is a folder", absent=tmp_path / "run")
     fails(capsys, main, ["train"], says="train needs --train and --out")
@@ -313,6 +327,13 @@ def test_out_that_holds_a_run(data, run, capsys):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     fails(capsys, train, data, run, says="holds a run already: continue it with --resume")
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_out_where_another_run_is_at_work(data, tmp_path, capsys):
+    with alone(tmp_path / "run"):
+        fails(capsys, train, data, tmp_path / "run", says="run: another run is at work here")
+        assert [p.name for p in (tmp_path / "run").iterdir()] == [".lock"]
+    assert train(data, tmp_path / "run", "--epochs", 1) == 0
 
 
 def test_out_that_is_a_file(data, tmp_path, capsys):
@@ -345,6 +366,22 @@ def test_faulty_arguments_of_predict(data, run, tmp_path, capsys):
     fails(capsys, given, run, tmp_path / "none.json", says="none.json: no such file", absent=out)
     fails(capsys, given, run, data / "dev.json", tmp_path, says="is a folder; --out takes a file")
     assert list(tmp_path.iterdir()) == []
+    shutil.copy(data / "dev.json", tmp_path / "mine.json")
+    fails(capsys, given, run, tmp_path / "mine.json", tmp_path / "mine.json", says="mine.json: holds the documents")
+    assert (tmp_path / "mine.json").read_bytes() == (data / "dev.json").read_bytes()
+
+
+def test_predictions_compressed(data, run, tmp_path, capsys):
+    for name in ("found.json", "found.json.gz"):
+        call = ["predict", "--run", str(run), "--data", str(data / "dev.json"), "--out", str(tmp_path / name)]
+        assert main(call) == 0
+    assert gzip.decompress((tmp_path / "found.json.gz").read_bytes()) == (tmp_path / "found.json").read_bytes()
+    capsys.readouterr()
+    said = []
+    for name in ("found.json", "found.json.gz"):
+        assert main(["score", "--predictions", str(tmp_path / name), "--gold", str(data / "dev.json")]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
 
 
 def test_faulty_arguments_of_score(data, tmp_path, capsys):
@@ -417,6 +454,7 @@ def test_disks_that_take_nothing(fault, data, run, tmp_path, capsys, monkeypatch
     fails(capsys, train, data, tmp_path / "file", says="file: cannot be written .File exists.; choose another --out")
     fails(capsys, main, [*predict_to, str(tmp_path / "file" / "r.json")], says="r.json: cannot be written .File exists")
     monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     why = rf"cannot be written \({fault.strerror}\); "
     fails(capsys, train, data, tmp_path / "run", says=f"run: {why}choose another --out")
     fails(capsys, main, ["train", "--resume", str(own)], says=f"own: {why}mend that and resume again")
@@ -583,6 +621,8 @@ def test_a_stranger_runs_no_code(kind, bert, data, run, tmp_path, capsys, monkey
         ["train", "--epochs", "0"],
         ["train", "--epochs", "two"],
         ["train", "--limit", "-1"],
+        ["predict", "--run", "r", "--data", "d", "--out", "o", "--evidence", "20"],
+        ["extract", "--run", "r", "--input", "i", "--out", "o", "--evidence", "-1"],
         ["predict"],
         ["score"],
         ["data"],

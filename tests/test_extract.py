@@ -485,8 +485,14 @@ def test_faulty_arguments(home, documents, tmp_path, capsys):
     )
     assert not out.exists()
     fails(capsys, home, tmp_path / "p", source=tmp_path / "p" / "a-b.jsonl", says="lies in the --out folder")
-    fails(capsys, home, tmp_path / "list.json", says="list.json: cannot be written to")
-    fails(capsys, home, tmp_path / "list.json" / "out", says="list.json/out: cannot be written to")
+    fails(capsys, home, tmp_path / "list.json", says="list.json: cannot be written")
+    fails(capsys, home, out, source=home / "in", says="in: is a folder; give a pattern of the files in it")
+    for k, text in enumerate(
+        ("[Ada|PER|1] met [Bo|PER|2].\n", "1|t|A title.\n1|a|A text.\n", '\n{\n "title": "x"\n}\n')
+    ):
+        (tmp_path / f"{k}.txt").write_text(text)
+        fails(capsys, home, out, source=tmp_path / f"{k}.txt", says=f"{k}.txt: not one document a line, as JSON")
+    fails(capsys, home, tmp_path / "list.json" / "out", says="list.json/out: cannot be written")
 
 
 def test_a_pattern_over_the_output_reads_inputs_alone(home, tmp_path, capsys):

@@ -126,5 +126,5 @@ def test_zip_without_result_json(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DataError, match="none.json: no such file"):
         read_predictions(tmp_path / "none.json", [HAND])
