@@ -118,8 +118,8 @@ class Plan:
         counts = [part.get("first") for part in _parts(told["train"])]
         return row | ({"train": sum(counts)} if all(counts) else {})
 
-    def splits(self, run: Run) -> list[str]:
-        """What a run is scored on."""
+    def scored_on(self, run: Run) -> list[str]:
+        """The splits that a run's row must hold scores of."""
         told = self.data[run.data]
         return [s for s in (*told.get("corpus", {}), *told) if s not in ("about", "corpus", "train")]
 
@@ -264,10 +264,10 @@ def keep(path: Path, row: dict[str, Any], same: Callable[[dict, dict], bool] = s
 def state(plan: Plan, run: Run, out: Path, folder: Path) -> str:
     """How far a run is, in words: "done", or what is to be done."""
     found = [row for row in stored(plan.file(run, folder)) if same(row, plan.identity(run))]
-    if any(complete(row, plan.splits(run)) for row in found):
+    if any(complete(row, plan.scored_on(run)) for row in found):
         return "done"
     epochs = len(_history(out / run.name))
-    lacking = [split for split in plan.splits(run) if found and not complete(found[0], [split])]
+    lacking = [split for split in plan.scored_on(run) if found and not complete(found[0], [split])]
     again = f", stored without counts per document on {' and '.join(lacking)}" if lacking else ""
     if epochs >= run.epochs:
         return "to score" + again
@@ -557,7 +557,7 @@ def compare(
         if found:  # the complete one, where an old script's row of the run is there too
             settings = " ".join(f"{k}={v}" for k, v in run.settings.items())
             key = (identity["data"], identity["encoder"], run.paper, run.variant, run.recipe, settings)
-            arms.setdefault(key, {})[run.seed] = max(found, key=partial(complete, splits=plan.splits(run)))
+            arms.setdefault(key, {})[run.seed] = max(found, key=partial(complete, splits=plan.scored_on(run)))
     if not arms:
         raise ValueError(f"no row of the plan {plan.name} is stored in {folder}; run it with `docre-lite bench run`")
     return [_record(key, rows, _base(arms, key, base), metric, split, draws) for key, rows in arms.items()]

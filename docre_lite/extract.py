@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import signal
 import threading
 from collections import Counter
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -44,6 +46,7 @@ from .types import Document, Triple
 BUDGET = 1 << 14  # tokens, or pairs, of a batch; the largest tensor, pairs × tokens, has at most its square: 1 GiB
 PART_BYTES = 1 << 24  # rows of a part; only rows far larger than documents are get there
 COUNTS = ("documents", "triples", "rejected")
+OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{\s*\S")  # how a line with a document begins
 SCHEMA = pa.schema(
     {
         "input": pa.string(),  # as in the manifest
@@ -206,7 +209,11 @@ def find(patterns: str | Sequence[str], out: Path) -> list[Source]:
     for source in sources:
         if (other := names.setdefault(part_name(source.name, 0), source)) is not source:
             raise DataError(f"{source.path}: its parts would have the names of {other.path}'s; rename one of the two")
-        next(stream(source.path), None)
+        first = list(islice(stream(source.path), 10))  # one may be torn, and is set aside; not all of them
+        if first and not any(isinstance(r.data, DataError) or OBJECT.match(r.data) for r in first):
+            raise DataError(
+                f"{source.path}: not one document a line, as JSON; write it so, or use `docre-lite predict`"
+            )
     return sources
 
 

@@ -257,10 +257,6 @@ def _line_stream(path: Path, raw, magic: bytes) -> Iterator[Row]:
             raise DataError(
                 f"{path}: a JSON list is read as a whole only; use `docre-lite predict`, or write one document a line"
             )
-        if not begun and line.strip() and not re.match(rb"(\xef\xbb\xbf)?\s*\{\s*\S", line):
-            raise DataError(
-                f"{path}: not one document a line, as JSON; use `docre-lite predict` for other formats, or write it so"
-            )
         if long:
             fault = f"the line is longer than {LINE >> 20} MiB; give one document a line"
             yield Row(number, DataError(fault), raw.tell())

@@ -511,6 +511,13 @@ def test_a_pattern_over_the_output_reads_inputs_alone(home, tmp_path, capsys):
     fails(capsys, home, out, source=out / "*.parquet", says="lies in the --out folder")
 
 
+def test_a_torn_first_line_is_set_aside(home, documents, tmp_path):
+    """It does not make the file another format's."""
+    (tmp_path / "a.jsonl").write_bytes(b'0, 1]], "labels": []}\n' + lines(documents[:4]))
+    counts = extract(home / "run" / "model", str(tmp_path / "a.jsonl"), tmp_path / "out", **SMALL)
+    assert counts["documents"] == 4 and counts["rejected"] == 1
+
+
 def test_a_model_that_draws_goes_on_with_the_same_batches(home, documents, tmp_path):
     """What it draws depends on what it reads at a time."""
     model = tiny("dre_mir", documents)
