@@ -552,6 +552,7 @@ def _model(folder: Path) -> Path:
 
 
 def extract(args) -> None:
+    from .extract import REJECTED
     from .extract import extract as stream
 
     totals = stream(
@@ -570,7 +571,7 @@ def extract(args) -> None:
         options=_settings(args.set),
     )
     if totals["rejected"]:
-        print(f"docre-lite: {totals['rejected']} documents set aside, see {args.out / 'rejected'}", file=sys.stderr)
+        print(f"docre-lite: {totals['rejected']} documents set aside, see {args.out / REJECTED}", file=sys.stderr)
     print(json.dumps({**totals, "out": str(args.out)}, indent=1))
 
 

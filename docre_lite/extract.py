@@ -46,6 +46,7 @@ from .types import Document, Triple
 BUDGET = 1 << 14  # tokens, or pairs, of a batch; the largest tensor, pairs × tokens, has at most its square: 1 GiB
 PART_BYTES = 1 << 24  # rows of a part; only rows far larger than documents are get there
 COUNTS = ("documents", "triples", "rejected")
+MANIFEST, REJECTED = "_manifest.json", "_rejected"  # with "_": readers of a folder of parquet pass over them
 OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{\s*\S")  # how a line with a document begins
 SCHEMA = pa.schema(
     {
@@ -127,7 +128,8 @@ def extract(
     Args:
         model: folder of a saved model.
         inputs: patterns of file names; JSON lines, gzipped or not, or parquet, see `readers.stream`.
-        out: folder to write `triples-<input>-<k>.parquet` (`SCHEMA`), `rejected/` and `manifest.json` to.
+        out: folder to write `triples-<input>-<k>.parquet` (`SCHEMA`), `_manifest.json` and `_rejected/` to; as a whole
+            it is a table to readers of parquet.
         workers: processes, with a model each.
         engine: "local", or "ray": the workers are Ray's, see `extract_with_ray`.
         threads: CPU threads of a process; if not given, torch's choice for one, and the cores shared out for several.
@@ -199,7 +201,7 @@ def find(patterns: str | Sequence[str], out: Path) -> list[Source]:
         files = [Path(os.path.abspath(name)) for name in files if Path(name).is_file()]
         if not files:
             raise DataError(f"{pattern}: no file has such a name; check the path, and quote a pattern")
-        inputs = [path for path in files if path.parent not in (out, out / "rejected")]
+        inputs = [path for path in files if path.parent not in (out, out / REJECTED)]
         if not inputs:
             raise DataError(f"{files[0]}: lies in the --out folder; choose another one")
         found.update(inputs)
@@ -288,7 +290,7 @@ def work(job: Job, part: Part) -> dict[str, Any]:
     }
     if rejected:
         lines = "".join(json.dumps(row) + "\n" for row in sorted(rejected, key=lambda row: row["row"]))
-        _write(job.out / "rejected" / f"{Path(part.name).stem.removeprefix('triples-')}.jsonl", lines.encode())
+        _write(job.out / REJECTED / f"{Path(part.name).stem.removeprefix('triples-')}.jsonl", lines.encode())
     about = {"docre_lite": json.dumps({"settings": dict(job.settings), "count": count}, sort_keys=True)}
     packed = BytesIO()
     table = pa.table(columns, SCHEMA.with_metadata(about))
@@ -410,7 +412,7 @@ def _write_manifest(job: Job, sources: Sequence[Source], done: Mapping[str, Any]
     inputs = [{**s.mark, "parts": len(own[s.name]), **_totals(own[s.name])} for s in sources]
     totals = {"inputs": len(sources), "parts": len(done), **_totals(done.values())}
     manifest = {"complete": complete, **totals, "settings": dict(job.settings), "files": inputs}
-    _write(job.out / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
+    _write(job.out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
     return totals
 
 
@@ -434,7 +436,7 @@ def _digest(folder: Path) -> str:
 def _locked(out: Path) -> Iterator[None]:
     """The folder for this process alone, without what others left half written. The lock ends with the process."""
     with alone(out):
-        for left in [*out.glob(".*.tmp"), *out.glob("rejected/.*.tmp")]:
+        for left in [*out.glob(".*.tmp"), *out.glob(f"{REJECTED}/.*.tmp")]:
             left.unlink(missing_ok=True)
         yield
 

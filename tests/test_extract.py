@@ -18,6 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -152,7 +153,7 @@ def test_the_triples_are_those_of_predict(home, whole, documents):
 
 
 def test_the_manifest_says_what_is_there(whole):
-    manifest = json.loads((whole / "manifest.json").read_text())
+    manifest = json.loads((whole / "_manifest.json").read_text())
     assert manifest["complete"] and manifest["triples"] == len(rows(whole)) and manifest["documents"] == COUNT
     assert [(f["name"], f["parts"], f["documents"]) for f in manifest["files"]] == [
         ("a.jsonl", 4, 10),
@@ -163,7 +164,18 @@ def test_the_manifest_says_what_is_there(whole):
         f"triples-b.jsonl.gz-0000{k}.parquet" for k in range(3)
     }
     names |= {f"triples-deep-c.parquet-0000{k}.parquet" for k in range(2)}
-    assert {p.name for p in whole.iterdir()} == names | {"manifest.json", ".lock"}
+    assert {p.name for p in whole.iterdir()} == names | {"_manifest.json", ".lock"}
+
+
+def test_the_folder_is_one_table(home, tmp_path):
+    """For pandas and the rest, whatever stands beside the parts."""
+    (tmp_path / "a.jsonl").write_bytes((home / "in" / "a.jsonl").read_bytes() + b"{}\n")
+    out = tmp_path / "out"
+    extract(home / "run" / "model", str(tmp_path / "a.jsonl"), out, **SMALL)
+    assert (out / "_manifest.json").is_file() and any((out / "_rejected").iterdir())
+    assert pd.read_parquet(out)[["row", "head", "tail", "relation"]].to_dict("records") == [
+        {key: row[key] for key in ("row", "head", "tail", "relation")} for row in rows(out)
+    ]
 
 
 def test_documents_without_triples_are_done(home, documents, tmp_path):
@@ -230,8 +242,8 @@ def test_bad_documents_are_set_aside_and_the_rest_goes_on(home, documents, tmp_p
     assert main([*call, "--part-size=4", "--budget=200"]) == 0
     said = capfd.readouterr()
     assert json.loads(said.out)["documents"] == 2 and json.loads(said.out)["rejected"] == len(broken)
-    assert f"{len(broken)} documents set aside, see {tmp_path / 'out' / 'rejected'}" in said.err
-    files = sorted((tmp_path / "out" / "rejected").iterdir())
+    assert f"{len(broken)} documents set aside, see {tmp_path / 'out' / '_rejected'}" in said.err
+    files = sorted((tmp_path / "out" / "_rejected").iterdir())
     assert [f.name for f in files] == [f"mixed.jsonl-0000{k}.jsonl" for k in range(3)]
     found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     assert [(r["input"], r["row"], r["title"]) for r in found] == [
@@ -248,7 +260,7 @@ def test_a_torn_archive_gives_what_it_has(home, documents, tmp_path):
     (tmp_path / "in.jsonl.gz").write_bytes(packed[: len(packed) * 2 // 3])
     counts = extract(home / "run" / "model", str(tmp_path / "in.jsonl.gz"), tmp_path / "out", part_size=100)
     assert counts["rejected"] == 1 and 5 < counts["documents"] < COUNT
-    row = json.loads((tmp_path / "out" / "rejected" / "in.jsonl.gz-00000.jsonl").read_text())
+    row = json.loads((tmp_path / "out" / "_rejected" / "in.jsonl.gz-00000.jsonl").read_text())
     assert row["row"] == counts["documents"] and "truncated or damaged" in row["reason"] and row["title"] is None
 
 
@@ -264,7 +276,7 @@ def test_a_damaged_parquet_gives_what_it_has(home, documents, tmp_path):
     path.write_bytes(data)
     counts = extract(home / "run" / "model", str(path), tmp_path / "out")
     assert (counts["documents"], counts["rejected"]) == (COUNT - 1 - 2, 1)
-    row = json.loads((tmp_path / "out" / "rejected" / "in.parquet-00000.jsonl").read_text())
+    row = json.loads((tmp_path / "out" / "_rejected" / "in.parquet-00000.jsonl").read_text())
     assert row["row"] == 10 and re.match("row group 5 is damaged from here on", row["reason"])
     assert {10, 11}.isdisjoint(found := {row["row"] for row in rows(tmp_path / "out")}) and max(found) > 12
 
@@ -293,7 +305,7 @@ def test_stopped_at_every_write(home, documents, tmp_path, monkeypatch):
     bad = single(tmp_path / "in.jsonl", [documents[0], b"{\n", documents[1], b"{\n"])
     extract(home / "run" / "model", str(bad), tmp_path / "plain", part_size=2)
     goal = contents(tmp_path / "plain")
-    assert {"rejected/in.jsonl-00000.jsonl", "triples-in.jsonl-00001.parquet"} <= goal.keys()
+    assert {"_rejected/in.jsonl-00000.jsonl", "triples-in.jsonl-00001.parquet"} <= goal.keys()
     left, loaded = [0], module._model(home / "run" / "model", ())
 
     def stopping(call):
@@ -502,12 +514,12 @@ def test_a_pattern_over_the_output_reads_inputs_alone(home, tmp_path, capsys):
     (tmp_path / "in" / "a.jsonl").write_bytes(bad)
     out = tmp_path / "in" / "triples"
     first = extract(home / "run" / "model", f"{tmp_path}/in/**", out, **SMALL)
-    assert first["inputs"] == first["rejected"] == 1 and (out / "rejected").is_dir()
+    assert first["inputs"] == first["rejected"] == 1 and (out / "_rejected").is_dir()
     before = contents(out)
     for pattern in ("in/**", "in/**/*.jsonl"):
         assert extract(home / "run" / "model", f"{tmp_path}/{pattern}", out, **SMALL) == first
         assert contents(out) == before
-    fails(capsys, home, out, source=next((out / "rejected").iterdir()), says="lies in the --out folder")
+    fails(capsys, home, out, source=next((out / "_rejected").iterdir()), says="lies in the --out folder")
     fails(capsys, home, out, source=out / "*.parquet", says="lies in the --out folder")
 
 
@@ -626,7 +638,7 @@ def test_an_interrupt_is_no_fault(home, whole, tmp_path, capsys, monkeypatch):
     assert main([*call, "--part-size=3", "--batch-size=2"]) == 130
     monkeypatch.undo()
     assert len(list((tmp_path / "out").glob("triples-*"))) == 2
-    assert not json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"]
+    assert not json.loads((tmp_path / "out" / "_manifest.json").read_text())["complete"]
     again(home, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(whole)
 
