@@ -87,9 +87,15 @@ def pair_cells(entity_mask: Bool[Tensor, "B N"]) -> Bool[Tensor, "B N N"]:
 # Entity matrices as images ------------------------------------------------------------------------------------------
 #
 # A map is [B, C, N, N] with the side of each document's own matrix in `sides`; what lies outside is padding that
-# must not be seen. Nothing below depends on how much of it there is.
+# must not be seen. Nothing below depends on how much of it there is; `sides` None says there is none, and is faster.
 
 Border = Literal["zero", "circular"]
+Sides = Int[Tensor, "B"] | None
+
+
+def sides_of(entity_mask: Bool[Tensor, "B N"]) -> Sides:
+    """How many entities each document has; None if that is N for all."""
+    return None if entity_mask.all() else entity_mask.sum(1)
 
 
 def inside(sides: Int[Tensor, "B"], n: int) -> Bool[Tensor, "B 1 n n"]:
@@ -98,8 +104,13 @@ def inside(sides: Int[Tensor, "B"], n: int) -> Bool[Tensor, "B 1 n n"]:
     return (line[:, :, None] & line[:, None, :]).unsqueeze(1)
 
 
+def blank(image: Float[Tensor, "B C N N"], sides: Sides) -> Float[Tensor, "B C N N"]:
+    """The map with zeros for padding."""
+    return image if sides is None else image * inside(sides, image.shape[-1])
+
+
 def wrap(
-    image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"], before: int, length: int, border: Border = "circular"
+    image: Float[Tensor, "B C N N"], sides: Sides, before: int, length: int, border: Border = "circular"
 ) -> Float[Tensor, "B C n n"]:
     """Rows and columns −before … length−before−1 of each matrix; beyond its side it repeats, or is zero.
 
@@ -108,10 +119,10 @@ def wrap(
     n = image.shape[-1]
     if border == "zero":
         after = length - before - n
-        return F.pad(image * inside(sides, n), (before, after, before, after))
+        return F.pad(blank(image, sides), (before, after, before, after))
     line = torch.arange(length, device=image.device) - before
-    line = line % sides.clamp_min(1)[:, None]  # [B, length]: each document wraps at its own side
-    return pick(image, line)
+    line = line % (n if sides is None else sides.clamp_min(1)[:, None])  # each document wraps at its own side
+    return pick(image, line.expand(len(image), -1))
 
 
 def pick(image: Float[Tensor, "B C N N"], line: Int[Tensor, "B n"]) -> Float[Tensor, "B C n n"]:
@@ -129,7 +140,7 @@ class MapConv(nn.Conv2d):
         self.border = border
 
     def forward(
-        self, image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"], border: Border | None = None
+        self, image: Float[Tensor, "B C N N"], sides: Sides, border: Border | None = None
     ) -> Float[Tensor, "B c N N"]:
         halo = self.kernel_size[0] // 2
         return super().forward(wrap(image, sides, halo, image.shape[-1] + 2 * halo, border or self.border))
@@ -152,8 +163,11 @@ class MapNorm(nn.Module):
             self.register_buffer("mean", torch.zeros(channels))
             self.register_buffer("variance", torch.ones(channels))
 
-    def forward(self, image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"]) -> Float[Tensor, "B C N N"]:
-        keep = inside(sides, image.shape[-1])
+    def forward(self, image: Float[Tensor, "B C N N"], sides: Sides) -> Float[Tensor, "B C N N"]:
+        if sides is None and self.kind == "group":
+            # not F's, which refuses a matrix of one cell
+            return torch.group_norm(full_precision(image), self.groups, self.weight, self.bias, 1e-5)
+        keep = blank(image.new_ones(len(image), 1, *image.shape[2:]), sides).bool()
         groups = self.groups if self.kind == "group" else len(self.weight)
         values, keep = full_precision(image).unflatten(1, (groups, -1)), keep.unsqueeze(1)  # [B, G, C/G, N, N]
         weight, bias = (p.view(groups, -1, 1, 1) for p in (self.weight, self.bias))

@@ -123,22 +123,24 @@ class GroupBilinear(torch.autograd.Function):
     def forward(ctx, head, tail, weight):
         ctx.save_for_backward(head, tail, weight)
         block = head.shape[-1]
-        # pairs in columns, of the outer products too: so nothing is turned before it is multiplied
-        heads, tails = (x.permute(1, 2, 0).contiguous() for x in (head, tail))
-        out = head.new_zeros(weight.shape[-1], len(head))
-        for part, room in _parts(head):
+        # Pairs in columns, of the outer products too: so nothing is turned before it is multiplied. Columns in whole
+        # vectors of the CPU are a tenth faster.
+        heads, tails = (torch.nn.functional.pad(x.permute(1, 2, 0), (0, -len(x) % 16)) for x in (head, tail))
+        pairs = heads.shape[-1]
+        out = head.new_zeros(weight.shape[-1], pairs)
+        for part, room in _parts(head, pairs):
             outer = room.view(block, block, -1)
             for k in range(weight.shape[0]):
                 torch.mul(heads[k, :, None, part], tails[k, None, :, part], out=outer)
                 out[:, part].addmm_(weight[k].T, outer.flatten(0, 1))
-        return out.T
+        return out[:, : len(head)].T
 
     @staticmethod
     def backward(ctx, grad):
         head, tail, weight = ctx.saved_tensors
         grad = grad.T.contiguous()
         grad_head, grad_tail, grad_weight = torch.empty_like(head), torch.empty_like(tail), torch.zeros_like(weight)
-        for part, room in _parts(head):
+        for part, room in _parts(head, len(head)):
             outer = room.view(-1, *2 * head.shape[-1:])
             for k in range(weight.shape[0]):
                 torch.mul(head[part, k].unsqueeze(2), tail[part, k].unsqueeze(1), out=outer)
@@ -149,13 +151,13 @@ class GroupBilinear(torch.autograd.Function):
         return grad_head, grad_tail, grad_weight
 
 
-def _parts(groups: Float[Tensor, "P G b"]) -> Iterator[tuple[slice, Float[Tensor, "pbb"]]]:
+def _parts(groups: Float[Tensor, "P G b"], pairs: int) -> Iterator[tuple[slice, Float[Tensor, "pbb"]]]:
     """Some pairs at a time, and room for their outer products: fresh memory for each would cost more than to fill it.
 
-    On a CPU the room stays in its cache (6 MB); on a GPU it is bounded.
+    On a CPU the room stays in its cache (3 MB); on a GPU it is bounded.
     """
-    pairs, _, block = groups.shape
-    size = max(1, (3 << 19 if groups.device.type == "cpu" else 1 << 26) // block**2)
+    block = groups.shape[-1]
+    size = max(1, (3 << 18 if groups.device.type == "cpu" else 1 << 26) // block**2)
     room = groups.new_empty(min(pairs, size) * block**2)
     for start in range(0, pairs, size):
         yield slice(start, start + size), room[: (pairs - start) * block**2]

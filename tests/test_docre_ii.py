@@ -211,6 +211,31 @@ def test_rounds_are_kept_and_each_reads_the_one_before():
         exactly(classifier(pairs).logits, rounds.sum(1), 1e-5)
 
 
+def test_a_document_whose_answers_stand_is_not_refined_again():
+    """Answers to one document move in every round, those to the others never: it alone is read three times."""
+    documents = several()
+    model = tiny("docre_ii", documents)
+    classifier, refine, seen = model.classifier, model.classifier.refine, []
+    classifier.refine = lambda features, *rest: seen.append(len(features)) or refine(features, *rest)
+    with torch.no_grad():
+        pairs = model.features(model.batch(documents))
+        answers = torch.zeros(4, *classifier(pairs).logits.shape, dtype=torch.bool)
+        answers[:, :, 0, 1, 2] = True
+        answers[1, 1, 0, 1, 3] = True  # in the second round only
+        script = iter([*answers[:3], *answers[:3]])
+        classifier.read = lambda logits, mask: next(script)
+        seen.clear()
+        rounds = classifier(pairs).trace["rounds"]
+        assert len(documents) > 2 and seen == [len(documents), 1, 1]
+        exactly(rounds[0, 1], rounds[0, 3], 0)
+        assert (rounds[1, 1] - rounds[1, 2]).abs().max() > 1e-6
+        classifier.keep_attention = True  # whoever reads attention is shown every round
+        seen.clear()
+        again = classifier(pairs).trace["rounds"]
+        assert seen == [len(documents)] * 3
+        exactly(again, rounds, 1e-5)
+
+
 def test_prediction_moves_with_the_answers_of_other_pairs():
     """The base's answer to one pair is changed: pairs on its lines move in the first round, those off them do not."""
     document = made("lines", 5, sentences=4)

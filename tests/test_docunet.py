@@ -103,6 +103,15 @@ def test_repeat_last_is_its_loop():
                 assert torch.equal(filled[b, :, i, j], image[b, :, min(i, n - 1), min(j, n - 1)])
 
 
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("upsample", ["bilinear", "deconv"])
+def test_without_padding_the_network_needs_no_sides(n, upsample):
+    image, full, net = draw(2, 3, n, n), torch.tensor([n, n]), shaken(UNet(3, 5, 8, "text", upsample))
+    agree(net(image, None), net(image, full), image, *net.parameters())
+    exactly(repeat_last(image, None, 7)[0].detach(), repeat_last(image, full, 7)[0].detach())
+    assert repeat_last(image, None, 7)[1] is None
+
+
 # The way down and up ------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from test_ops import agree, draw
 from torch import nn
 from torch.nn import functional as F
 
-from docre_lite.layers import MapConv, MapNorm, RoleBilinear, inside, wrap
+from docre_lite.layers import MapConv, MapNorm, RoleBilinear, blank, inside, sides_of, wrap
 
 SIDES = torch.tensor([5, 3, 1])  # three documents in a batch; what lies beyond their sides is noise
 
@@ -43,6 +43,32 @@ def exactly(fast: torch.Tensor, slow: torch.Tensor) -> None:
 def test_inside_by_hand():
     expected = torch.tensor([[[[1, 1, 0], [1, 1, 0], [0, 0, 0]]], [[[0, 0, 0]] * 3], [[[1, 1, 1]] * 3]]).bool()
     assert torch.equal(inside(torch.tensor([2, 0, 3]), 3), expected)
+
+
+def test_sides_by_hand():
+    both = torch.tensor([[True, True], [True, False]])
+    assert sides_of(both).tolist() == [2, 1] and sides_of(both[:1]) is None
+    assert sides_of(both[1:] & False).tolist() == [0]  # a document without entities has a row of padding
+
+
+FULL = torch.tensor([5, 5])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda image, sides: blank(image, sides),
+        lambda image, sides: wrap(image, sides, 2, 13, "circular"),
+        lambda image, sides: wrap(image, sides, 2, 9, "zero"),
+        *(shaken(MapConv(4, 3, 5, border)) for border in ("zero", "circular")),
+        shaken(MapNorm(4, "group", 2)),
+        shaken(MapNorm(4, "batch")),
+        shaken(MapNorm(4, "batch")).eval(),
+    ],
+)
+def test_without_padding_a_layer_needs_no_sides(layer):
+    image = draw(2, 4, 5, 5)
+    agree(layer(image, None), layer(image, FULL), image, *getattr(layer, "parameters", tuple)())
 
 
 @pytest.mark.parametrize("border", ["zero", "circular"])

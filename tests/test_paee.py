@@ -251,6 +251,14 @@ def test_t_net_is_its_loop(border, budget):
         exactly(fast, expected)
 
 
+@pytest.mark.parametrize("border", ["circular", "zero"])
+@pytest.mark.parametrize("n", [1, 4, 7])
+def test_without_padding_t_net_needs_no_sides(border, n):
+    net, image, full = t_net(border, 0.5), draw(2, 4, n, n), torch.tensor([n, n])
+    agree(net(image, None), net(image, full), image, *net.parameters())
+    exactly(local_mean(image, None, 3).detach(), local_mean(image, full, 3).detach())
+
+
 def test_a_close_look_changes_only_its_patch():
     net, image, sides = t_net("zero", 1.0), draw(1, 4, 7, 7).detach(), torch.tensor([7])
     every = torch.ones(1, 3, 3, dtype=torch.bool)

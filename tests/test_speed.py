@@ -53,7 +53,7 @@ def test_work_of_a_step_counts_its_way_back():
 
 
 def test_the_rebuilt_bilinear_form_does_the_work_of_the_kept_one_and_its_outer_products_twice():
-    pairs, groups, block, relations = 6, 2, 3, 5
+    pairs, groups, block, relations = 16, 2, 3, 5  # whole vectors of pairs: none is made up
     head, tail = (torch.randn(pairs, groups, block, requires_grad=True) for _ in range(2))
     weight = torch.randn(groups, block * block, relations, requires_grad=True)
     once = 2 * pairs * groups * block * block * relations

@@ -141,12 +141,23 @@ class DocREII(PairClassifier):
         trace["base_logits"] = logits
         if self.training:
             return self._views(pairs, features, logits, cells, trace)
-        rounds = [logits]
+        rounds, read = [logits], None
         for _ in range(self.options.rounds):
-            relations = self.relation_matrix(self.read(rounds[-1], pairs.mask))
-            rounds.append(self.classify(self.refine(features, relations, cells, trace)))
+            before, read = read, self.read(rounds[-1], pairs.mask)
+            # A round is a function of the answers it reads: a document whose answers stand is done.
+            stands = (read == before).flatten(1).all(1) if before is not None else read.new_zeros(len(read))
+            rounds.append(self._round(features, read, cells, rounds[-1], ~stands | self.keep_attention, trace))
         trace["rounds"] = torch.stack(rounds, 1)  # [B, K + 1, N, N, R], the base first
         return sum(rounds) if self.options.accumulate else rounds[-1]
+
+    def _round(
+        self, features: Tensor, read: Tensor, cells: Tensor, logits: Tensor, again: Tensor, trace: dict
+    ) -> Tensor:
+        """The next round's logits of the documents in `again` [B], and the last round's of the others."""
+        if not again.any():
+            return logits
+        refined = self.classify(self.refine(features[again], self.relation_matrix(read[again]), cells[again], trace))
+        return refined if len(refined) == len(logits) else logits.index_put((again,), refined)
 
     def read(self, logits: Float[Tensor, "B N N R"], mask: Bool[Tensor, "B N N"]) -> Bool[Tensor, "B N N R"]:
         """The answers that go into the relation matrix: what the decision rule chooses, or the best class."""
@@ -305,7 +316,7 @@ class ExtendedCrossAttention(nn.Module):
 
         Entry k of a line is the cell of entity k: (s, k), (k, o), (k, s), (o, k). Only `cells` are looked at.
         """
-        query, key, value = self.query(queries), self.key(memory), self.value(memory)
+        query, key, value = self.query(queries) / self.width**0.5, self.key(memory), self.value(memory)
         itself = (self._split(query) * self._split(key)).sum(-1)  # [B, N, N, H], the score of a cell for itself
         itself = self._lines(itself.unsqueeze(-1), self.QUERY_TURNED)
         query = self._lines(self._split(query), self.QUERY_TURNED)
@@ -316,7 +327,7 @@ class ExtendedCrossAttention(nn.Module):
         own_line = torch.tensor([q == k for q, k in zip(self.QUERY_TURNED, self.KEY_TURNED, strict=True)])
         twice = own_line.to(cells.device)[:, None, None, None] & torch.eye(n, dtype=torch.bool, device=cells.device)
         scores = (query @ keys.transpose(-1, -2)).masked_fill(~seen | twice, -torch.inf)  # [B, H, N, N, N]
-        scores = full_precision(torch.cat((scores, itself), -1)) / self.width**0.5
+        scores = full_precision(torch.cat((scores, itself), -1))
         if self.self_bonus:
             scores = scores + F.pad(scores.new_tensor([self.self_bonus]), (n, 0))
         weights = scores.softmax(-1).to(value.dtype)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers import Border, MapConv, MapNorm, RoleBilinear, inside, pick
+from ..layers import Border, MapConv, MapNorm, RoleBilinear, Sides, blank, inside, pick, sides_of
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, BalancedSoftmax, BinaryCrossEntropy
 from ..settings import Variant, option
@@ -110,11 +110,11 @@ class DocuNet(PairClassifier):
 
     def logits(self, pairs, trace):
         image = self.image(pairs.context if self.options.pair == "context" else pairs.entities).movedim(-1, 1)
-        sides = pairs.batch.sides
+        sides = sides_of(pairs.batch.entity_mask)
         n = image.shape[-1]
         if self.options.fill == "repeat":
             image, sides = repeat_last(image, sides, self.options.matrix_size)
-        trace["image"] = image[..., :n, :n] * inside(sides, n)
+        trace["image"] = blank(image[..., :n, :n], sides)
         found = self.matrix(image, sides, trace)[..., :n, :n].movedim(1, -1)
         return self.bilinear(pairs.entities, found, pairs.mask)
 
@@ -169,7 +169,7 @@ class UNet(nn.Module):
         self.leave = nn.Conv2d(u2, out, 1)
 
     def forward(
-        self, image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"], trace: dict[str, Tensor] | None = None
+        self, image: Float[Tensor, "B C N N"], sides: Sides, trace: dict[str, Tensor] | None = None
     ) -> Float[Tensor, "B Y N N"]:
         half, quarter = halve(sides), halve(halve(sides))
         enter = self.enter(image, sides)
@@ -207,12 +207,14 @@ class CellNet(nn.Module):
         return self.net(image)
 
 
-def halve(sides: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
-    return (sides + 1) // 2
+def halve(sides: Sides) -> Sides:
+    return None if sides is None else (sides + 1) // 2
 
 
-def pool(image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"]) -> Float[Tensor, "B C n n"]:
+def pool(image: Float[Tensor, "B C N N"], sides: Sides) -> Float[Tensor, "B C n n"]:
     """The largest valid value of each 2 × 2 block; blocks at an odd border are smaller."""
+    if sides is None:
+        return F.max_pool2d(image, 2, ceil_mode=True)
     hidden = image.masked_fill(~inside(sides, image.shape[-1]), -torch.inf)
     # ceil_mode keeps the last entity when N is odd
     largest = F.max_pool2d(hidden, 2, ceil_mode=True)
@@ -220,26 +222,24 @@ def pool(image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"]) -> Float[Tens
 
 
 def grow(
-    image: Float[Tensor, "B C n n"], sides: Int[Tensor, "B"], like: Tensor, deconv: nn.Module | None
+    image: Float[Tensor, "B C n n"], sides: Sides, like: Tensor, deconv: nn.Module | None
 ) -> Float[Tensor, "B c N N"]:
     """Twice the side: by deconvolution, or bilinear with the weight of invalid cells given to valid ones."""
-    keep = inside(sides, image.shape[-1])
-    if deconv is not None:
-        grown = deconv(image * keep)
-    else:
-        weight = F.interpolate(keep.to(image.dtype), scale_factor=2, mode="bilinear")
-        grown = F.interpolate(image * keep, scale_factor=2, mode="bilinear") / weight.clamp_min(1e-6)
+    image = blank(image, sides)
+    grown = deconv(image) if deconv is not None else F.interpolate(image, scale_factor=2, mode="bilinear")
+    if deconv is None and sides is not None:
+        keep = inside(sides, image.shape[-1]).to(image.dtype)
+        grown = grown / F.interpolate(keep, scale_factor=2, mode="bilinear").clamp_min(1e-6)
     n = like.shape[-1]
     return grown[..., :n, :n]
 
 
-def repeat_last(
-    image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"], size: int
-) -> tuple[Float[Tensor, "B C n n"], Int[Tensor, "B"]]:
+def repeat_last(image: Float[Tensor, "B C N N"], sides: Sides, size: int) -> tuple[Float[Tensor, "B C n n"], Sides]:
     """Each matrix filled up to `size` with copies of its last row and column, as the published code pads entities.
 
     A matrix that is larger stays as it is, and does not widen those of the other documents.
     """
-    line = torch.arange(max(size, image.shape[-1]), device=sides.device)
-    line = torch.minimum(line, (sides - 1).clamp_min(0)[:, None])
-    return pick(image, line), sides.clamp_min(size)
+    n = image.shape[-1]
+    last = n - 1 if sides is None else (sides - 1).clamp_min(0)[:, None]
+    line = torch.arange(max(size, n), device=image.device).expand(len(image), -1).clamp_max(last)
+    return pick(image, line), None if sides is None else sides.clamp_min(size)

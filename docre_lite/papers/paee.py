@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers import Border, MapConv, MapNorm, RoleBilinear, inside, wrap
+from ..layers import Border, MapConv, MapNorm, RoleBilinear, Sides, blank, inside, sides_of, wrap
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveSoftmax
 from ..ops import full_precision
@@ -146,7 +146,7 @@ class PAEE(PairClassifier):
     def pair_aware(self, pairs: PairFeatures, trace: dict[str, Tensor]) -> Float[Tensor, "B N N Y"]:
         """The matrix Y of (4), with the tag of (5) as one more channel."""
         options, batch = self.options, pairs.batch
-        sides, n = batch.sides, pairs.mask.shape[1]
+        sides, n = sides_of(batch.entity_mask), pairs.mask.shape[1]
         kinds = self.types(batch.entity_type)
         same = batch.same_sentence.unsqueeze(-1).to(kinds.dtype)
         heads, tails = kinds.unsqueeze(2).expand(-1, -1, n, -1), kinds.unsqueeze(1).expand(-1, n, -1, -1)
@@ -154,10 +154,11 @@ class PAEE(PairClassifier):
         image = self.pair_map(torch.cat([pairs.context, known], -1)).movedim(-1, 1)
         if options.fill == "slide":
             filled = wrap(image, sides, 0, max(n, options.matrix_size))
-            found = self.matrix(filled, sides.clamp_min(options.matrix_size), trace)[..., :n, :n]
+            sides_filled = None if sides is None else sides.clamp_min(options.matrix_size)
+            found = self.matrix(filled, sides_filled, trace)[..., :n, :n]
         else:
             found = self.matrix(image, sides, trace)
-        found = found * inside(sides, n)
+        found = blank(found, sides)
         cells = found.movedim(1, -1)
         if self.detector is None:
             return cells
@@ -168,7 +169,7 @@ class PAEE(PairClassifier):
         return torch.cat([cells, tag.unsqueeze(-1).to(cells.dtype)], -1)
 
     def detect(
-        self, found: Float[Tensor, "B Y N N"], known: Float[Tensor, "B N N K"], sides: Int[Tensor, "B"]
+        self, found: Float[Tensor, "B Y N N"], known: Float[Tensor, "B N N K"], sides: Sides
     ) -> Float[Tensor, "B N N"]:
         """Logits of (5): may a pair be related? Cells are scored before the mean is taken: one channel, not Y."""
         width = self.options.map_width
@@ -228,8 +229,10 @@ def mean_cross_entropy(logits: Tensor, gold: Bool[Tensor, "..."]) -> Float[Tenso
     return F.binary_cross_entropy_with_logits(logits, gold.to(logits.dtype), reduction="sum") / max(gold.numel(), 1)
 
 
-def local_mean(image: Float[Tensor, "B C N N"], sides: Int[Tensor, "B"], size: int) -> Float[Tensor, "B C N N"]:
+def local_mean(image: Float[Tensor, "B C N N"], sides: Sides, size: int) -> Float[Tensor, "B C N N"]:
     """The mean of the `size` × `size` cells around each, counting valid ones only."""
+    if sides is None:
+        return F.avg_pool2d(image, size, 1, size // 2, count_include_pad=False)
     keep = inside(sides, image.shape[-1]).to(image.dtype)
     total = F.avg_pool2d(image * keep, size, 1, size // 2)
     return total / F.avg_pool2d(keep, size, 1, size // 2).clamp_min(1e-6) * keep
@@ -300,11 +303,11 @@ class TNet(nn.Module):
         self.leave = nn.Conv2d(3 * width + PLACES + 1, out, 1)
 
     def forward(
-        self, image: Float[Tensor, "B W N N"], sides: Int[Tensor, "B"], trace: dict[str, Tensor] | None = None
+        self, image: Float[Tensor, "B W N N"], sides: Sides, trace: dict[str, Tensor] | None = None
     ) -> Float[Tensor, "B Y N N"]:
         n = image.shape[-1]
-        image = image * inside(sides, n)
-        patches = (sides + PATCH - 1) // PATCH  # a side, counted in patches
+        image = blank(image, sides)
+        patches = None if sides is None else (sides + PATCH - 1) // PATCH  # a side, counted in patches
         m = -(-n // PATCH)
         coarse = self.extractor(self._shrink(image, sides, m), patches)
         weight, looked = self._choose(coarse, patches)
@@ -315,16 +318,18 @@ class TNet(nn.Module):
             trace |= {"patch_weight": weight.squeeze(1), "patch_looked": looked}
         return self.leave(torch.cat([spread(coarse, n), close, image, places, seen], 1))
 
-    def _shrink(self, image: Tensor, sides: Tensor, m: int) -> Float[Tensor, "B W m m"]:
+    def _shrink(self, image: Tensor, sides: Sides, m: int) -> Float[Tensor, "B W m m"]:
         """The mean of each patch; a patch over the border wraps, or counts its valid cells only."""
         if self.border == "circular":
             return F.avg_pool2d(wrap(image, sides, 0, m * PATCH), PATCH)
-        keep = F.avg_pool2d(wrap(inside(sides, image.shape[-1]).to(image.dtype), sides, 0, m * PATCH, "zero"), PATCH)
+        keep = F.avg_pool2d(wrap(torch.ones_like(image[:, :1]), sides, 0, m * PATCH, "zero"), PATCH)
         return F.avg_pool2d(wrap(image, sides, 0, m * PATCH, "zero"), PATCH) / keep.clamp_min(1e-6)
 
-    def _choose(self, coarse: Tensor, patches: Tensor) -> tuple[Float[Tensor, "B 1 m m"], Bool[Tensor, "B m m"]]:
+    def _choose(self, coarse: Tensor, patches: Sides) -> tuple[Float[Tensor, "B 1 m m"], Bool[Tensor, "B m m"]]:
         """A weight for every patch, and the best share of them. The extractor is not trained through this choice."""
         m = coarse.shape[-1]
+        if patches is None:
+            patches = torch.full((len(coarse),), m, device=coarse.device)
         keep = inside(patches, m)
         coarse = coarse.detach() * keep
         count = keep.sum((2, 3)).clamp_min(1)  # [B, 1]
@@ -341,19 +346,18 @@ class TNet(nn.Module):
         looked = (rank < allowed).view(-1, m, m) & keep.squeeze(1)
         return weight.to(coarse.dtype), looked
 
-    def _look(self, image: Tensor, sides: Tensor, looked: Tensor) -> Float[Tensor, "B W N N"]:
+    def _look(self, image: Tensor, sides: Sides, looked: Tensor) -> Float[Tensor, "B W N N"]:
         """The extractor on the chosen patches with their halo, its middle written where the patch stands."""
         n, m, side = image.shape[-1], looked.shape[-1], PATCH + 2 * HALO
         wide = wrap(image, sides, HALO, m * PATCH + 2 * HALO, self.border)
         cut = wide.unfold(2, side, PATCH).unfold(3, side, PATCH)  # a view, [B, W, m, m, side, side]
         where = looked.nonzero(as_tuple=True)
         crops = cut.permute(0, 2, 3, 1, 4, 5)[where]
-        whole = torch.full((len(crops),), side, device=sides.device)
-        middle = self.extractor(crops, whole, "zero")[..., HALO:-HALO, HALO:-HALO]
+        middle = self.extractor(crops, None, "zero")[..., HALO:-HALO, HALO:-HALO]
         close = image.new_zeros(len(image), m, m, image.shape[1], PATCH, PATCH)
         close = close.index_put(where, middle.to(close.dtype))
         close = close.permute(0, 3, 1, 4, 2, 5).reshape(len(image), image.shape[1], m * PATCH, m * PATCH)
-        return close[..., :n, :n] * inside(sides, n)
+        return blank(close[..., :n, :n], sides)
 
 
 class Extractor(nn.Module):
@@ -390,7 +394,7 @@ def spread(patches: Float[Tensor, "B C m m"], n: int) -> Float[Tensor, "B C n n"
 
 
 def location_loss(
-    trace: dict[str, Tensor], related: Bool[Tensor, "B N N"], sides: Int[Tensor, "B"], border: Border
+    trace: dict[str, Tensor], related: Bool[Tensor, "B N N"], sides: Sides, border: Border
 ) -> Float[Tensor, ""]:
     """REINFORCE on the choice of patches: reward 1 for one that holds a related pair, less the batch's mean reward.
 
