@@ -125,7 +125,8 @@ class GroupBilinear(torch.autograd.Function):
         block = head.shape[-1]
         # Pairs in columns, of the outer products too: so nothing is turned before it is multiplied. Columns in whole
         # vectors of the CPU are a tenth faster.
-        heads, tails = (torch.nn.functional.pad(x.permute(1, 2, 0), (0, -len(x) % 16)) for x in (head, tail))
+        pad = torch.nn.functional.pad  # of nothing, it leaves the columns where they were
+        heads, tails = (pad(x.permute(1, 2, 0), (0, -len(x) % 16)).contiguous() for x in (head, tail))
         pairs = heads.shape[-1]
         out = head.new_zeros(weight.shape[-1], pairs)
         for part, room in _parts(head, pairs):
