@@ -108,6 +108,7 @@ def test_repeat_last_is_its_loop():
 def test_without_padding_the_network_needs_no_sides(n, upsample):
     image, full, net = draw(2, 3, n, n), torch.tensor([n, n]), shaken(UNet(3, 5, 8, "text", upsample))
     agree(net(image, None), net(image, full), image, *net.parameters())
+    exactly(pool(image - 10, None).detach(), pool(image - 10, full).detach())  # in the network nothing is negative
     exactly(repeat_last(image, None, 7)[0].detach(), repeat_last(image, full, 7)[0].detach())
     assert repeat_last(image, None, 7)[1] is None
 
