@@ -27,7 +27,7 @@ from torch import Tensor
 
 from docre_lite import memory, speed
 from docre_lite.model import DocRE
-from docre_lite.ops import EPSILON, group_bilinear, pool_context
+from docre_lite.ops import EPSILON, common_attention, group_bilinear, mapped_context, pool_context
 from docre_lite.readers import read
 from docre_lite.train import BUCKET, TrainConfig, environment, parameter_groups
 from docre_lite.types import Batch
@@ -98,11 +98,24 @@ def context(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
         tokens, looks = model.read(batch)
     tokens, looks = tokens.clone().requires_grad_(), looks.clone().requires_grad_()
     forms = {
-        "all pairs": lambda: pool_context(looks, tokens)[0],
+        "all pairs": lambda: pool_context(common_attention(looks), tokens),
         "one half, mirrored": partial(context_of_half, looks, tokens),
     }
     of = f"{looks.shape[0]} documents, {looks.shape[2]} entities at most"
     return alike(meter, "localized context, symmetric in head and tail", of, forms)
+
+
+def context_mapped(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
+    with torch.no_grad():
+        tokens, looks = model.read(batch)
+        weights, matrix = common_attention(looks), torch.randn(64, tokens.shape[-1])
+    inputs = [x.clone().requires_grad_() for x in (weights, tokens, matrix)]
+    forms = {
+        "tokens mapped, then pooled": partial(mapped_context, *inputs),
+        "pooled, then mapped": lambda: pool_context(*inputs[:2]) @ inputs[2].T,
+    }
+    of = f"{weights.shape[0]} documents, {weights.shape[1]} entities at most"
+    return alike(meter, "localized context, mapped to 64 channels", of, forms)
 
 
 def optimiser(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
@@ -205,7 +218,8 @@ def main() -> None:
     setting = speed.Setting(args.encoder, args.data, repeats=args.repeats)
     model, several = setting.load("atlop")
     meter, middle = setting.meter, several[len(several) // 2]
-    rows = bilinear(meter, model, middle) + context(meter, model, middle) + optimiser(meter, model, middle)
+    rows = bilinear(meter, model, middle) + context(meter, model, middle) + context_mapped(meter, model, middle)
+    rows += optimiser(meter, model, middle)
     if args.data:
         rows += batches(model, read(args.data), setting.batch_size)
     rows += dropout(meter, model, several) + freed(setting) + compiled(meter, model, several)

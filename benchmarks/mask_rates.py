@@ -90,7 +90,7 @@ def main() -> None:
             continue
         atlop = base(documents[: args.seen], seed)
         with torch.inference_mode():
-            features = [replace(pairs, attention=None) for _, _, pairs, _ in run(atlop, test)]
+            features = [replace(pairs, attention=None, pooled=pairs.context) for _, _, pairs, _ in run(atlop, test)]
         for rate in rates:
             begin = time.process_time()
             model = trained(atlop, rate, seed, args.epochs, documents[args.seen :])

@@ -601,16 +601,19 @@ def _record(key: tuple, rows: dict[int, dict], base: tuple[str, dict[int, dict]]
     ours, theirs = ({s: 100 * r[split][metric] for s, r in side.items()} for side in (rows, base[1]))
     found, interval, why = results.gap(ours, theirs), None, ""
     shared = sorted(ours.keys() & theirs.keys())
+    counted = [s for s in shared if all(complete(side[s], [split]) for side in (rows, base[1]))]
     if metric not in COUNTED:
         why = f"no interval: counts per document give {' and '.join(COUNTED)} alone"
-    elif lacking := [s for s in shared if not all(complete(side[s], [split]) for side in (rows, base[1]))]:
-        why = f"no interval: seed {', '.join(map(str, lacking))} stored without counts per document"
-    elif len({r["documents"][split]["checksum"] for side in (rows, base[1]) for r in side.values()}) > 1:
+    elif len({side[s]["documents"][split]["checksum"] for side in (rows, base[1]) for s in counted}) > 1:
         why = "no interval: scored on different documents"
-    elif shared:
-        sides = (results.counts([side[seed] for seed in shared], split, metric) for side in (rows, base[1]))
-        interval = results.paired_bootstrap(*sides, draws)
-        record |= {"low": interval.low, "high": interval.high}
+    else:
+        if lacking := sorted(set(shared) - set(counted)):
+            why = "interval without" if counted else "no interval:"
+            why += f" seed {', '.join(map(str, lacking))}, stored without counts per document"
+        if counted:
+            sides = (results.counts([side[seed] for seed in counted], split, metric) for side in (rows, base[1]))
+            interval = results.paired_bootstrap(*sides, draws)
+            record |= {"low": interval.low, "high": interval.high}
     if found:
         record["difference"] = found.mean
     record["verdict"] = "; ".join(filter(None, (results.verdict(found, interval), why)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .ops import full_precision, group_bilinear
+from .types import PairFeatures
 
 
 class RoleBilinear(nn.Module):
@@ -71,11 +72,11 @@ class PairVector(nn.Module):
         for layer in (self.cell[0], self.cell[2]):  # PyTorch's own start shrinks cells, and learning starts late
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
 
-    def forward(self, entities: Float[Tensor, "B N E"], context: Float[Tensor, "B N N C"]) -> Float[Tensor, "B N N W"]:
+    def forward(self, entities: Float[Tensor, "B N E"], pairs: PairFeatures) -> Float[Tensor, "B N N W"]:
         head, tail = self.entity(entities).chunk(2, -1)
         n = entities.shape[1]
         roles = torch.cat([head.unsqueeze(2).expand(-1, -1, n, -1), tail.unsqueeze(1).expand(-1, n, -1, -1)], -1)
-        return self.cell(torch.tanh(roles + self.context(context)))
+        return self.cell(torch.tanh(roles + pairs.mapped_context(self.context.weight)))
 
 
 def pair_cells(entity_mask: Bool[Tensor, "B N"]) -> Bool[Tensor, "B N N"]:

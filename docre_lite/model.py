@@ -122,14 +122,10 @@ class DocRE(nn.Module):
         reading = self.tokenizer.reading
         tokens, looks = self.read(batch)
         mentions = ops.mention_vectors(tokens, batch.mention_start, batch.mention_end, reading.read)
-        context = attention = None
-        if looks is not None:
-            context, attention = ops.pool_context(looks, tokens, reading.context, batch.token_mask)
         return PairFeatures(
             document=tokens[:, 0],
             entities=ops.pool_mentions(mentions, batch.mention_entity, batch.entity_type.shape[1], reading.pool),
-            context=context,
-            attention=attention,
+            attention=None if looks is None else ops.common_attention(looks, reading.context, batch.token_mask),
             tokens=tokens,
             mask=batch.mask,
             batch=batch,

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import linear
 
 EPSILON = 1e-10  # keeps the context of a pair without common attention at zero, and others exact in float32
 
@@ -88,28 +89,42 @@ def entity_attention(
     return averaging_matrix(mention_entity, entities, rows.dtype).unsqueeze(1) @ rows
 
 
-def pool_context(
+def common_attention(
     attention: Float[Tensor, "B A N L"],
-    tokens: Float[Tensor, "B L D"],
     how: Literal["sum", "softmax"] = "sum",
     token_mask: Bool[Tensor, "B L"] | None = None,
-) -> tuple[Float[Tensor, "B N N D"], Float[Tensor, "B N N L"]]:
-    """Localized context: tokens weighted by what head and tail entity both attend to. ATLOP section 5.
+) -> Float[Tensor, "B N N L"]:
+    """How much head and tail entity both attend to each token, summing to 1 over tokens. ATLOP section 5.
 
     Products of the two attentions are summed over attention heads by one batched matrix product a token, so no
     [N, N, A, L] tensor exists, then normalised. "softmax", as three later papers print it, is nearly uniform:
-    products of probabilities are tiny. Returns the context and the weights; both are symmetric in head and tail.
+    products of probabilities are tiny. Symmetric in head and tail; zeros where they have nothing in common.
     """
-    batch, _, entities, length = attention.shape
     by_token = attention.permute(0, 3, 2, 1).contiguous()  # [B, L, N, A]
     product = (by_token @ by_token.transpose(-1, -2)).permute(0, 2, 3, 1)  # [B, N, N, L]
     if how == "softmax":
         scores = product if token_mask is None else product.masked_fill(~token_mask[:, None, None], -torch.inf)
-        weights = scores.softmax(-1)
-    else:
-        weights = product / (product.sum(-1, keepdim=True) + EPSILON)
-    context = weights.reshape(batch, entities * entities, length) @ tokens
-    return context.view(batch, entities, entities, -1), weights
+        return scores.softmax(-1)
+    return product / (product.sum(-1, keepdim=True) + EPSILON)
+
+
+def pool_context(weights: Float[Tensor, "B N N L"], tokens: Float[Tensor, "B L X"]) -> Float[Tensor, "B N N X"]:
+    """Localized context: of each pair, the tokens weighted by its common attention. ATLOP section 5."""
+    return (weights.flatten(1, 2) @ tokens).unflatten(1, weights.shape[1:3])
+
+
+def mapped_context(
+    weights: Float[Tensor, "B N N L"], tokens: Float[Tensor, "B L D"], matrix: Float[Tensor, "O D"]
+) -> Float[Tensor, "B N N O"]:
+    """`matrix` times each pair's localized context, in the order that multiplies less.
+
+    Pooling is linear, so tokens can be mapped before they are pooled: then O numbers are pooled for a pair, not D.
+    That is worth it unless a long document has few pairs.
+    """
+    length, pairs, (out, width) = tokens.shape[1], weights.shape[1] * weights.shape[2], matrix.shape
+    if length * out * (width + pairs) <= pairs * width * (length + out):
+        return pool_context(weights, linear(tokens, matrix))
+    return linear(pool_context(weights, tokens), matrix)
 
 
 class GroupBilinear(torch.autograd.Function):

@@ -113,9 +113,9 @@ def train_encoder(model: DocRE, batch: Batch) -> None:
 
 
 def train_features(model: DocRE, batch: Batch) -> None:
-    """Encoder, pooling and localized context: what all papers share."""
+    """Encoder, entity embeddings and the attention that two entities share: what all papers start from."""
     pairs = model.features(batch)
-    (pairs.entities.sum() + pairs.context.sum()).backward()
+    (pairs.entities.sum() + pairs.attention.sum()).backward()
 
 
 def train_whole(model: DocRE, batch: Batch) -> None:

@@ -151,7 +151,7 @@ def fit_frozen(model: DocRE, train: Sequence[Document], config: TrainConfig | No
     cached = []
     with torch.no_grad():
         for _, _, pairs, _ in run(model, train, config.batch_size):
-            cached.append(replace(pairs, attention=None))
+            cached.append(replace(pairs, attention=None, pooled=pairs.context))
     classifier, steps = model.classifier.train(), len(cached) * config.epochs
     groups = [g for g in parameter_groups(model, config) if g["part"] != "encoder."]
     optimizer = torch.optim.AdamW(groups, lr=0.0, eps=config.adam_epsilon, weight_decay=config.weight_decay, fused=True)

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import linear
+
+from .ops import mapped_context, pool_context
 
 NA = "NA"  # the class of unrelated pairs, always index 0
 
@@ -217,16 +220,29 @@ class PairFeatures:
 
     `attention[b, s, o]` is the pair's attention over the document's tokens (sums to 1 where the pair
     has any, zeros otherwise) and `context` the tokens pooled with it; both are symmetric in s and o.
-    Either is `None` if the features were built without context.
+    Either is `None` if the features were built without context. A paper that maps the context linearly asks for
+    `mapped_context`, which may do without the context itself.
     """
 
     document: Float[Tensor, "B D"]
     entities: Float[Tensor, "B N D"]
-    context: Float[Tensor, "B N N D"] | None
     attention: Float[Tensor, "B N N L"] | None
     tokens: Float[Tensor, "B L D"]
     mask: Bool[Tensor, "B N N"]
     batch: Batch
+    pooled: Float[Tensor, "B N N D"] | None = None  # the context, once it has been asked for
+
+    @property
+    def context(self) -> Float[Tensor, "B N N D"] | None:
+        if self.pooled is None and self.attention is not None:
+            self.pooled = pool_context(self.attention, self.tokens)
+        return self.pooled
+
+    def mapped_context(self, matrix: Float[Tensor, "O D"]) -> Float[Tensor, "B N N O"]:
+        """`matrix` times the context of each pair."""
+        if self.pooled is not None:
+            return linear(self.pooled, matrix)
+        return mapped_context(self.attention, self.tokens, matrix)
 
 
 @dataclass

@@ -18,6 +18,12 @@ install_import_hook("docre_lite", "beartype.beartype")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def same_weights_in_any_order() -> None:
+    """A test's random weights do not hang on the tests that ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder with `redocred/` and `cdr/`: $DOCRE_DATA, or `../shared/data` beside the checkout."""

@@ -535,8 +535,13 @@ def test_too_few_seeds(place, capsys):
 def test_no_interval_says_why(place, capsys):
     stored = [row("atlop", s, GOOD) for s in range(3)] + [row("no_context", s, None, 0.3) for s in range(3)]
     shown, records = table_of(place, stored, capsys)
-    why = "worse, over the seeds alone; no interval: seed 0, 1, 2 stored without counts per document"
+    why = "worse, over the seeds alone; no interval: seed 0, 1, 2, stored without counts per document"
     assert records[1]["verdict"] == why and records[1]["low"] == "" and why in shown
+    stored = [row("atlop", s, GOOD) for s in range(3)]
+    stored += [row("no_context", 0, None, 0.3), *(row("no_context", s, BAD) for s in (1, 2))]
+    record = table_of(place, stored, capsys)[1][1]
+    assert float(record["high"]) < 0
+    assert record["verdict"] == "worse; interval without seed 0, stored without counts per document"
     stored = [row("atlop", s, GOOD) for s in range(3)]
     stored += [row("no_context", s, BAD, documents={"dev": {"checksum": "other"}}) for s in range(3)]
     assert table_of(place, stored, capsys)[1][1]["verdict"].endswith("no interval: scored on different documents")

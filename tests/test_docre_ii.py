@@ -28,6 +28,7 @@ from docre_lite.papers.docre_ii import (
 )
 from docre_lite.predict import predict
 from docre_lite.train import TrainConfig, fit, fit_frozen, warmup_linear
+from docre_lite.types import PairFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
@@ -147,11 +148,18 @@ def test_full_attention_sees_every_cell_and_no_padding():
     exactly(found[0], look.out(torch.cat(heads, -1)))
 
 
+def features_of(context):
+    """Features of three entities with this context, and tokens that play no part."""
+    document, tokens = made("any", 3, sentences=3), torch.randn(1, 7, context.shape[-1]).double()
+    batch, mask = tiny("atlop", [document]).batch([document]), torch.ones(1, 3, 3, dtype=torch.bool)
+    return PairFeatures(tokens[:, 0], tokens[:, :3], None, tokens, mask, batch, pooled=context)
+
+
 def test_pair_vector_against_the_equation():
     torch.manual_seed(0)
     module = PairVector(6, 5, 4).double()
     entities, context = torch.randn(1, 3, 6).double(), torch.randn(1, 3, 3, 5).double()
-    found = module(entities, context)
+    found = module(entities, features_of(context))
     (head, tail), (in_head, in_tail) = module.entity.weight.chunk(2), module.context.weight.chunk(2)
     bias_head, bias_tail = module.entity.bias.chunk(2)
     for s in range(3):

@@ -237,7 +237,7 @@ def test_the_control_sees_one_cell_and_the_u_net_others():
     assert apart.nonzero().tolist() == [[2, 4]]
     agree(cells(image.requires_grad_(), sides)[0], slow.cell_net(image[0], cells), image, *cells.parameters())
     apart = (net(changed, sides) - net(image, sides)).abs().amax(1)[0] > 1e-9
-    assert apart.float().mean() > 0.9
+    assert apart.float().mean() > 0.5  # not all: ReLU and the largest of four hide some
 
 
 def test_cells_may_change_places_in_the_control():

@@ -121,8 +121,7 @@ def test_chosen_pairs_are_hidden_and_their_own_vector_is_not_used():
         matrix = part.pair_matrix(pairs)
         exactly(part.cover(matrix, one)[0, 0, 1], part.hidden_cell[0], 0)
         exactly(part.cover(matrix, one)[~one], matrix[~one], 0)
-        pairs.context = pairs.context.clone()
-        pairs.context[0, 0, 1] += 1
+        pairs.attention[0, 0, 1] += 1
         again = part.restore(pairs, torch.cat([nothing, one])).logits
         exactly(again[1], both.logits[1], 0)
         assert (again[0] - both.logits[0]).abs().max() > 1e-6
@@ -226,8 +225,8 @@ def test_without_inference_pairs_do_not_see_each_other():
         model = tiny("dre_mir", [document], variant=variant).double()
         pairs = model.features(model.batch([document]))
         before = model.classifier(pairs).logits
-        pairs.context = pairs.context.clone()
-        pairs.context[0, 0, 1] += 1
+        pairs.attention = pairs.attention.clone()
+        pairs.attention[0, 0, 1] += 1
         change = (model.classifier(pairs).logits - before).abs().amax(-1)[0]
         change[0, 1] = 0
         assert bool(change.max() > 1e-9) == expected

@@ -7,6 +7,7 @@ import slow
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from docre_lite import ops
 from docre_lite.layers import RoleBilinear
@@ -129,7 +130,8 @@ def test_pool_context(how):
     attention, tokens = draw(2, 3, 4, 6).detach().softmax(-1).requires_grad_(), draw(2, 6, 5, seed=1)
     inside = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
     looks = attention * inside[:, None, None]
-    context, weights = ops.pool_context(looks, tokens, how, inside)
+    weights = ops.common_attention(looks, how, inside)
+    context = ops.pool_context(weights, tokens)
     pairs = [
         [slow.context(looks[b, :, s], looks[b, :, o], tokens[b], how, inside[b]) for s in range(4) for o in range(4)]
         for b in range(2)
@@ -147,18 +149,41 @@ def test_context_by_hand():
     # one attention head, two entities: products (.5·.2, .5·.2, 0·.6) have the sum .2
     attention = torch.tensor([[[[0.5, 0.5, 0.0], [0.2, 0.2, 0.6]]]])
     tokens = torch.tensor([[[1.0, 0.0], [3.0, 0.0], [100.0, 100.0]]])
-    context, weights = ops.pool_context(attention, tokens)
+    weights = ops.common_attention(attention)
+    context = ops.pool_context(weights, tokens)
     torch.testing.assert_close(weights[0, 0, 1], torch.tensor([0.5, 0.5, 0.0]))
     torch.testing.assert_close(context[0, 0, 1], torch.tensor([2.0, 0.0]))
     # two heads: the sum over heads comes before the normalisation (.4·.5 + 0·0, 0·.5 + .8·1) / 1
     attention = torch.tensor([[[[0.4, 0.0], [0.5, 0.5]], [[0.0, 0.8], [0.0, 1.0]]]])
-    _, weights = ops.pool_context(attention, tokens[:, :2])
+    weights = ops.common_attention(attention)
     torch.testing.assert_close(weights[0, 0, 1], torch.tensor([0.2, 0.8]))
+
+
+@pytest.mark.parametrize(("entities", "length", "out"), [(4, 6, 3), (2, 30, 4), (3, 8, 7)])
+def test_mapped_context(entities, length, out):
+    """Tokens mapped first or last, in either order of size: the same numbers and gradients as from the context."""
+    weights = draw(2, entities, entities, length).detach().softmax(-1).requires_grad_()
+    tokens, matrix = draw(2, length, 5, seed=1), draw(out, 5, seed=2)
+    expected = ops.pool_context(weights, tokens) @ matrix.T
+    agree(ops.mapped_context(weights, tokens, matrix), expected, weights, tokens, matrix)
+
+
+def test_mapped_context_takes_the_order_that_multiplies_less():
+    def multiplied(entities, length, width, out):
+        weights = torch.rand(1, entities, entities, length)
+        with FlopCounterMode(display=False) as counter:
+            ops.mapped_context(weights, torch.rand(1, length, width), torch.rand(out, width))
+        return counter.get_total_flops() / 2
+
+    assert multiplied(20, 400, 384, 3) == 400 * 384 * 3 + 400 * 400 * 3
+    assert multiplied(5, 400, 384, 256) == 25 * 400 * 384 + 25 * 384 * 256
+    assert multiplied(20, 400, 384, 256) == 400 * 384 * 256 + 400 * 400 * 256
 
 
 def test_pairs_without_common_attention_have_no_context():
     attention = torch.tensor([[[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]]])
-    context, weights = ops.pool_context(attention, torch.ones(1, 2, 3))
+    weights = ops.common_attention(attention)
+    context = ops.pool_context(weights, torch.ones(1, 2, 3))
     assert (weights[0, 0, 1] == 0).all() and (context[0, 0, 1] == 0).all() and (context[0, 2] == 0).all()
     torch.testing.assert_close(context[0, 0, 0], torch.ones(3))
 

@@ -243,7 +243,7 @@ class Base(nn.Module):
     def forward(self, pairs: PairFeatures, cells: Bool[Tensor, "B N N"]) -> Float[Tensor, "B N N W"]:
         if isinstance(self.pairs, RoleBilinear):
             return torch.relu(self.pairs(pairs.entities, pairs.context, cells))
-        return self.pairs(pairs.entities, pairs.context)
+        return self.pairs(pairs.entities, pairs)
 
 
 class RefinementLayer(nn.Module):

@@ -14,6 +14,7 @@ from ..layers import Border, MapConv, MapNorm, RoleBilinear, Sides, blank, insid
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, BalancedSoftmax, BinaryCrossEntropy
 from ..settings import Variant, option
+from ..types import PairFeatures
 
 
 class DocuNet(PairClassifier):
@@ -109,7 +110,19 @@ class DocuNet(PairClassifier):
         )
 
     def logits(self, pairs, trace):
-        image = self.image(pairs.context if self.options.pair == "context" else pairs.entities).movedim(-1, 1)
+        return self.segment(self.pixels(pairs), pairs, trace)
+
+    def pixels(self, pairs: PairFeatures) -> Float[Tensor, "B N N C"]:
+        """The image: what W_3 makes of each pair's context (4)-(5), or of the two entities' similarity (3)."""
+        if self.options.pair == "similarity":
+            return self.image(pairs.entities)
+        return pairs.mapped_context(self.image.weight) + self.image.bias
+
+    def segment(
+        self, pixels: Float[Tensor, "B N N C"], pairs: PairFeatures, trace: dict[str, Tensor]
+    ) -> Float[Tensor, "B N N R"]:
+        """Logits from the image: the matrix Y of (6), and with it the bilinear form."""
+        image = pixels.movedim(-1, 1)
         sides = sides_of(pairs.batch.entity_mask)
         n = image.shape[-1]
         if self.options.fill == "repeat":

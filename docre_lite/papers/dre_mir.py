@@ -158,7 +158,7 @@ class DREMIR(PairClassifier):
     def pair_matrix(self, pairs: PairFeatures) -> Float[Tensor, "B N N W"]:
         """Every pair's vector from both entities, the document and the pair's context. DRE-MIR section 2.2."""
         document = pairs.document.unsqueeze(1).expand_as(pairs.entities)
-        return self.pairs(torch.cat([pairs.entities, document], -1), pairs.context)
+        return self.pairs(torch.cat([pairs.entities, document], -1), pairs)
 
     def cover(self, cells: Float[Tensor, "#B N N W"], hidden: Bool[Tensor, "B N N"]) -> Float[Tensor, "B N N W"]:
         """The matrix with the learnt vector in place of each hidden pair's own."""

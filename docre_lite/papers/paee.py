@@ -151,7 +151,9 @@ class PAEE(PairClassifier):
         same = batch.same_sentence.unsqueeze(-1).to(kinds.dtype)
         heads, tails = kinds.unsqueeze(2).expand(-1, -1, n, -1), kinds.unsqueeze(1).expand(-1, n, -1, -1)
         known = torch.cat([same, heads, tails], -1)
-        image = self.pair_map(torch.cat([pairs.context, known], -1)).movedim(-1, 1)
+        of_context, of_known = self.pair_map.weight.tensor_split([pairs.tokens.shape[-1]], 1)
+        image = pairs.mapped_context(of_context) + F.linear(known, of_known, self.pair_map.bias)
+        image = image.movedim(-1, 1)
         if options.fill == "slide":
             filled = wrap(image, sides, 0, max(n, options.matrix_size))
             sides_filled = None if sides is None else sides.clamp_min(options.matrix_size)

@@ -164,41 +164,35 @@ class EntityImage(Widget):
             parts = [pixels[k : k + most] for k in range(0, len(pixels), most)]
             return torch.cat([self._gradients(pairs, stage, channel, part, fixed=fixed) for part in parts])
         model, classifier = self._model, self._model.classifier
-        many, leaf = len(pixels), []
+        many = len(pixels)
         b, (r, c) = torch.arange(many, device=model.device), torch.tensor(pixels, device=model.device).T
         only = torch.zeros(many, *pairs.mask.shape[1:], dtype=torch.bool, device=model.device)
         if stage == "logits":
             only[b, r, c] = True
         encoded = model.tokenizer.encode(pairs.batch.documents)
 
-        def copies(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.detach().expand(many, *x.shape[1:])
+        def copies(x: Tensor) -> Tensor:
+            return x.detach().expand(many, *x.shape[1:])
 
         repeated = PairFeatures(
             document=copies(pairs.document),
             entities=copies(pairs.entities),
-            context=copies(pairs.context),
             attention=None,
             tokens=copies(pairs.tokens),
             mask=only,
             batch=model.tokenizer.collate(encoded * many, False).to(model.device),
         )
-
-        def begin(module, given, out):
-            leaf.append(out.detach().requires_grad_())
-            return leaf[0]
-
         training, trace = model.training, {}
         model.eval()
         try:
             with ExitStack() as hooks, torch.enable_grad():
-                hooks.callback(classifier.image.register_forward_hook(begin).remove)
                 for norm in [m for m in classifier.matrix.modules() if fixed and isinstance(m, MapNorm)]:
                     hooks.callback(norm.register_forward_hook(_straight).remove)
-                logits = classifier.logits(repeated, trace)
+                image = copies(classifier.pixels(pairs)).requires_grad_()
+                logits = classifier.segment(image, repeated, trace)
                 values = logits[b, r, c, 1:] if stage == "logits" else trace[stage][b, :, r, c]
                 chosen = values.sum() if channel is None else values[:, channel].sum()
-                return torch.autograd.grad(chosen, leaf[0])[0].float().norm(dim=-1).cpu()
+                return torch.autograd.grad(chosen, image)[0].float().norm(dim=-1).cpu()
         finally:
             model.train(training)
 
