@@ -55,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
         "train a paper's model and score it after every epoch",
         "docre-lite train --paper atlop --train corpus/train.json --dev corpus/dev.json --out runs/first",
     )
-    c.add_argument("--paper", default="atlop", help="which paper")
+    # No default stands here, so that --resume can tell what was given.
+    c.add_argument("--paper", help="which paper (default: atlop)")
     c.add_argument(
         "--train",
         type=Path,
@@ -70,9 +71,8 @@ def parser() -> argparse.ArgumentParser:
     )
     c.add_argument(
         "--encoder",
-        default="tiny",
         metavar="tiny|NAME|PATH",
-        help="'tiny' (from scratch), a hub name, or a folder with a BERT- or RoBERTa-like model",
+        help="'tiny' (from scratch, the default), a hub name, or a folder with a BERT- or RoBERTa-like model",
     )
     c.add_argument(
         "--recipe",
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--epochs", type=_count, metavar="E", help="passes over the training documents (default: the recipe's)"
     )
-    c.add_argument("--seed", type=int, default=66, metavar="S", help="seed of weights, document order and dropout")
+    c.add_argument("--seed", type=int, metavar="S", help="seed of weights, document order and dropout (default: 66)")
     c.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for metrics.json, model/ (best epoch) and last/ (to resume)"
     )
@@ -279,13 +279,21 @@ def _bench_arguments(c) -> None:
     )
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one."""
+
+    def _get_help_string(self, action):
+        nothing = action.default is None or action.default is False or action.default == []
+        return action.help if nothing else super()._get_help_string(action)
+
+
 def _command(commands, name: str, run, help: str, example: str):
     c = commands.add_parser(
         name,
         help=help,
         description=help[0].upper() + help[1:] + ".",
         epilog=f"example: {example}",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     c.set_defaults(run=run)
     return c
@@ -346,12 +354,13 @@ def _is_new(out: Path) -> None:
 def _plan(args) -> dict[str, Any]:
     """All arguments of a run, as they are written to run.json."""
     given = _settings(args.set) | ({"epochs": args.epochs} if args.epochs else {})
+    encoder = args.encoder or "tiny"
     return {
-        "paper": args.paper,
-        "encoder": args.encoder,
-        "recipe": args.recipe or ("tiny" if args.encoder == "tiny" else "docred"),
+        "paper": args.paper or "atlop",
+        "encoder": encoder,
+        "recipe": args.recipe or ("tiny" if encoder == "tiny" else "docred"),
         "settings": given,
-        "seed": args.seed,
+        "seed": 66 if args.seed is None else args.seed,
         "train": str(args.train.resolve()),
         "dev": str(args.dev.resolve()) if args.dev else None,
         "relations": str(args.relations.resolve()) if args.relations else None,
