@@ -62,6 +62,16 @@ def test_shapes_and_finiteness(name, documents):
     exactly(unlabelled.logits, prediction.logits, 0)
 
 
+def test_features_kept_without_attention_answer_the_same(name, documents):
+    """As frozen features are kept: the context is there, and maps of it are not pooled from mapped tokens."""
+    model = tiny(name, documents).double()
+    with torch.no_grad():
+        pairs = model.features(model.batch(documents))
+        before = model.classifier(pairs).logits
+        kept = replace(pairs, attention=None, pooled=pairs.context)
+        exactly(model.classifier(kept).logits, before)
+
+
 def test_every_parameter_receives_gradient(name, documents):
     model = tiny(name, documents).train()
     model(model.batch(documents)).loss.backward()
