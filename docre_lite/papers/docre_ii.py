@@ -255,7 +255,8 @@ class RefinementLayer(nn.Module):
         self.attend = nn.ModuleList(kind(width, 2 * width, options.self_bonus) for _ in range(2))
         self.gate = nn.Linear(2 * width, width) if options.fusion else None
         self.feed = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)) for _ in range(2)
+            nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(inplace=True), nn.Linear(2 * width, width))
+            for _ in range(2)
         )
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.dropout = nn.Dropout(options.inference_dropout)
@@ -276,7 +277,7 @@ class RefinementLayer(nn.Module):
         found = [self.dropout(x) for x in found]
         if self.gate is not None:
             gate = torch.sigmoid(self.gate(torch.cat(found, -1)))
-            found = [gate * found[0] + (1 - gate) * found[1]] * 2
+            found = [torch.lerp(found[1], found[0], gate)] * 2
         changed = [
             norm(x + self.dropout(feed(mixed)))
             for norm, feed, x, mixed in zip(self.norm, self.feed, (features, relations), found, strict=True)
@@ -316,8 +317,9 @@ class ExtendedCrossAttention(nn.Module):
 
         Entry k of a line is the cell of entity k: (s, k), (k, o), (k, s), (o, k). Only `cells` are looked at.
         """
-        query, key, value = self.query(queries) / self.width**0.5, self.key(memory), self.value(memory)
-        itself = (self._split(query) * self._split(key)).sum(-1)  # [B, N, N, H], the score of a cell for itself
+        query, key, value = self.query(queries), self.key(memory), self.value(memory)
+        scale = self.width**-0.5
+        itself = scale * (self._split(query) * self._split(key)).sum(-1)  # [B, N, N, H], of a cell for itself
         itself = self._lines(itself.unsqueeze(-1), self.QUERY_TURNED)
         query = self._lines(self._split(query), self.QUERY_TURNED)
         keys, values = (self._lines(self._split(x), self.KEY_TURNED) for x in (key, value))
@@ -326,12 +328,15 @@ class ExtendedCrossAttention(nn.Module):
         seen = torch.stack([cells.transpose(1, 2) if turned else cells for turned in self.KEY_TURNED], 1).unsqueeze(3)
         own_line = torch.tensor([q == k for q, k in zip(self.QUERY_TURNED, self.KEY_TURNED, strict=True)])
         twice = own_line.to(cells.device)[:, None, None, None] & torch.eye(n, dtype=torch.bool, device=cells.device)
-        scores = (query @ keys.transpose(-1, -2)).masked_fill(~seen | twice, -torch.inf)  # [B, H, N, N, N]
+        hidden = query.new_zeros(*query.shape[:-1], n).masked_fill_(~seen | twice, -torch.inf)  # [B, H, N, N, N]
+        rows = (x.flatten(0, 2) for x in (hidden, query, keys.transpose(-1, -2)))
+        scores = torch.baddbmm(*rows, alpha=scale).view_as(hidden)
         scores = full_precision(torch.cat((scores, itself), -1))
         if self.self_bonus:
             scores = scores + F.pad(scores.new_tensor([self.self_bonus]), (n, 0))
         weights = scores.softmax(-1).to(value.dtype)
-        mixed = self._turn_back(weights[..., :-1] @ values) + self._turn_back(weights[..., -1:]) * self._split(value)
+        found, own = self._turn_back(weights[..., :-1] @ values), self._turn_back(weights[..., -1:])
+        mixed = torch.addcmul(found, own, self._split(value))
         kept = self._turn_back(weights).movedim(3, 1) if keep_weights else None
         return self.out(mixed.flatten(3)), kept
 
