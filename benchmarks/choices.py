@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 
 from docre_lite import memory, speed
+from docre_lite.machine import environment, peak_memory
 from docre_lite.model import DocRE
 from docre_lite.ops import EPSILON, common_attention, group_bilinear, mapped_context, pool_context
 from docre_lite.readers import read
-from docre_lite.train import BUCKET, TrainConfig, environment, parameter_groups
+from docre_lite.train import BUCKET, TrainConfig, parameter_groups
 from docre_lite.types import Batch
 
 RESULTS = Path(__file__).parent / "results" / "choices.json"
@@ -205,7 +206,7 @@ def _steps(setting: speed.Setting, keep: bool) -> tuple[float, float]:
         speed.fresh(speed.train_whole, model, batch)
         optimiser.step()
         times.append(time.process_time() - begin)
-    return median(times[1:]), speed.peak_of_this_process()  # the first time warms up
+    return median(times[1:]), peak_memory(torch.device("cpu"))  # the first time warms up
 
 
 def main() -> None:

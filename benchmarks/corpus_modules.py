@@ -21,9 +21,10 @@ from corpus import by_round, closed
 from docre_lite import bench
 from docre_lite.corpus import generate
 from docre_lite.evaluate import score, seen_facts
+from docre_lite.machine import environment
 from docre_lite.model import DocRE, build, classifier
 from docre_lite.predict import predict, tune
-from docre_lite.train import configure, environment, fit, fit_frozen
+from docre_lite.train import configure, fit, fit_frozen
 
 RESULTS = Path(__file__).parent / "results" / "corpus_modules.json"
 CACHE = Path(__file__).parent.parent / "_build" / "base"

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from docre_lite.corpus import generate
+from docre_lite.machine import environment
 from docre_lite.probes import run_probe, statistics
-from docre_lite.train import environment
 
 RESULTS = Path(__file__).parent / "results"
 KINDS = ("type", "type_position", "imsa", "unet")  # "count" is for data whose order of entities says something

@@ -394,10 +394,11 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
     from accelerate.utils import set_seed
     from tqdm.auto import tqdm
 
+    from .machine import processes
     from .model import DocRE, build
     from .readers import read, read_relations
     from .store import alone, write_json, writing
-    from .train import configure, fit, last_checkpoint, processes
+    from .train import configure, fit, last_checkpoint
 
     _check_settings(plan)
     config, rest = configure(plan["paper"], plan["recipe"], **{"seed": plan["seed"], **plan["settings"]})
@@ -467,7 +468,7 @@ def _any(interrupted: list) -> bool:
     import torch
     from accelerate.utils import reduce
 
-    from .train import processes
+    from .machine import processes
 
     if processes().num_processes == 1:
         return bool(interrupted)

@@ -47,11 +47,12 @@ import torch
 from . import results
 from .corpus import counterfactuals, generate
 from .evaluate import by_document, by_frequency, score, seen_facts
+from .machine import processes
 from .model import DocRE, paper
 from .predict import predict
 from .readers import read, write_docred
 from .store import write_json
-from .train import configure, fingerprint, in_bf16, processes
+from .train import arithmetic, configure, fingerprint
 from .types import Document
 
 _PACKAGE = Path(__file__).parent
@@ -503,7 +504,7 @@ def scored(run: Run, files: Mapping[str, Path], out: Path, device: str | None) -
     row |= {"best_epoch": best["epoch"]}
     model = DocRE.load(out / "model").to(place)
     for split in (s for s in documents if s != "train"):
-        with torch.autocast(place.type, torch.bfloat16, enabled=in_bf16(config, place)):
+        with arithmetic(config, place):
             found = predict(model, documents[split])
         scores = score(found, documents[split], seen).to_dict()
         del scores["by_relation"]  # would make up most of the file

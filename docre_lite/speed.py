@@ -31,10 +31,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from .encoder import Encoder, PretrainedEncoder
+from .machine import bf16_in_hardware, environment, peak_memory
 from .model import DocRE, build
 from .ops import EPSILON
 from .readers import read
-from .train import TrainConfig, environment, parameter_groups
+from .train import TrainConfig, parameter_groups
 from .types import Batch, Document, Entity, Mention, Triple
 
 PAPERS = ("atlop", "docunet", "paee", "docre_ii", "dre_mir")  # in the order of the chapters
@@ -397,7 +398,7 @@ def measure(
     say(f"{paper}: memory")
     parts = [name for name in works if name in ("train_bare", "train_whole", "train_gathered")]
     row["peak_gb"] = {name: round(peak_gb(paper, setting, name), 3) for name in (*parts, "predict_largest")}
-    about = {"cpu": _cpu(), "bf16_in_hardware": bf16_in_hardware(setting.device), "malloc": _malloc()}
+    about = {"bf16_in_hardware": bf16_in_hardware(torch.device(setting.device)), "malloc": _malloc()}
     return row | {"environment": environment() | about}
 
 
@@ -467,36 +468,7 @@ def _peak(paper: str, setting: Setting, name: str, threads: int) -> float:
             for batch in batches[:3]:
                 fresh(globals()[name], model, batch)
                 optimiser.step()
-    if setting.device != "cpu":
-        return torch.cuda.max_memory_allocated() / 1e9
-    return peak_of_this_process()
-
-
-def peak_of_this_process() -> float:
-    """In GB, on Linux. `ru_maxrss` would count the parent process too."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
-
-
-def bf16_in_hardware(device: str) -> bool:
-    """Does the device multiply bf16 numbers itself? A CPU that does not is slower with them."""
-    if device != "cpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_says("flags", "Features"))
-
-
-def _cpu() -> str | None:
-    return " ".join(_cpu_says("model name", split=False)) or None
-
-
-def _cpu_says(*keys: str, split: bool = True) -> set[str]:
-    """What Linux tells of its first processor."""
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        key, _, value = line.partition(":")
-        if key.strip() in keys:
-            return set(value.split()) if split else {value.strip()}
-    return set()
+    return peak_memory(torch.device(setting.device))
 
 
 def same(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

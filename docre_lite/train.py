@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
-import resource
-import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from dataclasses import fields as dataclass_fields
-from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
 from safetensors.torch import save_file
 
@@ -27,6 +22,7 @@ from .checks import DataError
 from .encode import Tokens
 from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
+from .machine import bf16_in_hardware, environment, peak_memory, processes
 from .model import DocRE, PairClassifier, expand, paper
 from .predict import predict, run, tune
 from .settings import option, update
@@ -54,7 +50,7 @@ class TrainConfig:
         False, "number the entities of a training document at random in each epoch, to see what their order is worth"
     )
     precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "bf16 autocast, or fp32; auto = bf16 on a GPU that has it"
+        "auto", "bf16 autocast, or fp32; auto = bf16 on a GPU that multiplies it itself (not a T4)"
     )
     select: Literal["f1", "ign_f1"] = option("f1", "dev score that decides which epoch's model is kept")
     save_every: int = option(200, "steps between checkpoints inside an epoch")
@@ -263,7 +259,7 @@ class _Run:
         accelerator = self.accelerator
         mine = where[accelerator.process_index :: accelerator.num_processes]
         batch = self.model.tokenizer.collate([self._tokens(k) for k in mine or where[:1]]).to(accelerator.device)
-        with accelerator.autocast():
+        with arithmetic(self.config, accelerator.device):
             prediction = self.wrapped(batch)
             losses, loss = prediction.losses, prediction.loss
         share = 1.0
@@ -282,9 +278,9 @@ class _Run:
     def _finish_epoch(self, epoch: int, begin: float) -> Scores | None:
         state, scores = self.state, None
         if self.dev:
-            tune(self.model, self.dev)
             index, count = self.accelerator.process_index, self.accelerator.num_processes
-            with self.accelerator.autocast():
+            with arithmetic(self.config, self.accelerator.device):
+                tune(self.model, self.dev)
                 found = predict(self.model, self.dev[index::count])
             scores = score(gather_object(found) if count > 1 else found, self.dev, self.seen)
         state.seconds += time.perf_counter() - begin
@@ -446,67 +442,29 @@ def fingerprint(documents: Sequence[Document]) -> str:
     return digest.hexdigest()
 
 
-def peak_memory(device: torch.device) -> float:
-    """Most memory held so far in GB: of the GPU, or of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    status = Path("/proc/self/status")
-    if status.is_file():  # where there is one: getrusage would count the process that started this one, too
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def environment() -> dict[str, Any]:
-    """Machine, versions and commit: what a number needs beside it."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "gpu": gpu,
-        "threads": torch.get_num_threads(),
-        "processes": processes().num_processes,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "transformers", "accelerate")},
-        "commit": _commit(),
-    }
-
-
-@cache
-def _commit() -> str | None:
-    """The commit of this source tree, with '+' if any file but stored results was changed; None when installed."""
-    root = Path(__file__).parent.parent
-
-    def git(*ask: str) -> str:
-        found = subprocess.run(["git", "-C", str(root), *ask], capture_output=True, text=True, check=True)
-        return found.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benchmarks/results")
-        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(changed)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def in_bf16(config: TrainConfig, device: torch.device) -> bool:
     """Does a run with this precision calculate in bf16 there?"""
     if config.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return device.type == "cuda" and bf16_in_hardware(device)
     return config.precision == "bf16"
+
+
+def arithmetic(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """The context in which a run with this precision trains and predicts."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(config, device))
 
 
 def _accelerator(config: TrainConfig, idle_weights: bool = False) -> Accelerator:
     several = DistributedDataParallelKwargs(find_unused_parameters=idle_weights)  # a stage may leave weights out
-    bf16 = in_bf16(config, processes().device)
-    return Accelerator(mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[several])
-
-
-def processes() -> PartialState:
-    """The processes that train together: those of one `accelerate launch` (GPUs) or `torchrun` (CPUs too).
-
-    Left to itself, accelerate takes CPU processes of `torchrun` for strangers, each of which would train alone.
-    """
-    no_device = not torch.accelerator.is_available()
-    return PartialState(cpu=no_device and int(os.environ.get("WORLD_SIZE", 1)) > 1)
+    together = processes()
+    if in_bf16(config, together.device) and not bf16_in_hardware(together.device) and together.is_main_process:
+        warnings.warn(
+            f"precision=bf16, but this {together.device.type} only emulates it, at a fraction of the speed of fp32; "
+            "take precision=fp32 unless a run elsewhere is to be repeated",
+            stacklevel=2,
+        )
+    # bf16 is ours (`arithmetic`): accelerate holds a whole process to the precision of its first run
+    return Accelerator(mixed_precision="no", kwargs_handlers=[several])
 
 
 def last_checkpoint(out: Path) -> Path | None:

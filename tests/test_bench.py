@@ -283,6 +283,14 @@ def test_a_plan_for_a_cpu_is_scored_as_it_is_trained(monkeypatch):
     assert in_bf16(replace(config, precision="bf16"), torch.device("cpu"))
 
 
+def test_a_gpu_that_emulates_bf16_calculates_in_fp32(monkeypatch):
+    """A T4 says that it supports bf16. It is slow with it, and has no convolutions in it."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    config, _ = configure("atlop", "tiny")
+    assert not in_bf16(config, torch.device("cuda"))
+    assert in_bf16(replace(config, precision="bf16"), torch.device("cuda"))
+
+
 def test_the_embedded_corpus_and_its_splits(place, capsys):
     sizes = {"train": 4, "dev": 2, "test": 2, "counterfactual": 1}
     plan = told(data={"made": {"about": "Embedded corpus: few", "corpus": sizes}})

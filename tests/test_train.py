@@ -172,6 +172,14 @@ def test_resume_without_a_checkpoint_starts(whole, tmp_path):
     same(tmp_path / "run", whole)
 
 
+@pytest.mark.parametrize(("own", "precision", "said"), [(False, "bf16", 1), (False, "fp32", 0), (True, "bf16", 0)])
+def test_bf16_that_is_only_emulated_is_told(monkeypatch, recwarn, own, precision, said):
+    """Such a run takes several times as long as in fp32, and whoever waits for it should know why."""
+    monkeypatch.setattr("docre_lite.train.bf16_in_hardware", lambda device: own)
+    train(fresh(), stop=1, config=replace(CONFIG, precision=precision), dev=())
+    assert sum("precision=fp32" in str(w.message) for w in recwarn) == said
+
+
 def test_resume_refuses_another_run(tmp_path):
     out = tmp_path / "run"
     train(fresh(), out, 2)

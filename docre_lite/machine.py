@@ -1,0 +1,87 @@
+"""The machine that a number comes from, and what it can do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+
+def processes() -> PartialState:
+    """The processes that train together: those of one `accelerate launch` (GPUs) or `torchrun` (CPUs too).
+
+    Left to itself, accelerate takes CPU processes of `torchrun` for strangers, each of which would train alone.
+    """
+    no_device = not torch.accelerator.is_available()
+    return PartialState(cpu=no_device and int(os.environ.get("WORLD_SIZE", 1)) > 1)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most memory held so far in GB: of the GPU, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    status = Path("/proc/self/status")
+    if status.is_file():  # where there is one: getrusage would count the process that started this one, too
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions and commit: what a number needs beside it."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "cpu": _cpu(),
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "processes": processes().num_processes,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "transformers", "accelerate")},
+        "commit": _commit(),
+    }
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of this source tree, with '+' if any file but stored results was changed; None when installed."""
+    root = Path(__file__).parent.parent
+
+    def git(*ask: str) -> str:
+        found = subprocess.run(["git", "-C", str(root), *ask], capture_output=True, text=True, check=True)
+        return found.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benchmarks/results")
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(changed)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def bf16_in_hardware(device: torch.device) -> bool:
+    """Does the device multiply bf16 numbers itself? A CPU that does not is slower with them than with fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type != "cpu" or bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_says("flags", "Features"))
+
+
+def _cpu() -> str | None:
+    return " ".join(_cpu_says("model name", split=False)) or None
+
+
+def _cpu_says(*keys: str, split: bool = True) -> set[str]:
+    """What Linux tells of its first processor."""
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        key, _, value = line.partition(":")
+        if key.strip() in keys:
+            return set(value.split()) if split else {value.strip()}
+    return set()
