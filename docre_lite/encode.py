@@ -160,7 +160,11 @@ class Tokenizer:
             next((first_piece[w] for w in range(first, last + 1) if w in first_piece), -1)
             for first, last, _ in mentions
         ]
-        end = [max(last_piece.get(last, -1), begin) for (_, last, _), begin in zip(mentions, start, strict=True)]
+        end = []
+        for (first, last, _), begin in zip(mentions, start, strict=True):
+            # a span goes as far as it is seen; for an end marker that is cut off the start marker stands
+            ends = range(last, first - 1, -1) if self.reading.read == "span" else (last,)
+            end.append(next((last_piece[w] for w in ends if w in last_piece), begin))
         sentence = [-1, *(sentences[word] if sentences else -1 for word in word_ids), -1]
         place = [-1, *(places[word] if places else -1 for word in word_ids), -1]
         ids = [self.subwords.cls_token_id, *ids, self.subwords.sep_token_id]

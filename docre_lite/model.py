@@ -49,6 +49,7 @@ class PairClassifier(nn.Module):
 
     objective: Objective
     draws: bool = False  # random numbers, in prediction too
+    idle_weights: bool = False  # may a training step leave weights out of its losses?
     base_share: float = 0.0  # share of all epochs that train a part named `base` alone, before the whole
     base_lr: float | None = None  # then the peak learning rate of encoder and base; None: unchanged
 

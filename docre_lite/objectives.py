@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -133,9 +134,15 @@ class BinaryCrossEntropy(Objective):
         return logits - (logits[..., :1] if self.threshold == "adaptive" else self.cut)
 
     def fit(self, logits: Float[Tensor, "P R"], labels: Bool[Tensor, "P R"]) -> None:
-        """Sets the thresholds that give the best micro F1 on these pairs."""
+        """Sets the thresholds that give the best micro F1 on these pairs.
+
+        A common one knows that a pair holds at most `top` relations. The search for one each does not: which are a
+        pair's best then hangs on the thresholds themselves.
+        """
         scores, gold = logits[:, 1:].float().numpy(), labels[:, 1:].numpy()
         if self.threshold == "global":
-            self.cut.fill_(best_threshold(scores.ravel(), gold.ravel(), int(gold.sum()))[0])
+            best = np.argsort(-scores, axis=1)[:, : self.top]
+            scores, hits = (np.take_along_axis(x, best, 1).ravel() for x in (scores, gold))
+            self.cut.fill_(best_threshold(scores, hits, int(gold.sum()))[0])
         else:
             self.cut[1:] = torch.as_tensor(cyclic_thresholds(scores, gold, int(gold.sum())), dtype=torch.float32)

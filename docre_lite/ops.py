@@ -143,28 +143,40 @@ class GroupBilinear(torch.autograd.Function):
         pad = torch.nn.functional.pad  # of nothing, it leaves the columns where they were
         heads, tails = (pad(x.permute(1, 2, 0), (0, -len(x) % 16)).contiguous() for x in (head, tail))
         pairs = heads.shape[-1]
-        out = head.new_zeros(weight.shape[-1], pairs)
+        out = full_precision(head.new_zeros(weight.shape[-1], pairs))
         for part, room in _parts(head, pairs):
             outer = room.view(block, block, -1)
             for k in range(weight.shape[0]):
                 torch.mul(heads[k, :, None, part], tails[k, None, :, part], out=outer)
-                out[:, part].addmm_(weight[k].T, outer.flatten(0, 1))
-        return out[:, : len(head)].T
+                _add_product(out[:, part], weight[k].T, outer.flatten(0, 1))
+        return out[:, : len(head)].T.to(head.dtype)
 
     @staticmethod
     def backward(ctx, grad):
         head, tail, weight = ctx.saved_tensors
         grad = grad.T.contiguous()
-        grad_head, grad_tail, grad_weight = torch.empty_like(head), torch.empty_like(tail), torch.zeros_like(weight)
+        grad_head, grad_tail, grad_weight = (
+            torch.empty_like(head),
+            torch.empty_like(tail),
+            full_precision(torch.zeros_like(weight)),
+        )
         for part, room in _parts(head, len(head)):
             outer = room.view(-1, *2 * head.shape[-1:])
             for k in range(weight.shape[0]):
                 torch.mul(head[part, k].unsqueeze(2), tail[part, k].unsqueeze(1), out=outer)
-                grad_weight[k].T.addmm_(grad[:, part], outer.flatten(1))
+                _add_product(grad_weight[k].T, grad[:, part], outer.flatten(1))
                 torch.mm(grad[:, part].T, weight[k].T, out=outer.flatten(1))  # the gradient of the outer product
                 grad_head[part, k] = torch.bmm(outer, tail[part, k].unsqueeze(-1)).squeeze(-1)
                 grad_tail[part, k] = torch.bmm(head[part, k].unsqueeze(1), outer).squeeze(1)
-        return grad_head, grad_tail, grad_weight
+        return grad_head, grad_tail, grad_weight.to(weight.dtype)
+
+
+def _add_product(total: Float[Tensor, "I J"], left: Float[Tensor, "I K"], right: Float[Tensor, "K J"]) -> None:
+    """In place. A sum over groups or parts in bf16 would round after each of them, so it stays in float32."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def _parts(groups: Float[Tensor, "P G b"], pairs: int) -> Iterator[tuple[slice, Float[Tensor, "pbb"]]]:

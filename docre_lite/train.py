@@ -176,7 +176,7 @@ class _Run:
         if not train:
             raise ValueError("no training documents")
         self.config, self.out, self.state = config, out, State()
-        self.accelerator = _accelerator(config, idle_weights=model.classifier.base_share > 0)
+        self.accelerator = _accelerator(config, model.classifier.idle_weights)
         self.documents, self.dev = train, dev
         self.encoded = model.tokenizer.encode(train)
         model.tokenizer.check(train)
@@ -387,11 +387,10 @@ class _Plan:
 
     def enter(self, epoch: int, classifier: PairClassifier, optimizer: torch.optim.Optimizer) -> bool:
         """At an epoch's start: tells the paper its stage; the second one begins with a new optimiser. Is this it?"""
-        if not self.base_epochs:
-            return False
         number, first, _ = self.stage(epoch)
-        classifier.stage.fill_(number)
-        if begins := number == 2 and epoch == first:
+        if classifier.base_share:
+            classifier.stage.fill_(number)
+        if begins := number == 2 and epoch == first > 0:
             optimizer.state.clear()
         return begins
 
@@ -454,8 +453,8 @@ def arithmetic(config: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(config, device))
 
 
-def _accelerator(config: TrainConfig, idle_weights: bool = False) -> Accelerator:
-    several = DistributedDataParallelKwargs(find_unused_parameters=idle_weights)  # a stage may leave weights out
+def _accelerator(config: TrainConfig, idle_weights: bool) -> Accelerator:
+    several = DistributedDataParallelKwargs(find_unused_parameters=idle_weights)
     together = processes()
     if in_bf16(config, together.device) and not bf16_in_hardware(together.device) and together.is_main_process:
         warnings.warn(

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import made, several, sgd_steps, tiny
+from small import made, several, sgd_steps, tiny, wider
 from torch.nn import functional as F
 
 from docre_lite.evaluate import score
@@ -358,6 +358,17 @@ def test_simclr_against_the_definition():
     assert float(simclr(one, two, mask & False)) == 0
 
 
+@pytest.mark.parametrize("contrast", ["simsiam", "simclr"])
+def test_contrast_knows_no_padding(contrast):
+    """The predictor normalises over a batch: of its pairs, not of the cells that a larger document adds."""
+    documents = several()
+    model = tiny("docre_ii", documents, noise=0.0, inference_dropout=0.0, contrast=contrast).double().train()
+    batch = model.batch(documents)
+    narrow, wide = model(batch).losses["contrast"], model(wider(batch)).losses["contrast"]
+    assert narrow.detach() != 0
+    exactly(narrow, wide)
+
+
 def test_spread_tells_a_collapse():
     torch.manual_seed(0)
     assert float(spread(torch.randn(4000, 64))) == pytest.approx(1.0, abs=0.02)
@@ -531,6 +542,15 @@ def test_one_stage_trains_all_from_the_start():
     model = tiny("docre_ii", TRAIN, variant="one_stage")
     steps = list(fit(model, TRAIN, (), CONFIG))
     assert all("contrast" in step.losses and step.figures["spread"] > 0 for step in steps)
+
+
+@pytest.mark.parametrize("train", [lambda *given: fit(given[0], given[1], (), given[2]), fit_frozen])
+def test_a_base_trained_before_goes_on_as_a_whole(train):
+    """Too few epochs for two stages are all of the second, whatever stage the model was left in."""
+    model = tiny("docre_ii", TRAIN)
+    model.classifier.stage.fill_(1)
+    assert all("contrast" in step.losses for step in train(model, TRAIN, replace(CONFIG, epochs=1)))
+    assert model.classifier.stage == 2
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,14 @@ def test_truncation():
     assert len(words([document], max_tokens=100).encode([document])[0].ids) == 16
 
 
+def test_a_span_goes_as_far_as_it_is_seen():
+    document = written("span", ["a b c d e f g"], [[(0, 3, 7)], [(0, 1, 2)]])
+    whole, cut = (words([document], marker="none", read="span", max_tokens=most) for most in (None, 7))
+    assert text_of(cut, cut.encode([document])[0].ids) == "[CLS] a b c d e [SEP]"
+    assert [(t.start, t.end) for t in whole.encode([document])] == [([4, 2], [7, 2])]
+    assert [(t.start, t.end) for t in cut.encode([document])] == [([4, 2], [5, 2])]
+
+
 @pytest.mark.parametrize("reading", [{}, {"read": "both"}, {"read": "span"}, {"pool": "mean"}, {"context": "softmax"}])
 def test_an_entity_that_is_cut_off_is_zero(reading):
     document = written("cut", ["a b c d e f"], [[(0, 0, 1), (0, 5, 6)], [(0, 2, 4)], [(0, 4, 5)]])

@@ -306,3 +306,13 @@ def test_tuned_thresholds_give_the_best_f1(kind):
             other = float(2 * (yes & labels[:, 1:]).sum() / (yes.sum() + gold))
             assert found >= other - 1e-6
     assert "cut" in objective.state_dict()
+
+
+def test_a_common_threshold_knows_how_many_relations_a_pair_holds():
+    """With one relation a pair at most, the second best of a pair is no prediction that a threshold must keep out."""
+    logits = torch.tensor([[0, 5.0, 4.0, 3.0], [0, 2.0, 1.0, 0.0], [0, -1.0, -2.0, -3.0]])
+    labels = torch.zeros(3, 4, dtype=torch.bool)
+    labels[0, 1] = labels[1, 1] = True
+    objective = BinaryCrossEntropy(4, top=1)
+    objective.fit(logits, labels)
+    assert torch.equal(objective.decide(logits)[0], labels)

@@ -237,3 +237,21 @@ def test_role_bilinear_needs_a_block_that_divides():
     with pytest.raises(ValueError, match="block=3"):
         RoleBilinear(8, 0, 2, block=3)
     assert RoleBilinear(8, 0, 2, block=64).block == 8  # a width below the block is one group
+
+
+def test_the_bilinear_form_in_bfloat16_keeps_no_rounded_sum():
+    """Its sums over groups and pairs are float32: factors, products and results are rounded, no running sum."""
+    torch.manual_seed(0)
+    head, tail = (torch.randn(700, 12, 16).bfloat16().requires_grad_() for _ in range(2))
+    weight = (torch.randn(12, 256, 9) / 40).bfloat16().requires_grad_()
+    found = ops.group_bilinear(head, tail, weight)
+    outer = (head.unsqueeze(-1) * tail.unsqueeze(-2)).flatten(2)  # rounded, as a product of bf16 is
+    exact = torch.einsum("pgi,gir->pr", outer.double(), weight.double())
+    assert found.dtype == torch.bfloat16
+    off, rounding = ((x.double() - exact).square().mean().sqrt() for x in (found, exact.bfloat16()))
+    assert off < 1.6 * rounding
+    grad = torch.randn_like(found)
+    [ours] = torch.autograd.grad(found, weight, grad)
+    expected = torch.einsum("pgi,pr->gir", outer.double(), grad.double())
+    off, rounding = ((x.double() - expected).square().mean().sqrt() for x in (ours, expected.bfloat16()))
+    assert off < 1.2 * rounding

@@ -18,7 +18,6 @@ from docre_lite.model import build
 from docre_lite.readers import read, write_docred
 from docre_lite.train import configure, fit
 
-PAPER = "atlop"
 SEED = 2**32 - 9  # what is added for a process and a step makes it too large for NumPy
 RATES = {"encoder_lr": 5e-3, "classifier_lr": 5e-3, "epochs": 10, "save_every": 1}
 SETTINGS = SMALL | RATES | {"block": 8, "batch_size": 4}
@@ -35,10 +34,10 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def arguments(data: Path, out: Path) -> list[str]:
+def arguments(data: Path, out: Path, paper: str = "atlop", **more: str) -> list[str]:
     files = ["--train", str(data / "train.json"), "--dev", str(data / "dev.json"), "--out", str(out)]
-    settings = [f"--set={key}={value}" for key, value in SETTINGS.items()]
-    return ["train", "--paper", PAPER, "--seed", str(SEED), *files, *settings]
+    settings = [f"--set={key}={value}" for key, value in (SETTINGS | more).items()]
+    return ["train", "--paper", paper, "--seed", str(SEED), *files, *settings]
 
 
 def launch(*given: str) -> subprocess.CompletedProcess:
@@ -80,12 +79,20 @@ def test_two_processes_train_as_one(data, alone, tmp_path):
     assert done.stdout.count('"metrics"') == 1  # one of them speaks
 
 
+def test_a_step_may_leave_weights_out(data, tmp_path):
+    """The base of DocRE-II alone: the inference module gets no gradient, and nobody waits for it."""
+    both = [arguments(data, tmp_path / name, "docre_ii", variant="base") for name in ("one", "two")]
+    assert main(both[0]) == 0
+    launch(*both[1])
+    compare(history(tmp_path / "one", 1), history(tmp_path / "two", 2))
+
+
 def test_a_run_of_one_process_goes_on_in_two(data, alone, tmp_path):
     out = tmp_path / "grown"
-    config, settings = configure(PAPER, "tiny", **SETTINGS, seed=SEED)
+    config, settings = configure("atlop", "tiny", **SETTINGS, seed=SEED)
     train, dev = read(data / "train.json"), read(data / "dev.json")
     set_seed(SEED)
-    steps = fit(build(PAPER, train, "tiny", **settings), train, dev, config, out)
+    steps = fit(build("atlop", train, "tiny", **settings), train, dev, config, out)
     for _ in range(4):  # one step into the second epoch
         next(steps)
     steps.close()

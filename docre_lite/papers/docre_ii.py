@@ -30,6 +30,7 @@ class DocREII(PairClassifier):
     """
 
     name = "docre_ii"
+    idle_weights = True  # the base's stage, or a batch without pairs to compare
     title = "DocRE-II: answers that are read again, in rounds"
 
     @dataclass(frozen=True)
@@ -215,18 +216,19 @@ class DocREII(PairClassifier):
             return {}
         losses = {"base": self.objective.loss(trace["base_logits"][pairs.mask], labels[pairs.mask])}
         if "view" in trace:
-            one, two = (full_precision(trace[key]) for key in ("view", "swapped"))
+            one, two = (full_precision(trace[key])[pairs.mask] for key in ("view", "swapped"))
+            from_one, from_two = self._predict(one), self._predict(two)  # normalised over pairs, not over padding
             if self.options.contrast == "simclr":
-                losses["contrast"] = simclr(self._predict(one), self._predict(two), pairs.mask)
+                blank = from_one.new_zeros(*pairs.mask.shape, from_one.shape[-1])
+                maps = (blank.index_put((pairs.mask,), x) for x in (from_one, from_two))
+                losses["contrast"] = simclr(*maps, pairs.mask)
             else:
-                one, two = one[pairs.mask], two[pairs.mask]
-                losses["contrast"] = simsiam(one, two, self._predict(one), self._predict(two))
+                losses["contrast"] = simsiam(one, two, from_one, from_two)
             trace["spread"] = spread(trace["view"][pairs.mask].detach())
         return losses
 
-    def _predict(self, cells: Float[Tensor, "*cells W"]) -> Float[Tensor, "*cells W"]:
-        flat = cells.flatten(0, -2)
-        return self.predictor(flat).view_as(cells) if len(flat) > 1 else cells * 0  # one row has no variance
+    def _predict(self, cells: Float[Tensor, "P W"]) -> Float[Tensor, "P W"]:
+        return self.predictor(cells) if len(cells) > 1 else cells * 0  # one row has no variance
 
 
 class Base(nn.Module):
