@@ -38,7 +38,7 @@ class TrainConfig:
 
     epochs: int = option(30, "passes over the training documents")
     batch_size: int = option(4, "documents a step, over all processes")
-    accumulation: int = option(1, "steps whose gradients are summed up before the weights move")
+    accumulation: int = option(1, "batches whose mean gradient moves the weights together")
     encoder_lr: float = option(5e-5, "peak learning rate of the encoder")
     classifier_lr: float = option(1e-4, "peak learning rate of everything else")
     matrix_lr: float | None = option(None, "peak learning rate of a paper's matrix network (none: classifier_lr)")
