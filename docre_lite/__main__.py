@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command. Exit codes: 0 done, 2 bad input or arguments, 130 interrupted."""
     args = parser().parse_args(argv)
     try:
-        return args.run(args) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _told
+            return args.run(args) or 0
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -32,6 +35,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("docre-lite: interrupted", file=sys.stderr)
         return 130
+
+
+def _told(message: Warning | str, *_: Any) -> None:
+    """A warning as a line of its own, without the place in the code that gave it."""
+    print(f"docre-lite: {message}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--out", type=Path, required=True, help="folder for train, dev, test and counterfactual documents")
     for split, count in (("train", 600), ("dev", 150), ("test", 150)):
         c.add_argument(f"--{split}", type=_count, default=count, help=f"{split} documents")
-    c.add_argument("--seed", type=int, default=0, help="the same seed gives the same documents everywhere")
+    c.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same documents everywhere")
 
     c = _command(
         commands,
@@ -81,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--epochs", type=_count, metavar="E", help="passes over the training documents (default: the recipe's)"
     )
-    c.add_argument("--seed", type=int, metavar="S", help="seed of weights, document order and dropout (default: 66)")
+    c.add_argument("--seed", type=_seed, metavar="S", help="seed of weights, document order and dropout (default: 66)")
     c.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for metrics.json, model/ (best epoch) and last/ (to resume)"
     )
@@ -146,7 +154,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="a setting of the paper that says how to predict, such as rounds=1 (DocRE-II); repeatable",
     )
-    c.add_argument("--seed", type=int, default=0, help="draws the pairs that test_mask_rate hides (DRE-MIR)")
+    c.add_argument("--seed", type=_seed, default=0, help="draws the pairs that test_mask_rate hides (DRE-MIR)")
 
     c = _command(
         commands,
@@ -180,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
     )
     c.add_argument("--evidence", type=_share, default=0.2, metavar="SHARE", help="as in predict")
     c.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in predict")
-    c.add_argument("--seed", type=int, default=0, help="as in predict, for each part")
+    c.add_argument("--seed", type=_seed, default=0, help="as in predict, for each part")
 
     c = _command(
         commands,
@@ -300,15 +308,24 @@ def _command(commands, name: str, run, help: str, example: str):
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number from 1, not {text!r}")
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"a whole number from 0 to {2**32 - 1}, not {text!r}")
+    return int(text)
+
+
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"a share from 0 to 1, not {text}")
+        raise argparse.ArgumentTypeError(f"a share from 0 to 1, not {text!r}")
     return value
 
 
@@ -316,7 +333,7 @@ def corpus(args) -> None:
     from .corpus import write
 
     paths = write(args.out, train=args.train, dev=args.dev, test=args.test, seed=args.seed)
-    print(json.dumps({name: str(path) for name, path in paths.items()}, indent=1))
+    _show({name: str(path) for name, path in paths.items()})
 
 
 def train(args) -> int:
@@ -435,7 +452,11 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
     steps = fit(model, documents, dev, config, out, resume)
     try:
         quiet = not together.is_main_process
-        with tqdm(unit="step", desc=plan["paper"], delay=1e-6, disable=quiet) as bar:  # no bar before the first step
+        # into a file, a line a minute is enough
+        often = sys.stderr.isatty() or "TQDM_MININTERVAL" in os.environ
+        pace = {} if often else {"mininterval": 60.0, "maxinterval": 60.0}
+        # no bar before the first step
+        with tqdm(unit="step", desc=plan["paper"], delay=1e-6, disable=quiet, **pace) as bar:
             for step in steps:
                 bar.total = step.steps
                 bar.update(step.step - bar.n)
@@ -449,6 +470,7 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
                     )
                 if step.step < step.steps and _any(interrupted):
                     steps.close()  # writes the checkpoint
+                    bar.close()  # the way to go on is the last that is said
                     together.print(
                         f"docre-lite: stopped after step {step.step}; continue with: docre-lite train --resume {out}",
                         file=sys.stderr,
@@ -457,9 +479,8 @@ def _train(plan: dict[str, Any], out: Path, resume: bool) -> int:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    together.print(
-        json.dumps({"out": str(out), "metrics": str(out / "metrics.json"), "model": str(out / "model")}, indent=1)
-    )
+    if together.is_main_process:
+        _show({"out": str(out), "metrics": str(out / "metrics.json"), "model": str(out / "model")})
     return 0
 
 
@@ -550,7 +571,7 @@ def predict(args) -> None:
     with writing(args.out, "mend that, or choose another --out"):
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_submission(triples, args.out, documents, zip=args.zip)
-    print(json.dumps({"documents": len(documents), "triples": len(triples), "out": str(args.out)}, indent=1))
+    _show({"documents": len(documents), "triples": len(triples), "out": str(args.out)})
 
 
 def _model(folder: Path) -> Path:
@@ -582,7 +603,7 @@ def extract(args) -> None:
     )
     if totals["rejected"]:
         print(f"docre-lite: {totals['rejected']} documents set aside, see {args.out / REJECTED}", file=sys.stderr)
-    print(json.dumps({**totals, "out": str(args.out)}, indent=1))
+    _show({**totals, "out": str(args.out)})
 
 
 def score(args) -> None:
@@ -594,20 +615,20 @@ def score(args) -> None:
     gold = read(args.gold)
     seen = seen_facts(read(args.train)) if args.train else None
     scores = compare(read_predictions(args.predictions, gold), gold, seen)
-    print(json.dumps(scores.to_dict(), indent=1) if args.json else _table(scores.to_dict()))
+    _show(scores.to_dict()) if args.json else print(_table(scores.to_dict()))
 
 
 def data_fetch(args) -> None:
     from .hub import fetch
 
-    print(json.dumps({str(k): str(v) for k, v in fetch(args.name, args.to).items()}, indent=1))
+    _show({str(k): str(v) for k, v in fetch(args.name, args.to).items()})
 
 
 def data_info(args) -> None:
     from .readers import describe, read
 
     found = describe(read(args.file), read(args.train) if args.train else None)
-    print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else _table(found))
+    _show(found) if args.json else print(_table(found))
 
 
 def bench_run(args) -> int:
@@ -664,6 +685,10 @@ def bench_speed(args) -> None:
         bench.keep((args.results or bench.RESULTS) / "speed.json", row, speed.same)
         rows.append(row)
     print(speed.markdown(rows), end="")
+
+
+def _show(values: Any) -> None:
+    print(json.dumps(values, indent=1, ensure_ascii=False))
 
 
 def _table(values: dict[str, Any], indent: str = "") -> str:

@@ -45,13 +45,14 @@ from typing import Any
 import torch
 
 from . import results
+from .checks import DataError
 from .corpus import counterfactuals, generate
 from .evaluate import by_document, by_frequency, score, seen_facts
 from .machine import processes
 from .model import DocRE, paper
 from .predict import predict
 from .readers import read, write_docred
-from .store import write_json
+from .store import read_json, write_json
 from .train import arithmetic, configure, fingerprint
 from .types import Document
 
@@ -226,7 +227,16 @@ def places(plan: Plan, given: Sequence[str]) -> dict[str, str]:
 
 
 def stored(path: Path) -> list[dict[str, Any]]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    """The rows of a file of results; none if there is no such file. Raises DataError if it is damaged."""
+    if not path.is_file():
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also bytes that are not text
+        raise DataError(f"{path}: not JSON ({error}); restore it, or move it away to begin anew") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path}: not a list of rows; restore it, or move it away to begin anew")
+    return rows
 
 
 def same(row: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
@@ -277,7 +287,7 @@ def state(plan: Plan, run: Run, out: Path, folder: Path) -> str:
 
 def _history(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8"))["history"] if path.is_file() else []
+    return read_json(path)["history"] if path.is_file() else []
 
 
 # Running ----------------------------------------------------------------------------------------------------------
@@ -448,13 +458,13 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 def _check(run: Run, files: Mapping[str, Path], encoder: str, out: Path) -> None:
     """Is the run in this folder the one that is meant? Its paths may be others, its documents may not."""
-    held = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    held = read_json(out / "run.json")
     meant = {"paper": run.paper, "recipe": run.recipe, "seed": run.seed}
     meant["settings"] = {**run.given, "epochs": run.epochs}
     changed = [key for key, value in meant.items() if _plain(held[key]) != _plain(value)]
     changed += [] if _same_encoder(held["encoder"], encoder) else ["encoder"]
     if (path := out / "last" / "state.json").is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))["run"]
+        known = read_json(path)["run"]
         for split, key in (("train", "training documents"), ("dev", "development documents")):
             changed += [key] if known[key] != fingerprint(read(files[split])) else []
     if changed:
@@ -493,7 +503,7 @@ def scored(run: Run, files: Mapping[str, Path], out: Path, device: str | None) -
 
     `cpu_seconds` are of the whole process, scoring after every epoch included.
     """
-    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_json(out / "metrics.json")
     history = metrics["history"]
     whole = [h for h in history if h.get("stage", 2) == 2]  # a base that is trained first is not the model
     config, _ = configure(run.paper, run.recipe, seed=run.seed, **run.given)

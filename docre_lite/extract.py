@@ -26,6 +26,7 @@ from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -154,6 +155,8 @@ def extract(
     settings = {"part_size": part_size, "budget": budget, "evidence": evidence, "seed": seed, "options": options}
     settings |= {"batch_size": batch_size} if draws else {}  # what is drawn depends on what is read at a time
     job = Job(model, out, {"model": _digest(model), **settings}, batch_size)
+    if engine == "ray":
+        _ray()  # before anything is written
     with _locked(out):
         done = finished(job, sources)
         _write_manifest(job, sources, done, complete=False)
@@ -480,6 +483,15 @@ def _begin(threads: int, begun: Synchronized[int]) -> None:
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
+def _ray() -> ModuleType:
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise ValueError("the engine 'ray' needs Ray: pip install 'docre_lite[ray]', or leave --engine out") from None
+    return ray
+
+
 def extract_with_ray(
     job: Job, sources: Sequence[Source], done: Mapping[str, Any], workers: int, threads: int | None = None
 ) -> Iterator[dict[str, Any]]:
@@ -488,11 +500,7 @@ def extract_with_ray(
     It runs on the cluster that `RAY_ADDRESS` or an earlier `ray.init` names, else on this machine. All machines must
     see the folders of model, inputs and output under the same paths.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise ValueError("the engine 'ray' needs Ray: pip install 'docre_lite[ray]', or leave --engine out") from None
+    ray = _ray()
     job = replace(job, model=job.model.absolute(), out=job.out.absolute())  # its processes start elsewhere
     with _ray_data(ray, workers):
         gpus = int(ray.cluster_resources().get("GPU", 0))

@@ -93,6 +93,8 @@ def alone(folder: Path, way_out: str = "choose another --out") -> IO:
 
     Raises DataError if another process holds it, or nothing can be written there.
     """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file, where a folder is to be; {way_out}")
     with writing(folder, way_out):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")

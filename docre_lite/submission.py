@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -66,20 +68,26 @@ def read_predictions(path: str | Path, documents: Iterable[Document]) -> list[Tr
 
 
 def _load(path: Path) -> list:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if "result.json" not in archive.namelist():
-                raise DataError(f"{path}: holds no result.json, but {archive.namelist()}; CodaLab wants that name")
-            content = archive.read("result.json")
-    else:
-        content = read_bytes(path)
+    content = read_bytes(path)
+    if content.startswith(b"PK"):
+        content = _unzipped(path, content)
     try:
         rows = json.loads(content)
-    except ValueError as error:  # also bytes that are not text
+    except (ValueError, RecursionError) as error:  # also bytes that are not text, and lists in lists without end
         raise DataError(f"{path}: not JSON ({error}); a submission is a JSON list of predictions") from None
     if not isinstance(rows, list):
         raise DataError(f"{path}: holds a {type(rows).__name__}; a submission is a JSON list of predictions")
     return rows
+
+
+def _unzipped(path: Path, content: bytes) -> bytes:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if "result.json" not in archive.namelist():
+                raise DataError(f"{path}: holds no result.json, but {archive.namelist()}; CodaLab wants that name")
+            return archive.read("result.json")
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:  # also a password
+        raise DataError(f"{path}: damaged or locked zip ({error}); write it anew, or give result.json itself") from None
 
 
 def _read_row(row: object, known: Mapping[str, Document], where: str) -> Triple:

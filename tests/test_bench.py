@@ -19,6 +19,7 @@ from small import made
 
 from docre_lite import bench
 from docre_lite.__main__ import _check_settings, main
+from docre_lite.checks import DataError
 from docre_lite.evaluate import score, seen_facts
 from docre_lite.model import DocRE, paper
 from docre_lite.predict import predict
@@ -273,6 +274,13 @@ def test_a_split_that_a_plan_gains_is_scored(place, capsys):
     [row] = rows(place)
     assert row["test"]["documents"] == 2 and row["dev"]["documents"] == 3
     assert bench_run(place, "--dry-run", *only) == 0 and "atlop-0: done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ['[{"paper"', '{"paper": 1}', "[1]"])
+def test_damaged_results_are_named(tmp_path, content):
+    (path := tmp_path / "mine_atlop.json").write_text(content)
+    with pytest.raises(DataError, match="mine_atlop.json: not .*; restore it, or move it away"):
+        bench.stored(path)
 
 
 def test_a_plan_for_a_cpu_is_scored_as_it_is_trained(monkeypatch):

@@ -266,6 +266,30 @@ def fails(capsys, call, *arguments, says: str, absent: Path | None = None) -> No
 
 
 @pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["train", "--seed", "-1"], "a whole number from 0 to 4294967295, not '-1'"),
+        (["extract", "--seed", "99999999999"], "a whole number from 0 to 4294967295, not '99999999999'"),
+        (["predict", "--seed", "one"], "a whole number from 0 to 4294967295, not 'one'"),
+        (["predict", "--evidence", "abc"], "a share from 0 to 1, not 'abc'"),
+        (["predict", "--batch-size", "²"], "a whole number from 1, not '²'"),
+    ],
+)
+def test_numbers_that_cannot_be(given, says, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(given)
+    assert stopped.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_a_warning_is_a_line_without_code(run, data, tmp_path, capsys):
+    twice = [{"title": read(data / "dev.json")[0].title, "h_idx": 0, "t_idx": 1, "r": "r"}] * 2
+    (tmp_path / "p.json").write_text(json.dumps(twice))
+    assert main(["score", "--predictions", str(tmp_path / "p.json"), "--gold", str(data / "dev.json")]) == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.fullmatch("docre-lite: .*p.json: 1 of 2 predictions repeat another; each is kept once", line)
+
+
+@pytest.mark.parametrize(
     ("more", "says"),
     [
         (["--paper", "nope"], "no paper 'nope'; have .*atlop"),
@@ -451,7 +475,7 @@ def test_disks_that_take_nothing(fault, data, run, tmp_path, capsys, monkeypatch
     own = shutil.copytree(run, tmp_path / "own")
     (tmp_path / "file").write_text("mine")
     predict_to = ["predict", "--run", str(run), "--data", str(data / "dev.json"), "--out"]
-    fails(capsys, train, data, tmp_path / "file", says="file: cannot be written .File exists.; choose another --out")
+    fails(capsys, train, data, tmp_path / "file", says="file: is a file, where a folder is to be; choose another --out")
     fails(capsys, main, [*predict_to, str(tmp_path / "file" / "r.json")], says="r.json: cannot be written .File exists")
     monkeypatch.setattr(Path, "write_text", refuse)
     monkeypatch.setattr(Path, "write_bytes", refuse)

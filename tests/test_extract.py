@@ -453,6 +453,7 @@ def test_ray_that_is_not_there_is_told(home, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install 'docre_lite\[ray\]'"):
         again(home, tmp_path / "out", engine="ray")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_worker_that_dies_is_told_in_a_line(home, tmp_path, monkeypatch, capsys):
@@ -497,7 +498,7 @@ def test_faulty_arguments(home, documents, tmp_path, capsys):
     )
     assert not out.exists()
     fails(capsys, home, tmp_path / "p", source=tmp_path / "p" / "a-b.jsonl", says="lies in the --out folder")
-    fails(capsys, home, tmp_path / "list.json", says="list.json: cannot be written")
+    fails(capsys, home, tmp_path / "list.json", says="list.json: is a file, where a folder is to be")
     fails(capsys, home, out, source=home / "in", says="in: is a folder; give a pattern of the files in it")
     for k, text in enumerate(
         ("[Ada|PER|1] met [Bo|PER|2].\n", "1|t|A title.\n1|a|A text.\n", '\n{\n "title": "x"\n}\n')

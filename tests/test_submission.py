@@ -117,6 +117,23 @@ def test_files_that_are_no_submission(tmp_path, content):
         read_predictions(path, [HAND])
 
 
+@pytest.mark.parametrize("fault", ["flipped", "cut"])
+def test_a_damaged_zip_is_named(tmp_path, fault):
+    path = write_submission(GUESSES[:8], tmp_path / "r.json", zip=True)
+    content = bytearray(path.read_bytes())
+    if fault == "flipped":
+        content[50] ^= 255  # among the packed bytes
+    path.write_bytes(content if fault == "flipped" else content[:-30])
+    with pytest.raises(DataError, match="result.zip: damaged or locked zip .*write it anew"):
+        read_predictions(path, [HAND])
+
+
+def test_lists_in_lists_without_end(tmp_path):
+    (path := tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="deep.json: not JSON"):
+        read_predictions(path, [HAND])
+
+
 def test_zip_without_result_json(tmp_path):
     path = tmp_path / "mine.zip"
     with zipfile.ZipFile(path, "w") as file:
