@@ -554,6 +554,7 @@ def _interrupt(interrupted: list, number: int) -> None:
 def predict(args) -> None:
     from accelerate.utils import set_seed
 
+    from .machine import processes
     from .model import DocRE
     from .predict import predict as find
     from .readers import read
@@ -565,7 +566,7 @@ def predict(args) -> None:
     if args.out.exists() and args.out.samefile(args.data):
         raise ValueError(f"{args.out}: holds the documents, which --out would overwrite; choose another file")
     documents = read(args.data)
-    model = DocRE.load(_model(args.folder), **_settings(args.set))
+    model = DocRE.load(_model(args.folder), **_settings(args.set)).to(processes().device)
     set_seed(args.seed)
     triples = find(model, documents, args.batch_size, progress=True, evidence=args.evidence)
     with writing(args.out, "mend that, or choose another --out"):

@@ -140,8 +140,9 @@ def train_gathered(model: DocRE, batch: Batch) -> None:
     head, tail, context = [], [], []
     for b, one in enumerate(batch.documents):
         vectors, looks = [], []
+        mentions = list(zip(batch.mention_start[b].tolist(), batch.mention_entity[b].tolist(), strict=True))
         for i in range(len(one.entities)):
-            at = [int(p) for p, e in zip(batch.mention_start[b], batch.mention_entity[b], strict=True) if e == i]
+            at = [p for p, e in mentions if e == i]
             vectors.append(torch.stack([hidden[b, p] for p in at]).logsumexp(0))
             looks.append(torch.stack([maps[b, :, p] for p in at]).mean(0))
         vectors, looks = torch.stack(vectors), torch.stack(looks)
@@ -476,13 +477,14 @@ def same(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
     def key(row):
         kind = [row[k] for k in ("paper", "encoder", "data", "device", "precision", "batch_size")]
-        return kind, _machine(row["environment"])
+        return kind, _machine(row)
 
     return key(row) == key(other)
 
 
-def _machine(environment: Mapping[str, Any]) -> str:
-    return environment["gpu"] or environment["cpu"] or environment["machine"]
+def _machine(row: Mapping[str, Any]) -> str:
+    environment = row["environment"]
+    return (row["device"] != "cpu" and environment["gpu"]) or environment["cpu"] or environment["machine"]
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -495,7 +497,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         line += [one["predict_whole"] / one["predict_bare"] for one in ones]
         line += [row["documents_per_second"]["train"], row["peak_gb"]["train_whole"]]
         numbers = [f"{number:.2f}" for number in line]
-        lines.append([row["paper"], row["precision"], *numbers, _machine(row["environment"])])
+        lines.append([row["paper"], row["precision"], *numbers, _machine(row)])
     said = "Times of the bare encoder's on the same batch; documents/s and GB are those of training."
     return "\n".join([said, "", *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
 

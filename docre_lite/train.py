@@ -1,4 +1,4 @@
-"""Training: one loop for every paper, one step at a time, that can be stopped anywhere and continued bit for bit."""
+"""Training: one loop for every paper, one step at a time, that can be stopped anywhere and continued."""
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ def fit(
 
     With `out`, the folder receives `metrics.json` (scores of every epoch), `model/` (the best epoch by dev score,
     the last one without dev documents) and `last/` (the checkpoint that `resume=True` continues from, also written when
-    the loop is left). On one device and thread count, a resumed run ends where an uninterrupted one ends, bit for bit.
+    the loop is left). On a CPU and the same number of threads, a resumed run ends where an uninterrupted one ends, bit
+    for bit; a GPU adds in an order of its own.
     Without `config`, the paper's recipe for the tiny encoder or for DocRED.
     """
     if config is None:
@@ -144,6 +145,7 @@ def fit_frozen(model: DocRE, train: Sequence[Document], config: TrainConfig | No
     if config is None:
         config, _ = configure(model.classifier.name, "tiny")
     set_seed(config.seed)
+    model.to(model.device)  # a new classifier on an encoder that a GPU has trained goes there too
     cached = []
     with torch.no_grad():
         for _, _, pairs, _ in run(model, train, config.batch_size):

@@ -246,12 +246,12 @@ def test_the_bilinear_form_in_bfloat16_keeps_no_rounded_sum():
     weight = (torch.randn(12, 256, 9) / 40).bfloat16().requires_grad_()
     found = ops.group_bilinear(head, tail, weight)
     outer = (head.unsqueeze(-1) * tail.unsqueeze(-2)).flatten(2)  # rounded, as a product of bf16 is
-    exact = torch.einsum("pgi,gir->pr", outer.double(), weight.double())
+    exact = torch.einsum("pgi,gic->pc", outer.double(), weight.double())
     assert found.dtype == torch.bfloat16
     off, rounding = ((x.double() - exact).square().mean().sqrt() for x in (found, exact.bfloat16()))
     assert off < 1.6 * rounding
     grad = torch.randn_like(found)
     [ours] = torch.autograd.grad(found, weight, grad)
-    expected = torch.einsum("pgi,pr->gir", outer.double(), grad.double())
+    expected = torch.einsum("pgi,pc->gic", outer.double(), grad.double())
     off, rounding = ((x.double() - expected).square().mean().sqrt() for x in (ours, expected.bfloat16()))
     assert off < 1.2 * rounding

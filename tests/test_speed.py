@@ -206,8 +206,14 @@ def test_too_few_documents_for_a_batch(tmp_path):
 def test_rows_of_other_machines_and_settings_are_kept():
     row = {"paper": "a", "encoder": "e", "data": "d", "device": "cpu", "precision": "fp32", "batch_size": 4}
     row["environment"] = {"machine": "m", "cpu": "one", "gpu": None, "commit": "1"}
-    for key, value, same in (("commit", "2", True), ("cpu", "two", False), ("gpu", "three", False)):
-        assert speed.same(row, {**row, "environment": {**row["environment"], key: value}}) == same
+    for device, key, value, same in (
+        ("cpu", "commit", "2", True),
+        ("cpu", "cpu", "two", False),
+        ("cpu", "gpu", "beside it", True),
+        ("cuda", "gpu", "three", False),
+    ):
+        on = {**row, "device": device}
+        assert speed.same(on, {**on, "environment": {**row["environment"], key: value}}) == same
     assert not speed.same(row, {**row, "precision": "bf16"}) and not speed.same(row, {**row, "batch_size": 2})
 
 

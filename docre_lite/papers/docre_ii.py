@@ -328,14 +328,13 @@ class ExtendedCrossAttention(nn.Module):
 
         n = cells.shape[1]
         seen = torch.stack([cells.transpose(1, 2) if turned else cells for turned in self.KEY_TURNED], 1).unsqueeze(3)
-        own_line = torch.tensor([q == k for q, k in zip(self.QUERY_TURNED, self.KEY_TURNED, strict=True)])
-        twice = own_line.to(cells.device)[:, None, None, None] & torch.eye(n, dtype=torch.bool, device=cells.device)
+        itself_there = torch.eye(n, dtype=torch.bool, device=cells.device)
+        own_line = [query == key for query, key in zip(self.QUERY_TURNED, self.KEY_TURNED, strict=True)]
+        twice = torch.stack([itself_there if own else torch.zeros_like(itself_there) for own in own_line]).unsqueeze(1)
         hidden = query.new_zeros(*query.shape[:-1], n).masked_fill_(~seen | twice, -torch.inf)  # [B, H, N, N, N]
         rows = (x.flatten(0, 2) for x in (hidden, query, keys.transpose(-1, -2)))
         scores = torch.baddbmm(*rows, alpha=scale).view_as(hidden)
-        scores = full_precision(torch.cat((scores, itself), -1))
-        if self.self_bonus:
-            scores = scores + F.pad(scores.new_tensor([self.self_bonus]), (n, 0))
+        scores = torch.cat((full_precision(scores), full_precision(itself) + self.self_bonus), -1)
         weights = scores.softmax(-1).to(value.dtype)
         found, own = self._turn_back(weights[..., :-1] @ values), self._turn_back(weights[..., -1:])
         mixed = torch.addcmul(found, own, self._split(value))
