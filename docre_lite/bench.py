@@ -48,12 +48,12 @@ from . import results
 from .checks import DataError
 from .corpus import counterfactuals, generate
 from .evaluate import by_document, by_frequency, score, seen_facts
-from .machine import processes
+from .machine import arithmetic, processes
 from .model import DocRE, paper
 from .predict import predict
 from .readers import read, write_docred
 from .store import read_json, write_json
-from .train import arithmetic, configure, fingerprint
+from .train import configure, fingerprint
 from .types import Document
 
 _PACKAGE = Path(__file__).parent
@@ -514,7 +514,7 @@ def scored(run: Run, files: Mapping[str, Path], out: Path, device: str | None) -
     row |= {"best_epoch": best["epoch"]}
     model = DocRE.load(out / "model").to(place)
     for split in (s for s in documents if s != "train"):
-        with arithmetic(config, place):
+        with arithmetic(config.precision, place):
             found = predict(model, documents[split])
         scores = score(found, documents[split], seen).to_dict()
         del scores["by_relation"]  # would make up most of the file

@@ -37,6 +37,7 @@ from tqdm.auto import tqdm
 from .checks import DataError
 from .docred import document_from_json, file_number
 from .encode import Tokens
+from .machine import arithmetic, warn_of_emulation
 from .memory import give_back
 from .model import DocRE
 from .predict import EVIDENCE, predict_encoded, room
@@ -118,6 +119,7 @@ def extract(
     budget: int = BUDGET,
     evidence: float = EVIDENCE,
     seed: int = 0,
+    precision: str = "fp32",
     progress: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -139,6 +141,7 @@ def extract(
         budget: tokens, and pairs of entities, at a time; a document with more is set aside.
         evidence: see `predict`.
         seed: of models that draw while they predict; each part begins with it.
+        precision: "fp32", or "bf16": faster where the hardware multiplies it, and some answers at the edge are others.
         options: settings of the paper that say how to predict, see `DocRE.load`.
 
     Returns:
@@ -151,8 +154,11 @@ def extract(
     sources = find(inputs, out)
     _model.cache_clear()
     options = dict(options or {})
-    draws = _model(model, tuple(options.items())).classifier.draws  # what is wrong with it is better known now
+    here = _model(model, tuple(options.items()))  # what is wrong with it is better known now
+    draws = here.classifier.draws
+    warn_of_emulation(precision, here.device)
     settings = {"part_size": part_size, "budget": budget, "evidence": evidence, "seed": seed, "options": options}
+    settings["precision"] = precision
     settings |= {"batch_size": batch_size} if draws else {}  # what is drawn depends on what is read at a time
     job = Job(model, out, {"model": _digest(model), **settings}, batch_size)
     if engine == "ray":
@@ -271,13 +277,14 @@ def work(job: Job, part: Part) -> dict[str, Any]:
     torch.manual_seed(job.settings["seed"])
     encoded, rejected = _encode(model, part, job.settings["budget"])
     try:
-        found = predict_encoded(
-            model,
-            list(encoded.values()),
-            job.batch_size,
-            evidence=job.settings["evidence"],
-            budget=job.settings["budget"],
-        )
+        with arithmetic(job.settings["precision"], model.device):
+            found = predict_encoded(
+                model,
+                list(encoded.values()),
+                job.batch_size,
+                evidence=job.settings["evidence"],
+                budget=job.settings["budget"],
+            )
     except Exception as error:
         error.add_note(f"{part.source.path}: in rows {part.rows[0].number} to {part.rows[-1].number}")
         raise

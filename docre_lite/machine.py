@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import subprocess
+import warnings
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -71,6 +72,28 @@ def bf16_in_hardware(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type != "cpu" or bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_says("flags", "Features"))
+
+
+def in_bf16(precision: str, device: torch.device) -> bool:
+    """Is a calculation of this precision (fp32, bf16, or auto: bf16 on a GPU that has it) in bf16 there?"""
+    if precision == "auto":
+        return device.type == "cuda" and bf16_in_hardware(device)
+    return precision == "bf16"
+
+
+def arithmetic(precision: str, device: torch.device) -> torch.autocast:
+    """The context of a calculation in this precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(precision, device))
+
+
+def warn_of_emulation(precision: str, device: torch.device) -> None:
+    """Says so if bf16 is asked for where it is only emulated: whoever waits for it should know why."""
+    if in_bf16(precision, device) and not bf16_in_hardware(device):
+        warnings.warn(
+            f"precision=bf16, but this {device.type} only emulates it, at a fraction of the speed of fp32; "
+            "take precision=fp32 unless a run elsewhere is to be repeated",
+            stacklevel=2,
+        )
 
 
 def _cpu() -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from dataclasses import fields as dataclass_fields
@@ -22,7 +21,7 @@ from .checks import DataError
 from .encode import Tokens
 from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
-from .machine import bf16_in_hardware, environment, peak_memory, processes
+from .machine import arithmetic, environment, peak_memory, processes, warn_of_emulation
 from .model import DocRE, PairClassifier, expand, paper
 from .predict import predict, run, tune
 from .settings import option, update
@@ -261,7 +260,7 @@ class _Run:
         accelerator = self.accelerator
         mine = where[accelerator.process_index :: accelerator.num_processes]
         batch = self.model.tokenizer.collate([self._tokens(k) for k in mine or where[:1]]).to(accelerator.device)
-        with arithmetic(self.config, accelerator.device):
+        with arithmetic(self.config.precision, accelerator.device):
             prediction = self.wrapped(batch)
             losses, loss = prediction.losses, prediction.loss
         share = 1.0
@@ -281,7 +280,7 @@ class _Run:
         state, scores = self.state, None
         if self.dev:
             index, count = self.accelerator.process_index, self.accelerator.num_processes
-            with arithmetic(self.config, self.accelerator.device):
+            with arithmetic(self.config.precision, self.accelerator.device):
                 tune(self.model, self.dev)
                 found = predict(self.model, self.dev[index::count])
             scores = score(gather_object(found) if count > 1 else found, self.dev, self.seen)
@@ -443,27 +442,11 @@ def fingerprint(documents: Sequence[Document]) -> str:
     return digest.hexdigest()
 
 
-def in_bf16(config: TrainConfig, device: torch.device) -> bool:
-    """Does a run with this precision calculate in bf16 there?"""
-    if config.precision == "auto":
-        return device.type == "cuda" and bf16_in_hardware(device)
-    return config.precision == "bf16"
-
-
-def arithmetic(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """The context in which a run with this precision trains and predicts."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(config, device))
-
-
 def _accelerator(config: TrainConfig, idle_weights: bool) -> Accelerator:
     several = DistributedDataParallelKwargs(find_unused_parameters=idle_weights)
     together = processes()
-    if in_bf16(config, together.device) and not bf16_in_hardware(together.device) and together.is_main_process:
-        warnings.warn(
-            f"precision=bf16, but this {together.device.type} only emulates it, at a fraction of the speed of fp32; "
-            "take precision=fp32 unless a run elsewhere is to be repeated",
-            stacklevel=2,
-        )
+    if together.is_main_process:
+        warn_of_emulation(config.precision, together.device)
     # bf16 is ours (`arithmetic`): accelerate holds a whole process to the precision of its first run
     return Accelerator(mixed_precision="no", kwargs_handlers=[several])
 

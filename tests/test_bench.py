@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,10 +20,11 @@ from docre_lite import bench
 from docre_lite.__main__ import _check_settings, main
 from docre_lite.checks import DataError
 from docre_lite.evaluate import score, seen_facts
+from docre_lite.machine import in_bf16
 from docre_lite.model import DocRE, paper
 from docre_lite.predict import predict
 from docre_lite.readers import read, write_docred
-from docre_lite.train import configure, in_bf16
+from docre_lite.train import configure
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
@@ -287,16 +287,14 @@ def test_a_plan_for_a_cpu_is_scored_as_it_is_trained(monkeypatch):
     """A GPU beside it changes nothing: bf16 is for what calculates there."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
     config, _ = configure("atlop", "tiny")
-    assert in_bf16(config, torch.device("cuda")) and not in_bf16(config, torch.device("cpu"))
-    assert in_bf16(replace(config, precision="bf16"), torch.device("cpu"))
+    assert in_bf16(config.precision, torch.device("cuda")) and not in_bf16(config.precision, torch.device("cpu"))
+    assert in_bf16("bf16", torch.device("cpu"))
 
 
 def test_a_gpu_that_emulates_bf16_calculates_in_fp32(monkeypatch):
     """A T4 says that it supports bf16. It is slow with it, and has no convolutions in it."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
-    config, _ = configure("atlop", "tiny")
-    assert not in_bf16(config, torch.device("cuda"))
-    assert in_bf16(replace(config, precision="bf16"), torch.device("cuda"))
+    assert not in_bf16("auto", torch.device("cuda")) and in_bf16("bf16", torch.device("cuda"))
 
 
 def test_the_embedded_corpus_and_its_splits(place, capsys):

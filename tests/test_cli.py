@@ -281,6 +281,20 @@ def test_numbers_that_cannot_be(given, says, capsys):
     assert stopped.value.code == 2 and says in capsys.readouterr().err
 
 
+def test_predictions_in_bf16(run, data, tmp_path, capsys, monkeypatch):
+    call = ["predict", "--run", str(run), "--data", str(data / "dev.json"), "--evidence=0.1"]
+    for hardware in (False, True):
+        monkeypatch.setattr("docre_lite.machine.bf16_in_hardware", lambda device, own=hardware: own)
+        assert main([*call, "--precision", "bf16", "--out", str(tmp_path / "half.json")]) == 0
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("docre-lite: ")]
+        assert [line.startswith("docre-lite: precision=bf16, but this cpu only emulates it") for line in said] == (
+            [] if hardware else [True]
+        )
+    assert main([*call, "--out", str(tmp_path / "full.json")]) == 0
+    half, full = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("half", "full"))
+    assert [row["score"] for row in half] != [row["score"] for row in full]
+
+
 def test_a_warning_is_a_line_without_code(run, data, tmp_path, capsys):
     twice = [{"title": read(data / "dev.json")[0].title, "h_idx": 0, "t_idx": 1, "r": "r"}] * 2
     (tmp_path / "p.json").write_text(json.dumps(twice))

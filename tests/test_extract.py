@@ -449,6 +449,18 @@ def test_ray_writes_what_one_worker_writes(home, whole, tmp_path):
     assert contents(out) == contents(whole)
 
 
+def test_bf16_is_another_calculation(home, whole, tmp_path, monkeypatch):
+    """Whoever asks for it gets it, close to fp32; no folder holds parts of both."""
+    monkeypatch.setattr("docre_lite.machine.bf16_in_hardware", lambda device: True)
+    again(home, tmp_path / "out", precision="bf16")
+    half, full = (rows(out) for out in (tmp_path / "out", whole))
+    assert [row["score"] for row in half] != [row["score"] for row in full]
+    facts = [{(r["title"], r["head"], r["relation"], r["tail"]) for r in found} for found in (half, full)]
+    assert len(facts[0] & facts[1]) > 0.8 * len(facts[0] | facts[1])
+    with pytest.raises(ValueError, match="precision"):
+        again(home, tmp_path / "out")
+
+
 def test_ray_that_is_not_there_is_told(home, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install 'docre_lite\[ray\]'"):

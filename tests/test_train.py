@@ -175,7 +175,7 @@ def test_resume_without_a_checkpoint_starts(whole, tmp_path):
 @pytest.mark.parametrize(("own", "precision", "said"), [(False, "bf16", 1), (False, "fp32", 0), (True, "bf16", 0)])
 def test_bf16_that_is_only_emulated_is_told(monkeypatch, recwarn, own, precision, said):
     """Such a run takes several times as long as in fp32, and whoever waits for it should know why."""
-    monkeypatch.setattr("docre_lite.train.bf16_in_hardware", lambda device: own)
+    monkeypatch.setattr("docre_lite.machine.bf16_in_hardware", lambda device: own)
     train(fresh(), stop=1, config=replace(CONFIG, precision=precision), dev=())
     assert sum("precision=fp32" in str(w.message) for w in recwarn) == said
 
