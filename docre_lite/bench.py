@@ -49,6 +49,7 @@ from .checks import DataError
 from .corpus import counterfactuals, generate
 from .evaluate import by_document, by_frequency, score, seen_facts
 from .machine import arithmetic, processes
+from .memory import give_back
 from .model import DocRE, paper
 from .predict import predict
 from .readers import read, write_docred
@@ -327,6 +328,7 @@ def carry_out(
                     say(f"{begin}: stopped; the same command goes on from here")
                     return code
                 row = {} if code else scored(run, files[run.data], out / run.name, plan.device)
+                give_back()  # a GPU's memory, to the training that comes next
             except ValueError as error:
                 say(f"{begin}: {error}")
                 row = {}

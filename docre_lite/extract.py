@@ -154,9 +154,10 @@ def extract(
     sources = find(inputs, out)
     _model.cache_clear()
     options = dict(options or {})
-    here = _model(model, tuple(options.items()))  # what is wrong with it is better known now
-    draws = here.classifier.draws
-    warn_of_emulation(precision, here.device)
+    loaded = _model(model, tuple(options.items()))  # what is wrong with it is better known now
+    draws = loaded.classifier.draws
+    warn_of_emulation(precision, loaded.device)
+    del loaded  # where others do the work
     settings = {"part_size": part_size, "budget": budget, "evidence": evidence, "seed": seed, "options": options}
     settings["precision"] = precision
     settings |= {"batch_size": batch_size} if draws else {}  # what is drawn depends on what is read at a time
@@ -178,6 +179,7 @@ def extract(
                 results = extract_with_ray(job, sources, done, workers, threads)
             elif workers > 1:
                 _model.cache_clear()
+                give_back()
                 results = _with_processes(job, _missing(sources, part_size, done, bar), workers, threads)
             else:
                 if threads:

@@ -1,8 +1,10 @@
-"""What the C library does with memory that was freed. glibc alone is told anything; elsewhere nothing happens."""
+"""What is done with memory that was freed, by the C library (glibc alone is told anything) and on a GPU by torch."""
 
 from __future__ import annotations
 
 import ctypes
+
+import torch
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
 
@@ -20,7 +22,11 @@ def keep_freed() -> None:
 
 
 def give_back() -> None:
-    """What lies freed goes back to the system; glibc keeps it in pieces, and takes more beside them."""
+    """What lies freed goes back to the system; glibc keeps it in pieces, and takes more beside them.
+
+    On a GPU it goes to the other processes there: torch keeps what was freed for its own.
+    """
+    torch.cuda.empty_cache()
     if library := _glibc():
         library.malloc_trim(0)
 

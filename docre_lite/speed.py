@@ -31,7 +31,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from .encoder import Encoder, PretrainedEncoder
-from .machine import bf16_in_hardware, environment, peak_memory
+from .machine import arithmetic, bf16_in_hardware, environment, peak_memory
+from .memory import give_back
 from .model import DocRE, build
 from .ops import EPSILON
 from .readers import read
@@ -223,12 +224,17 @@ class Meter:
 
     def _once(self, work: Callable[[], Any]) -> float:
         clock = time.process_time if self.device.type == "cpu" else time.perf_counter
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with arithmetic(self.precision, self.device):
             self.wait()
             begin = clock()
             work()
             self.wait()
         return clock() - begin
+
+    def work(self, call: Callable[[], Any]) -> dict[str, int]:
+        """FLOPs and bytes of a call in this precision, see `work`."""
+        with arithmetic(self.precision, self.device):
+            return work(call)
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -384,7 +390,7 @@ def measure(
             kind: round(setting.batch_size * len(batches) / seconds[f"{kind}_whole"], 2)
             for kind in ("train", "predict")
         },
-        "work": {name: work(partial(fresh, works[name], model, batches[len(batches) // 2])) for name in works},
+        "work": {name: meter.work(partial(fresh, works[name], model, batches[len(batches) // 2])) for name in works},
         "work_seconds": _rounded(meter.on(model, batches[len(batches) // 2 :][:1], **works)),
         "roof": meter.roof(),
     }
@@ -437,6 +443,7 @@ def peak_gb(paper: str, setting: Setting, name: str) -> float:
     `name` is a training step by its name in `seconds`, three of which are made, or "predict_largest": prediction of
     a document of the size `LARGEST`.
     """
+    give_back()  # of a GPU, which both processes share
     with plain_malloc(), ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_peak, paper, setting, name, torch.get_num_threads()).result()
 
@@ -461,7 +468,7 @@ def plain_malloc() -> Iterator[None]:
 def _peak(paper: str, setting: Setting, name: str, threads: int) -> float:
     torch.set_num_threads(threads)
     model, batches = setting.load(paper)
-    with torch.autocast(setting.device, torch.bfloat16, enabled=setting.precision == "bf16"):
+    with arithmetic(setting.precision, torch.device(setting.device)):
         if name == "predict_largest":
             predict_whole(model, model.batch([document(*LARGEST)]))
         else:
