@@ -69,6 +69,15 @@ def test_notebook_is_clean(name):
             assert address.startswith(PROJECT), f"a chapter must work without a network: {address}"
 
 
+@pytest.mark.parametrize("name", [n for n in notebooks() if n.startswith("chapters/")])
+def test_a_chapter_takes_its_models_back_to_the_cpu(name):
+    """`fit` leaves a model on the GPU if there is one, as on Colab; checks and pictures are made from tensors here."""
+    for cell in json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]:
+        code = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
+        for trained in re.findall(r"train\.fit\((\w+)", code):
+            assert f"{trained}.cpu()" in code, cell["id"]
+
+
 def test_every_dependency_is_listed_once():
     lists = [PYPROJECT["dependencies"], *PYPROJECT["optional-dependencies"].values()]
     names = [re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for entries in lists for line in entries]
