@@ -75,7 +75,12 @@ def bf16_in_hardware(device: torch.device) -> bool:
 
 
 def in_bf16(precision: str, device: torch.device) -> bool:
-    """Is a calculation of this precision (fp32, bf16, or auto: bf16 on a GPU that has it) in bf16 there?"""
+    """Is a calculation of this precision (fp32, bf16, or auto: bf16 on a GPU that has it) in bf16 there?
+
+    Raises ValueError on another one: it would be fp32 under a wrong name.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"no precision {precision!r}; have auto, fp32, bf16")
     if precision == "auto":
         return device.type == "cuda" and bf16_in_hardware(device)
     return precision == "bf16"

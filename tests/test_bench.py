@@ -295,6 +295,8 @@ def test_a_gpu_that_emulates_bf16_calculates_in_fp32(monkeypatch):
     """A T4 says that it supports bf16. It is slow with it, and has no convolutions in it."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert not in_bf16("auto", torch.device("cuda")) and in_bf16("bf16", torch.device("cuda"))
+    with pytest.raises(ValueError, match="no precision 'fp16'; have auto, fp32, bf16"):
+        in_bf16("fp16", torch.device("cuda"))
 
 
 def test_the_embedded_corpus_and_its_splits(place, capsys):

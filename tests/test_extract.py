@@ -459,6 +459,9 @@ def test_bf16_is_another_calculation(home, whole, tmp_path, monkeypatch):
     assert len(facts[0] & facts[1]) > 0.8 * len(facts[0] | facts[1])
     with pytest.raises(ValueError, match="precision"):
         again(home, tmp_path / "out")
+    with pytest.raises(ValueError, match="no precision 'fp16'"):
+        again(home, tmp_path / "half", precision="fp16")
+    assert not (tmp_path / "half").exists()
 
 
 def test_ray_that_is_not_there_is_told(home, tmp_path, monkeypatch):

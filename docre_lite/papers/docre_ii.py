@@ -328,9 +328,9 @@ class ExtendedCrossAttention(nn.Module):
 
         n = cells.shape[1]
         seen = torch.stack([cells.transpose(1, 2) if turned else cells for turned in self.KEY_TURNED], 1).unsqueeze(3)
-        itself_there = torch.eye(n, dtype=torch.bool, device=cells.device)
+        diagonal = torch.eye(n, dtype=torch.bool, device=cells.device)
         own_line = [query == key for query, key in zip(self.QUERY_TURNED, self.KEY_TURNED, strict=True)]
-        twice = torch.stack([itself_there if own else torch.zeros_like(itself_there) for own in own_line]).unsqueeze(1)
+        twice = torch.stack([diagonal if own else torch.zeros_like(diagonal) for own in own_line]).unsqueeze(1)
         hidden = query.new_zeros(*query.shape[:-1], n).masked_fill_(~seen | twice, -torch.inf)  # [B, H, N, N, N]
         rows = (x.flatten(0, 2) for x in (hidden, query, keys.transpose(-1, -2)))
         scores = torch.baddbmm(*rows, alpha=scale).view_as(hidden)
