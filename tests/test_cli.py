@@ -233,6 +233,17 @@ def test_interrupted_and_resumed(data, tmp_path):
     assert histories[0] == histories[1] and len(histories[0]) == 10
 
 
+def test_a_log_file_gets_few_lines_of_progress(data, tmp_path):
+    """No terminal, no redrawing: what stays are the epochs, and the bar's last state."""
+    call = ["--epochs", "3", "--set=batch_size=1", "--dev", data / "dev.json"]
+    command = [sys.executable, "-m", "docre_lite", "train", "--train", data / "train.json", "--out", tmp_path / "run"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TQDM_")} | {"OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    told = subprocess.run([*map(str, [*command, *TINY, *call])], capture_output=True, text=True, env=environment)
+    assert told.returncode == 0 and told.stderr.count("dev F1") == 3, told.stderr
+    assert told.stderr.count("step/s") + told.stderr.count("s/step") <= 8, told.stderr  # of 24 steps
+
+
 def test_resuming_a_finished_run_changes_nothing(run, capsys):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     assert main(["train", "--resume", str(run)]) == 0
