@@ -24,7 +24,6 @@ documents. A finished run's folder that is put there by hand is scored without t
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -35,7 +34,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -53,7 +51,7 @@ from .memory import give_back
 from .model import DocRE, paper
 from .predict import predict
 from .readers import read, write_docred
-from .store import read_json, write_json
+from .store import Busy, alone, read_json, write_json
 from .train import configure, fingerprint
 from .types import Document
 
@@ -318,8 +316,12 @@ def carry_out(
     failed = []
     for k, run in enumerate(todo, 1):
         begin = f"{k}/{len(todo)} {run.name}"
-        with _alone(out / run.name) as alone:
-            if not alone or (now := state(plan, run, out, folder)) == "done":  # by another `bench run` of the plan
+        try:
+            lock = alone(out / run.name, name=".bench.lock")  # the training has one of its own
+        except Busy:  # another `bench run` of the plan is at it
+            continue
+        with lock:
+            if (now := state(plan, run, out, folder)) == "done":  # meanwhile
                 continue
             say(f"{begin}: {now}")
             try:
@@ -343,19 +345,6 @@ def carry_out(
     if failed:
         raise ValueError(f"{len(failed)} of {len(todo)} runs failed, see above: {', '.join(failed)}")
     return 0
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Is no other process at this run? The lock goes with the process that holds it, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 _WAYS = {  # to the files that a part of a split names

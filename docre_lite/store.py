@@ -88,16 +88,20 @@ def settle(folder: Path) -> None:
         shutil.rmtree(folder.with_name(folder.name + end), ignore_errors=True)
 
 
-def alone(folder: Path, way_out: str = "choose another --out") -> IO:
+class Busy(DataError):
+    """Another process is at work in a folder."""
+
+
+def alone(folder: Path, way_out: str = "choose another --out", name: str = ".lock") -> IO:
     """A lock on a folder, which goes with the file that is returned, or with the process however it ends.
 
-    Raises DataError if another process holds it, or nothing can be written there.
+    Raises Busy if another process holds it, and DataError if nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file, where a folder is to be; {way_out}")
     with writing(folder, way_out):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = (folder / name).open("w")
     if os.name == "posix":
         import fcntl
 
@@ -105,7 +109,7 @@ def alone(folder: Path, way_out: str = "choose another --out") -> IO:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
-            raise DataError(f"{folder}: another run is at work here; wait for it, or {way_out}") from None
+            raise Busy(f"{folder}: another run is at work here; wait for it, or {way_out}") from None
     return lock
 
 

@@ -24,6 +24,7 @@ from docre_lite.machine import in_bf16
 from docre_lite.model import DocRE, paper
 from docre_lite.predict import predict
 from docre_lite.readers import read, write_docred
+from docre_lite.store import alone
 from docre_lite.train import configure
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -97,7 +98,7 @@ def test_rows_hold_what_the_model_scores(place, capsys):
     assert min(row[key] for key in ("seconds", "peak_memory_gb", "parameters")) > 0 and "cpu_seconds" in row
     documents = read(place / "all.json")
     folder = place / "runs" / "small" / "made-tiny-atlop-atlop-1"
-    left = [".lock", "cpu_seconds.json", "lock", "metrics.json", "model", "run.json"]
+    left = [".bench.lock", ".lock", "cpu_seconds.json", "metrics.json", "model", "run.json"]
     assert sorted(path.name for path in folder.iterdir()) == left
     expected = score(predict(DocRE.load(folder / "model"), documents[-3:]), documents[-3:], seen_facts(documents[:8]))
     assert {k: v for k, v in expected.to_dict().items() if k != "by_relation"}.items() <= row["dev"].items()
@@ -140,8 +141,7 @@ def test_several_share_a_plan(place, capsys, monkeypatch):
         return 2
 
     monkeypatch.setattr(bench, "launch", launch)
-    with bench._alone(folder / "made-tiny-atlop-atlop-1") as alone:
-        assert alone
+    with alone(folder / "made-tiny-atlop-atlop-1", name=".bench.lock"):
         fails(capsys, bench_run, place, says="runs failed, see above: .*atlop-0, made-tiny-atlop-no_context-1$")
     assert [name for call in calls for name in call if "made-tiny" in name] == [
         str(folder / "made-tiny-atlop-atlop-0"),
