@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import subprocess
 import warnings
 from functools import cache
@@ -12,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from accelerate import PartialState
 
@@ -32,6 +32,10 @@ def peak_memory(device: torch.device) -> float:
     status = Path("/proc/self/status")
     if status.is_file():  # where there is one: getrusage would count the process that started this one, too
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+    if os.name == "nt":
+        return psutil.Process().memory_info().peak_wset / 1e9
+    import resource  # which Windows has not
+
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -85,6 +86,13 @@ def test_every_dependency_is_listed_once():
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-")
     unpinned = [name for name in names if not re.search(rf"^{re.escape(name)}==", pins, re.MULTILINE)]
     assert not unpinned, f"not in constraints.txt: {unpinned}"
+
+
+def test_what_only_unix_has_is_imported_late():
+    """Windows lacks these modules: at the top of a file they would stop it from being imported at all."""
+    for path in sorted((ROOT / "docre_lite").rglob("*.py")):
+        named = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Import)]
+        assert not {"fcntl", "resource"} & {alias.name for node in named for alias in node.names}, path
 
 
 def test_environment_repeats_nothing():
