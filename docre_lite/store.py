@@ -107,7 +107,7 @@ def alone(folder: Path, way_out: str = "choose another --out", name: str = ".loc
 
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             lock.close()
             raise Busy(f"{folder}: another run is at work here; wait for it, or {way_out}") from None
     return lock
