@@ -79,6 +79,16 @@ def test_a_chapter_takes_its_models_back_to_the_cpu(name):
             assert f"{trained}.cpu()" in code, cell["id"]
 
 
+@pytest.mark.parametrize("name", notebooks())
+def test_what_a_cell_shows_is_its_last_line(name):
+    """Jupyter displays the last expression alone: a table above it would be lost without a word."""
+    for cell in json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            code = re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", "".join(cell["source"]))  # a shell's lines are no Python
+            lost = [ast.unparse(node) for node in ast.parse(code).body[:-1] if isinstance(node, ast.Expr)]
+            assert not [line for line in lost if line.startswith("show.") and line != "show.style()"], cell["id"]
+
+
 def test_every_dependency_is_listed_once():
     lists = [PYPROJECT["dependencies"], *PYPROJECT["optional-dependencies"].values()]
     names = [re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for entries in lists for line in entries]
