@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from docre_lite.machine import environment
-from docre_lite.probes import train_probe
-from docre_lite.readers import read
-from docre_lite.thresholds import best_threshold
+from docre_lite.bench.probes import train_probe
+from docre_lite.formats.readers import read
+from docre_lite.objectives import best_threshold
+from docre_lite.support.machine import environment
 from docre_lite.types import Document
 
 RESULTS = Path(__file__).parent / "results"

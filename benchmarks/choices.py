@@ -25,11 +25,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor
 
-from docre_lite import memory, speed
-from docre_lite.machine import environment, peak_memory
+from docre_lite.bench import meter, speed, works
+from docre_lite.formats.readers import read
 from docre_lite.model import DocRE
 from docre_lite.ops import EPSILON, common_attention, group_bilinear, mapped_context, pool_context
-from docre_lite.readers import read
+from docre_lite.support import machine
+from docre_lite.support.machine import environment, peak_memory
 from docre_lite.train import BUCKET, TrainConfig, parameter_groups
 from docre_lite.types import Batch
 
@@ -72,7 +73,7 @@ def context_of_half(attention: Tensor, tokens: Tensor) -> Tensor:
 # Comparisons ------------------------------------------------------------------------------------------------------
 
 
-def alike(meter: speed.Meter, what: str, of: str, forms: dict[str, Callable[[], Tensor]]) -> list[dict]:
+def alike(meter: meter.Meter, what: str, of: str, forms: dict[str, Callable[[], Tensor]]) -> list[dict]:
     """A row for each form of the same thing: forward and backward, and what is kept between them."""
     first, *others = (form() for form in forms.values())
     for other in others:
@@ -84,7 +85,7 @@ def alike(meter: speed.Meter, what: str, of: str, forms: dict[str, Callable[[], 
     ]
 
 
-def bilinear(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
+def bilinear(meter: meter.Meter, model: DocRE, batch: Batch) -> list[dict]:
     form, pairs = model.classifier.bilinear, int(batch.mask.sum())
     groups, block = form.bilinear.in_features // form.block**2, form.block
     head, tail = (torch.randn(pairs, groups, block, requires_grad=True) for _ in range(2))
@@ -94,7 +95,7 @@ def bilinear(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
     return alike(meter, "outer products of the bilinear form", f"{pairs} pairs", calls)
 
 
-def context(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
+def context(meter: meter.Meter, model: DocRE, batch: Batch) -> list[dict]:
     with torch.no_grad():
         tokens, looks = model.read(batch)
     tokens, looks = tokens.clone().requires_grad_(), looks.clone().requires_grad_()
@@ -106,7 +107,7 @@ def context(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
     return alike(meter, "localized context, symmetric in head and tail", of, forms)
 
 
-def context_mapped(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
+def context_mapped(meter: meter.Meter, model: DocRE, batch: Batch) -> list[dict]:
     with torch.no_grad():
         tokens, looks = model.read(batch)
         weights, matrix = common_attention(looks), torch.randn(64, tokens.shape[-1])
@@ -119,8 +120,8 @@ def context_mapped(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]
     return alike(meter, "localized context, mapped to 64 channels", of, forms)
 
 
-def optimiser(meter: speed.Meter, model: DocRE, batch: Batch) -> list[dict]:
-    speed.fresh(speed.train_whole, model, batch)
+def optimiser(meter: meter.Meter, model: DocRE, batch: Batch) -> list[dict]:
+    meter.fresh(works.train_whole, model, batch)
     settings = {"fused": {"fused": True}, "all at once (foreach)": {"foreach": True}, "one by one": {"foreach": False}}
     made = {
         name: torch.optim.AdamW(parameter_groups(model, TrainConfig()), lr=0.0, **more)
@@ -148,12 +149,12 @@ def batches(model: DocRE, documents, size: int) -> list[dict]:
     return rows
 
 
-def dropout(meter: speed.Meter, model: DocRE, several: list[Batch]) -> list[dict]:
+def dropout(meter: meter.Meter, model: DocRE, several: list[Batch]) -> list[dict]:
     """The encoder's training step with our dropout, and as the library has it."""
     rows = []
     for precision in ("fp32", "bf16"):
-        works = {"step_ours": speed.train_encoder, "step_library": speed.train_bare}
-        times = replace(meter, precision=precision).on(model, several, **works)
+        steps = {"step_ours": works.train_encoder, "step_library": works.train_bare}
+        times = replace(meter, precision=precision).on(model, several, **steps)
         row = {"what": f"dropout of the encoder on a CPU, {precision}", "of": f"{len(several)} batches"}
         rows += [
             row | {"form": "drawn 16 bits a value", "seconds": times["step_ours"]},
@@ -162,16 +163,16 @@ def dropout(meter: speed.Meter, model: DocRE, several: list[Batch]) -> list[dict
     return rows
 
 
-def compiled(meter: speed.Meter, model: DocRE, several: list[Batch]) -> list[dict]:
+def compiled(meter: meter.Meter, model: DocRE, several: list[Batch]) -> list[dict]:
     """The encoder under `torch.compile`: how long until it runs, and how fast it is then."""
     plain = model.encoder.model
-    times = meter.on(model, several, plain=speed.train_encoder)
+    times = meter.on(model, several, plain=works.train_encoder)
     model.encoder.model = torch.compile(plain, dynamic=True)
     begin = time.perf_counter()
     for batch in several:
-        speed.fresh(speed.train_encoder, model, batch)
+        meter.fresh(works.train_encoder, model, batch)
     start = time.perf_counter() - begin
-    times |= meter.on(model, several, compiled=speed.train_encoder)
+    times |= meter.on(model, several, compiled=works.train_encoder)
     model.encoder.model = plain
     where = f"{len(several)} batches"
     return [
@@ -185,7 +186,7 @@ def freed(setting: speed.Setting) -> list[dict]:
     """Whole training steps with what `docre-lite train` tells the C library, and without."""
     rows = []
     for form, keep in (("kept for the next step", True), ("given back, by habit", False)):
-        with speed.plain_malloc(), ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        with meter.plain_malloc(), ProcessPoolExecutor(1, get_context("spawn")) as pool:
             seconds, peak = pool.submit(_steps, setting, keep).result()
         row = {"what": "memory that a training step has freed", "form": form, "of": "4 documents of 500 tokens"}
         rows.append(row | {"seconds": seconds, "peak_gb": peak})
@@ -195,15 +196,15 @@ def freed(setting: speed.Setting) -> list[dict]:
 def _steps(setting: speed.Setting, keep: bool) -> tuple[float, float]:
     """CPU seconds of a step, the system's work included, and the process's peak in GB."""
     if keep:
-        memory.keep_freed()
+        machine.keep_freed()
     torch.set_num_threads(1)
     model, _ = setting.load("atlop")
-    batch = model.batch([speed.document(20, 500)] * 4)
+    batch = model.batch([works.document(20, 500)] * 4)
     optimiser = torch.optim.AdamW(parameter_groups(model, TrainConfig()), lr=0.0, fused=True)
     times = []
     for _ in range(1 + setting.repeats):
         begin = time.process_time()
-        speed.fresh(speed.train_whole, model, batch)
+        meter.fresh(works.train_whole, model, batch)
         optimiser.step()
         times.append(time.process_time() - begin)
     return median(times[1:]), peak_memory(torch.device("cpu"))  # the first time warms up

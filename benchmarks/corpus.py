@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from docre_lite import bench
+from docre_lite.bench import plans, rows
 from docre_lite.corpus import generate
 from docre_lite.corpus.rules import close
 from docre_lite.evaluate import score, seen_facts
@@ -73,17 +73,17 @@ def closed(model: DocRE, test, seen) -> dict:
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ask.add_argument("--runs", type=Path, default=Path("runs"), help="the --out of `docre-lite bench run`")
-    runs, plan = ask.parse_args().runs, bench.load("lite")
+    runs, plan = ask.parse_args().runs, plans.load("lite")
     sizes = plan.data["corpus"]["corpus"]
     test, seen = generate("test", sizes["test"]), seen_facts(generate("train", sizes["train"]))
     torch.set_num_threads(1)
     for run in plan.runs:
-        path, folder = plan.file(run, bench.RESULTS), runs / plan.name / run.name / "model"
-        row = next((r for r in bench.stored(path) if bench.complete(r) and bench.same(r, plan.identity(run))), None)
+        path, folder = plan.file(run, rows.RESULTS), runs / plan.name / run.name / "model"
+        row = next((r for r in rows.stored(path) if rows.complete(r) and rows.same(r, plan.identity(run))), None)
         if row is None or "test_closed" in row or not folder.is_dir():
             continue
         model = DocRE.load(folder)
-        bench.keep(path, row | closed(model, test, seen) | by_round(model, test, seen))
+        rows.keep(path, row | closed(model, test, seen) | by_round(model, test, seen))
         print(run.name, flush=True)
 
 

@@ -18,12 +18,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from accelerate.utils import set_seed
 from corpus import by_round, closed
 
-from docre_lite import bench
+from docre_lite.bench import rows
 from docre_lite.corpus import generate
 from docre_lite.evaluate import score, seen_facts
-from docre_lite.machine import environment
 from docre_lite.model import DocRE, build, classifier
 from docre_lite.predict import predict, tune
+from docre_lite.support.machine import environment
 from docre_lite.train import configure, fit, fit_frozen
 
 RESULTS = Path(__file__).parent / "results" / "corpus_modules.json"
@@ -106,7 +106,7 @@ def arm(row: dict) -> tuple:
 
 
 def keep(row: dict) -> None:
-    bench.keep(RESULTS, row, lambda old, new: arm(old) == arm(new))
+    rows.keep(RESULTS, row, lambda old, new: arm(old) == arm(new))
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def main() -> None:
     if unknown := [v for v in args.variants or () if v.split()[0] not in known]:
         ask.error(f"no variant {unknown[0].split()[0]!r} of {', '.join(args.papers)}; have {', '.join(sorted(known))}")
     documents, dev, test = generate("train", SEEN + args.train), generate("dev", 150), generate("test", 150)
-    done = set(map(arm, bench.stored(RESULTS)))
+    done = set(map(arm, rows.stored(RESULTS)))
     for seed in args.seeds:
         arms = [
             (p, v, args.epochs or EPOCHS.get(p, 4))

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
+from docre_lite.bench.probes import run_probe
+from docre_lite.bench.statistics import statistics
 from docre_lite.corpus import generate
-from docre_lite.machine import environment
-from docre_lite.probes import run_probe, statistics
+from docre_lite.support.machine import environment
 
 RESULTS = Path(__file__).parent / "results"
 KINDS = ("type", "type_position", "imsa", "unet")  # "count" is for data whose order of entities says something

@@ -9,8 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
-from docre_lite.probes import statistics
-from docre_lite.readers import read
+from docre_lite.bench.statistics import statistics
+from docre_lite.formats.readers import read
 
 RESULTS = Path(__file__).parent / "results"
 

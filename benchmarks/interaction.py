@@ -23,9 +23,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor, nn
 
-from docre_lite.machine import environment
 from docre_lite.papers.docre_ii import ExtendedCrossAttention
 from docre_lite.papers.dre_mir import InferenceLayer
+from docre_lite.support.machine import environment
 
 RESULTS = Path(__file__).parent / "results" / "interaction.json"
 ENTITIES = (10, 20, 42, 80, 120, 200)

@@ -24,9 +24,9 @@ from accelerate.utils import set_seed
 
 from docre_lite.corpus import generate
 from docre_lite.evaluate import score
-from docre_lite.machine import environment
 from docre_lite.model import DocRE, PairClassifier, classifier
 from docre_lite.predict import run
+from docre_lite.support.machine import environment
 from docre_lite.train import configure, fit_frozen
 from docre_lite.types import Document, PairFeatures, Triple
 

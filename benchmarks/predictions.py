@@ -11,10 +11,10 @@ import argparse
 import json
 from pathlib import Path
 
+from docre_lite.bench.speed import PAPERS
 from docre_lite.corpus import generate
 from docre_lite.model import DocRE
 from docre_lite.predict import predict
-from docre_lite.speed import PAPERS
 
 PATH = Path(__file__).parent / "results" / "predictions.json"
 TEST = 150  # documents, as the plan has it

@@ -12,14 +12,14 @@ __version__ = "0.1.0"
 # `predict` stays in its module: a name that is also a module's would change its meaning once that is imported.
 _HOME = {
     "types": ("NA", "Batch", "Document", "Entity", "Mention", "PairFeatures", "Prediction", "Relations", "Triple"),
-    "checks": ("DataError",),
+    "support": ("DataError",),
     "corpus": ("counterfactuals", "generate", "running_example"),
-    "readers": ("read", "read_relations", "write_docred"),
-    "text": ("from_text",),
+    "formats.readers": ("read", "read_relations", "write_docred"),
+    "formats.text": ("from_text",),
     "model": ("DocRE", "build", "paper"),
     "train": ("Step", "TrainConfig", "configure", "fit"),
     "evaluate": ("Scores", "score", "seen_facts"),
-    "submission": ("read_predictions", "write_submission"),
+    "formats.submission": ("read_predictions", "write_submission"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [*sorted(_MODULE), "__version__"]

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from .readers import DataError
-from .settings import option
+from .support import DataError
+from .support.settings import option
 from .types import Batch, Document, Relations
 
 STAR = "*"

@@ -37,8 +37,8 @@ from transformers.utils import logging
 
 from .encode import STAR
 from .ops import drop, full_precision
-from .settings import option
-from .store import read_json
+from .support.settings import option
+from .support.store import read_json
 from .types import Batch, Document
 
 

@@ -18,12 +18,12 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from . import ops
-from .checks import DataError
 from .encode import Reading, Tokenizer
 from .encoder import Encoder, PretrainedEncoder, TinyConfig, TinyEncoder, tiny_tokenizer
 from .objectives import Objective
-from .settings import Variant, fields, update
-from .store import ANEW, read_json, read_tensors
+from .support import DataError
+from .support.settings import Variant, fields, update
+from .support.store import ANEW, read_json, read_tensors
 from .types import Batch, Document, PairFeatures, Prediction, Relations
 
 

@@ -17,15 +17,15 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
 from safetensors.torch import save_file
 
-from .checks import DataError
 from .encode import Tokens
 from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
-from .machine import arithmetic, environment, peak_memory, processes, warn_of_emulation
 from .model import DocRE, PairClassifier, expand, paper
 from .predict import predict, run, tune
-from .settings import option, update
-from .store import ANEW, read_json, read_tensors, replace_folder, settle, whole, write_json, writing
+from .support import DataError
+from .support.machine import arithmetic, environment, peak_memory, processes, warn_of_emulation
+from .support.settings import option, update
+from .support.store import ANEW, read_json, read_tensors, replace_folder, settle, whole, write_json, writing
 from .types import Document, Prediction
 
 BUCKET = 32  # batches that are sorted by length among themselves, so that batches hold documents of like length

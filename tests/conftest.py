@@ -44,7 +44,7 @@ def processes():
     """Starts processes that have the package imported: cheap ones to kill."""
     context = get_context("forkserver")
     # the last one is what an optimiser imports when it is first made
-    context.set_forkserver_preload(["docre_lite.extract", "docre_lite.train", "torch._dynamo"])
+    context.set_forkserver_preload(["docre_lite.scale.extract", "docre_lite.train", "torch._dynamo"])
     return context.Process
 
 

@@ -97,7 +97,7 @@ def wider(batch: Batch, extra: int = 2) -> Batch:
 
 def extract_with_forks(*given, **more) -> None:
     """`extract` by workers that are forks of this process: cheap ones to kill. For a process of its own."""
-    from docre_lite import extract as extract_module
+    from docre_lite.scale import extract as extract_module
 
     torch.set_num_threads(1)  # the threads of OpenMP do not outlive a fork
     extract_module.get_context = lambda _: get_context("fork")

@@ -16,15 +16,16 @@ import pytest
 import torch
 from small import made
 
-from docre_lite import bench
-from docre_lite.__main__ import _check_settings, main
-from docre_lite.checks import DataError
+from docre_lite.bench import plans, rows, runs, tables
+from docre_lite.cli.main import main
+from docre_lite.cli.train import check_settings
 from docre_lite.evaluate import score, seen_facts
-from docre_lite.machine import in_bf16
+from docre_lite.formats.readers import read, write_docred
 from docre_lite.model import DocRE, paper
 from docre_lite.predict import predict
-from docre_lite.readers import read, write_docred
-from docre_lite.store import alone
+from docre_lite.support import DataError
+from docre_lite.support.machine import in_bf16
+from docre_lite.support.store import alone
 from docre_lite.train import configure
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -50,7 +51,7 @@ def place(tmp_path, monkeypatch) -> Path:
     """A folder with small.json (the plan) and all.json (its documents); trainings stay in this process."""
     write_docred([made(f"document {i}", 3, sentences=2, words=9) for i in range(12)], tmp_path / "all.json")
     (tmp_path / "small.json").write_text(json.dumps(told()))
-    monkeypatch.setattr(bench, "launch", lambda arguments, environment: main(list(arguments)))
+    monkeypatch.setattr(runs, "launch", lambda arguments, environment: main(list(arguments)))
     return tmp_path
 
 
@@ -63,7 +64,7 @@ def bench_table(place: Path, *more) -> int:
     return main(["bench", "table", *map(str, [place / "small.json", "--results", place / "results", *more])])
 
 
-def rows(place: Path) -> list[dict]:
+def kept(place: Path) -> list[dict]:
     return json.loads((place / "results" / "made_atlop.json").read_text())
 
 
@@ -82,7 +83,7 @@ def fails(capsys, call, *arguments, says: str, before: str = "") -> None:
 
 def test_rows_hold_what_the_model_scores(place, capsys):
     assert bench_run(place, "--only", "variant=atlop,seed=1") == 0
-    [row] = rows(place)
+    [row] = kept(place)
     told_ = {key: row[key] for key in ("paper", "variant", "seed", "recipe", "encoder", "data", "train", "epochs")}
     assert told_ == {
         "paper": "atlop",
@@ -115,17 +116,17 @@ def test_rows_hold_what_the_model_scores(place, capsys):
 
 def test_what_is_done_is_not_done_again(place, capsys, monkeypatch):
     assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
-    before = rows(place)
+    before = kept(place)
     capsys.readouterr()
     assert bench_run(place, "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "made-tiny-atlop-atlop-0: done" and lines[1] == "made-tiny-atlop-atlop-1: to run"
     assert lines[-1] == "1 of 4 runs of small are done"
     calls = []
-    monkeypatch.setattr(bench, "launch", lambda arguments, environment: calls.append(arguments) or 2)
+    monkeypatch.setattr(runs, "launch", lambda arguments, environment: calls.append(arguments) or 2)
     assert bench_run(place, "--only", "seed=0,variant=atlop") == 0 and calls == []
     fails(capsys, bench_run, place, says="3 of 3 runs failed, see above: .*atlop-1, .*no_context-0, .*no_context-1")
-    assert rows(place) == before
+    assert kept(place) == before
     variants = [[a for a in arguments if "variant" in a] for arguments in calls]
     assert variants == [[], ["--set=variant=no_context"], ["--set=variant=no_context"]]
 
@@ -137,10 +138,10 @@ def test_several_share_a_plan(place, capsys, monkeypatch):
     def launch(arguments, environment):
         calls.append(arguments)
         finished = row("no_context", 0, GOOD)
-        bench.keep(place / "results" / "made_atlop.json", finished)
+        rows.keep(place / "results" / "made_atlop.json", finished)
         return 2
 
-    monkeypatch.setattr(bench, "launch", launch)
+    monkeypatch.setattr(runs, "launch", launch)
     with alone(folder / "made-tiny-atlop-atlop-1", name=".bench.lock"):
         fails(capsys, bench_run, place, says="runs failed, see above: .*atlop-0, made-tiny-atlop-no_context-1$")
     assert [name for call in calls for name in call if "made-tiny" in name] == [
@@ -158,15 +159,15 @@ def test_an_old_row_is_replaced(place, capsys):
     assert bench_run(place, "--dry-run") == 0
     assert "made-tiny-atlop-atlop-0: to run, stored without counts per document" in capsys.readouterr().out
     assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
-    assert bench.complete(rows(place)[0]) and rows(place)[1:] == others  # in its place
-    with_text = {**rows(place)[0], "settings": {k: str(v) for k, v in SETTINGS.items()}}
-    assert bench.same(with_text, rows(place)[0])
-    assert not bench.same({**with_text, "settings": {}}, rows(place)[0])
+    assert rows.complete(kept(place)[0]) and kept(place)[1:] == others  # in its place
+    with_text = {**kept(place)[0], "settings": {k: str(v) for k, v in SETTINGS.items()}}
+    assert rows.same(with_text, kept(place)[0])
+    assert not rows.same({**with_text, "settings": {}}, kept(place)[0])
 
 
 def test_an_interrupted_run_goes_on(place, capsys, monkeypatch):
     assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
-    [whole] = rows(place)
+    [whole] = kept(place)
     (place / "results" / "made_atlop.json").unlink()
     again = ["--only", "seed=0,variant=atlop", "--out", place / "again"]
 
@@ -186,14 +187,14 @@ def test_an_interrupted_run_goes_on(place, capsys, monkeypatch):
             patch.setattr(train._Run, "advance", once)
             return main(list(arguments))
 
-    launch = bench.launch
-    monkeypatch.setattr(bench, "launch", stopped)
+    launch = runs.launch
+    monkeypatch.setattr(runs, "launch", stopped)
     assert bench_run(place, *again) == 130
     folder = place / "again" / "small" / "made-tiny-atlop-atlop-0"
     assert json.loads((folder / "last" / "state.json").read_text())["step"] == 3
-    monkeypatch.setattr(bench, "launch", launch)
+    monkeypatch.setattr(runs, "launch", launch)
     assert bench_run(place, *again) == 0
-    [row] = rows(place)
+    [row] = kept(place)
     same = ("dev", "dev_last", "best_epoch", "documents")
     assert {key: row[key] for key in same} == {key: whole[key] for key in same}
 
@@ -201,13 +202,13 @@ def test_an_interrupted_run_goes_on(place, capsys, monkeypatch):
 def test_a_finished_run_is_taken_over(place, capsys, monkeypatch):
     """A row was lost, or the run was made by hand: its folder is scored, if it is the run that is meant."""
     assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
-    [whole] = rows(place)
+    [whole] = kept(place)
     (place / "results" / "made_atlop.json").unlink()
-    monkeypatch.setattr(bench, "launch", lambda *_: pytest.fail("nothing is to be trained"))
+    monkeypatch.setattr(runs, "launch", lambda *_: pytest.fail("nothing is to be trained"))
     assert bench_run(place, "--dry-run", "--only", "seed=0,variant=atlop") == 0
     assert "made-tiny-atlop-atlop-0: to score" in capsys.readouterr().out
     assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
-    assert rows(place) == [whole]
+    assert kept(place) == [whole]
     folder = place / "runs" / "small"
     (folder / "made-tiny-atlop-atlop-0").rename(folder / "made-tiny-atlop-no_context-1")
     call = (place, "--only", "seed=1,variant=no_context")
@@ -223,7 +224,7 @@ def test_other_documents_are_noticed(place, capsys, monkeypatch):
         (folder / "metrics.json").write_text(json.dumps({**history, "history": history["history"][:2]}))
         return code or 130
 
-    monkeypatch.setattr(bench, "launch", half)
+    monkeypatch.setattr(runs, "launch", half)
     only = ("--only", "seed=0,variant=atlop")
     assert bench_run(place, *only) == 130
     assert bench_run(place, "--dry-run", *only) == 0
@@ -240,16 +241,16 @@ def test_another_encoder_is_noticed(place, tmp_path):
         (tmp_path / name / "config.json").write_text("{}")
         (tmp_path / name / "model.safetensors").write_bytes(weights)
     bert, moved, other = (str(tmp_path / name) for name in ("bert", "moved", "other"))
-    assert bench._same_encoder(bert, bert) and bench._same_encoder(bert, moved)
-    assert not bench._same_encoder(bert, other) and not bench._same_encoder("tiny", other)
-    assert bench._same_encoder("/gone/bert", bert) and not bench._same_encoder("/gone/bert", other)
-    assert bench._same_encoder("team/bert", "team/bert") and not bench._same_encoder("team/bert", "team/roberta")
+    assert runs._same_encoder(bert, bert) and runs._same_encoder(bert, moved)
+    assert not runs._same_encoder(bert, other) and not runs._same_encoder("tiny", other)
+    assert runs._same_encoder("/gone/bert", bert) and not runs._same_encoder("/gone/bert", other)
+    assert runs._same_encoder("team/bert", "team/bert") and not runs._same_encoder("team/bert", "team/roberta")
     assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
-    plan, out = bench.load(place / "small.json"), place / "runs" / "small" / "made-tiny-atlop-atlop-0"
-    files = bench.splits(plan, "made", {"all": str(place / "all.json")}, place / "data")
-    bench._check(plan.runs[0], files, "tiny", out)
+    plan, out = plans.load(place / "small.json"), place / "runs" / "small" / "made-tiny-atlop-atlop-0"
+    files = runs.splits(plan, "made", {"all": str(place / "all.json")}, place / "data")
+    runs._check(plan.runs[0], files, "tiny", out)
     with pytest.raises(ValueError, match="atlop-0: this run had other encoder; move it away"):
-        bench._check(plan.runs[0], files, other, out)
+        runs._check(plan.runs[0], files, other, out)
 
 
 def test_a_bad_run_does_not_hold_up_the_others(place, capsys):
@@ -259,7 +260,7 @@ def test_a_bad_run_does_not_hold_up_the_others(place, capsys):
     weights.write_bytes(weights.read_bytes()[:100])
     only = ("--only", "variant=atlop")
     fails(capsys, bench_run, place, *only, says="1 of 2 runs failed, see above: .*-0$", before="model.safetensors")
-    assert [row["seed"] for row in rows(place)] == [1]
+    assert [row["seed"] for row in kept(place)] == [1]
 
 
 def test_a_split_that_a_plan_gains_is_scored(place, capsys):
@@ -271,7 +272,7 @@ def test_a_split_that_a_plan_gains_is_scored(place, capsys):
     assert bench_run(place, "--dry-run", *only) == 0
     assert "atlop-0: to score, stored without counts per document on test\n" in capsys.readouterr().out
     assert bench_run(place, *only) == 0
-    [row] = rows(place)
+    [row] = kept(place)
     assert row["test"]["documents"] == 2 and row["dev"]["documents"] == 3
     assert bench_run(place, "--dry-run", *only) == 0 and "atlop-0: done" in capsys.readouterr().out
 
@@ -280,7 +281,7 @@ def test_a_split_that_a_plan_gains_is_scored(place, capsys):
 def test_damaged_results_are_named(tmp_path, content):
     (path := tmp_path / "mine_atlop.json").write_text(content)
     with pytest.raises(DataError, match="mine_atlop.json: not .*; restore it, or move it away"):
-        bench.stored(path)
+        rows.stored(path)
 
 
 def test_a_plan_for_a_cpu_is_scored_as_it_is_trained(monkeypatch):
@@ -305,7 +306,7 @@ def test_the_embedded_corpus_and_its_splits(place, capsys):
     plan["runs"][0] |= {"seeds": [0], "variants": None, "settings": {**SETTINGS, "epochs": 1}}
     (place / "small.json").write_text(json.dumps(plan))
     assert bench_run(place) == 0
-    [row] = rows(place)
+    [row] = kept(place)
     assert row["train"] == 4 and row["test"]["documents"] == 2 and row["counterfactual"]["documents"] == 1
     assert row["test"]["composed_recall_by_depth"].keys() >= {"1"}, "depths survive the file"
 
@@ -317,15 +318,15 @@ def test_a_split_of_several_parts(place):
     plan["runs"][0] |= {"seeds": [0], "variants": None, "settings": {**SETTINGS, "epochs": 1}}
     (place / "small.json").write_text(json.dumps(plan))
     assert bench_run(place) == 0
-    documents, [row] = read(place / "all.json"), rows(place)
+    documents, [row] = read(place / "all.json"), kept(place)
     assert read(place / "runs" / "small" / "data" / "made-train.json") == [*documents[-2:], *documents[:3]]
     assert row["train"] == row["documents"]["train"]["documents"] == 5
     assert row["documents"]["dev"]["pairs"] == 3 * 3 * 2, "of three entities each"
-    loaded = bench.load(place / "small.json")
-    assert bench.same(row, loaded.identity(loaded.runs[0]))
+    loaded = plans.load(place / "small.json")
+    assert rows.same(row, loaded.identity(loaded.runs[0]))
     plan["data"]["made"]["train"] = [{"file": "all", "first": 2}, {"file": "all", "first": 3}]
     (place / "small.json").write_text(json.dumps(plan))
-    assert bench.load(place / "small.json").identity(loaded.runs[0])["train"] == 5, "known before the files are read"
+    assert plans.load(place / "small.json").identity(loaded.runs[0])["train"] == 5, "known before the files are read"
 
 
 ABSTRACT = """{id}|t|Mira causes pain.
@@ -347,13 +348,13 @@ def test_a_split_without_hypernyms(tmp_path):
     made["filtered"] = made["dev"] | {"hypernyms": "mesh"}
     files = {"all": "all.txt", "mesh": "mesh.json"}
     (tmp_path / "small.json").write_text(json.dumps(told(data={"made": made}, paths=files)))
-    plan, paths = bench.load(tmp_path / "small.json"), {k: str(tmp_path / v) for k, v in files.items()}
-    files = bench.splits(plan, "made", paths, tmp_path / "data")
+    plan, paths = plans.load(tmp_path / "small.json"), {k: str(tmp_path / v) for k, v in files.items()}
+    files = runs.splits(plan, "made", paths, tmp_path / "data")
     [plain], [filtered] = read(files["dev"]), read(files["filtered"])
     assert files["train"] == tmp_path / "all.txt" and plain.title == filtered.title == "2"
     assert (plain.candidates, filtered.candidates) == ({(0, 1), (0, 2)}, {(0, 2)})
     with pytest.raises(ValueError, match="elsewhere.json: no such file.*for filtered.*--data mesh=PATH"):
-        bench.splits(plan, "made", paths | {"mesh": "elsewhere.json"}, tmp_path / "data")
+        runs.splits(plan, "made", paths | {"mesh": "elsewhere.json"}, tmp_path / "data")
 
 
 CHILD = """#!{python} -IS
@@ -382,7 +383,7 @@ def test_a_process_of_its_own_gets_the_signal(tmp_path, monkeypatch):
 
     watcher, before = threading.Thread(target=watch), signal.getsignal(signal.SIGTERM)
     watcher.start()
-    assert bench.launch(["train", "--seed", "1"], {"CUDA_VISIBLE_DEVICES": ""}) == 130
+    assert runs.launch(["train", "--seed", "1"], {"CUDA_VISIBLE_DEVICES": ""}) == 130
     watcher.join()
     [told_] = map(json.loads, note.read_text().splitlines())
     assert told_["arguments"] == ["-m", "docre_lite", "train", "--seed", "1"] and told_["number"] == signal.SIGTERM
@@ -393,22 +394,22 @@ def test_a_process_of_its_own_gets_the_signal(tmp_path, monkeypatch):
 # Plans
 
 
-@pytest.mark.parametrize("name", bench.plans())
+@pytest.mark.parametrize("name", plans.plans())
 def test_stored_plans(name):
-    plan = bench.load(name)
+    plan = plans.load(name)
     assert plan.name == name and plan.about and len({run.name for run in plan.runs}) == len(plan.runs)
     for run in plan.runs:
-        _check_settings({"paper": run.paper, "settings": run.given})
-        assert run.epochs and bench.state(plan, run, Path("nowhere"), Path("nowhere")) == "to run"
+        check_settings({"paper": run.paper, "settings": run.given})
+        assert run.epochs and rows.state(plan, run, Path("nowhere"), Path("nowhere")) == "to run"
         assert run.encoder == "tiny" or run.encoder in plan.paths
         for split, parts in plan.data[run.data].items():
             if split not in ("about", "corpus"):
-                named = [part[key] for part in bench._parts(parts) for key in ("file", "hypernyms") if key in part]
+                named = [part[key] for part in plans.parts_of(parts) for key in ("file", "hypernyms") if key in part]
                 assert named and set(named) <= plan.paths.keys()
 
 
 def test_lite_is_everything_that_has_a_name():
-    runs = bench.load("lite").runs
+    runs = plans.load("lite").runs
     assert {run.paper for run in runs} == {"atlop", "docunet", "paee", "docre_ii", "dre_mir"}
     for name in {run.paper for run in runs}:
         arms = {(run.variant, run.seed) for run in runs if run.paper == name}
@@ -416,19 +417,19 @@ def test_lite_is_everything_that_has_a_name():
 
 
 def test_published_is_every_recipe_but_the_tiny_one():
-    found = {(run.paper, run.recipe) for run in bench.load("published").runs}
+    found = {(run.paper, run.recipe) for run in plans.load("published").runs}
     papers = {name for name, _ in found}
     assert found == {(name, recipe) for name in papers for recipe in paper(name).recipes if recipe != "tiny"}
-    assert all(not run.settings for run in bench.load("published").runs) and len(papers) == 5
+    assert all(not run.settings for run in plans.load("published").runs) and len(papers) == 5
 
 
 @pytest.mark.parametrize("name", ["redocred-mini", "cdr"])
 def test_plans_on_real_data_know_their_stored_rows(name, root):
     """Rows that were made before there were plans are those of seed 66."""
-    plan = bench.load(name)
+    plan = plans.load(name)
     for run in plan.runs:
         found = [
-            r for r in bench.stored(plan.file(run, root / "benchmarks/results")) if bench.same(r, plan.identity(run))
+            r for r in rows.stored(plan.file(run, root / "benchmarks/results")) if rows.same(r, plan.identity(run))
         ]
         assert len(found) <= 1
         if run.seed == 66 and run.paper != "dre_mir":
@@ -474,7 +475,7 @@ def test_faulty_arguments(place, capsys, monkeypatch):
     (place / "small.json").write_text("{")
     fails(capsys, bench_run, place, says="small.json: ")
     (place / "small.json").write_text(json.dumps(told(device="gpu")))
-    monkeypatch.setattr(bench.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(runs.torch.cuda, "is_available", lambda: False)
     fails(capsys, bench_run, place, says="the plan small is for a GPU, and there is none here")
 
 
@@ -591,7 +592,7 @@ def test_arms_that_differ_in_recipe_or_settings_alone(place, capsys):
         "atlop (tiny) width=32",
         "atlop (cdr) width=16",
     ]
-    verdicts = [r["verdict"] for r in bench.compare(bench.load(place / "small.json"), place / "results", draws=100)]
+    verdicts = [r["verdict"] for r in tables.compare(plans.load(place / "small.json"), place / "results", draws=100)]
     assert verdicts == ["the base", *["worse with 2 seeds: too few to tell"] * 2]
 
 

@@ -12,7 +12,7 @@ from small import made, several, sgd_steps, tiny, wider
 from docre_lite.model import DocRE, _papers, paper
 from docre_lite.objectives import AdaptiveThreshold
 from docre_lite.predict import predict
-from docre_lite.settings import fields
+from docre_lite.support.settings import fields
 from docre_lite.train import TrainConfig, fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")

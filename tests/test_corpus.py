@@ -17,12 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from docre_lite import corpus
+from docre_lite.bench.statistics import statistics
 from docre_lite.corpus import INVERSES, RELATIONS, RULES, Rule, close, counterfactuals, derivations, generate
 from docre_lite.corpus.plan import candidates
 from docre_lite.corpus.things import Statement, Thing, templates, words
 from docre_lite.corpus.world import SIGNATURES, options
-from docre_lite.probes import statistics
-from docre_lite.readers import check, document_from_json, document_to_json, read
+from docre_lite.formats.checks import check
+from docre_lite.formats.docred import document_from_json, document_to_json
+from docre_lite.formats.readers import read
 from docre_lite.types import NA
 
 
@@ -59,7 +61,7 @@ def test_the_same_on_every_machine():
 
 def test_independent_of_hash_order():
     code = (
-        "from docre_lite.corpus import *; from docre_lite.readers import document_to_json as j; "
+        "from docre_lite.corpus import *; from docre_lite.formats.docred import document_to_json as j; "
         "print([j(d) for d in generate('dev', 2) + counterfactuals(1)])"
     )
     texts = {

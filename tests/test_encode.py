@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from docre_lite.encode import NUMBERS, Reading, Tokenizer
 from docre_lite.encoder import tiny_tokenizer
-from docre_lite.readers import DataError
+from docre_lite.support import DataError
 from docre_lite.types import Document, Relations, Triple
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")

@@ -18,9 +18,9 @@ from transformers import AutoModel, BertConfig, DistilBertConfig, ElectraConfig,
 from docre_lite import encoder as network
 from docre_lite.encode import Reading, Tokenizer
 from docre_lite.encoder import PretrainedEncoder, TinyConfig, TinyEncoder, tiny_tokenizer
+from docre_lite.formats.docred import document_from_json
 from docre_lite.model import DocRE, Inputs, build, paper
 from docre_lite.predict import predict
-from docre_lite.readers import document_from_json
 from docre_lite.types import Relations
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")

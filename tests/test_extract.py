@@ -25,12 +25,16 @@ import pytest
 import torch
 from small import extract_with_forks, made, sgd_steps, tiny
 
-from docre_lite import extract as module
-from docre_lite.__main__ import main
-from docre_lite.extract import SCHEMA, extract
+from docre_lite.cli.main import main
+from docre_lite.formats.docred import document_to_json, file_number
+from docre_lite.formats.readers import read
+from docre_lite.formats.stream import stream
 from docre_lite.model import DocRE
 from docre_lite.predict import batches, predict, predict_encoded, room
-from docre_lite.readers import DataError, document_to_json, file_number, read, stream
+from docre_lite.scale import engines, parts
+from docre_lite.scale.extract import extract
+from docre_lite.scale.parts import SCHEMA
+from docre_lite.support import DataError
 from docre_lite.types import Document
 
 COUNT = 22
@@ -223,7 +227,7 @@ def test_a_budget_bounds_batches(home, documents):
 
 
 def test_bad_documents_are_set_aside_and_the_rest_goes_on(home, documents, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("docre_lite.readers.LINE", 20_000)
+    monkeypatch.setattr("docre_lite.formats.stream.LINE", 20_000)
     good, other = document_to_json(documents[0]), document_to_json(documents[1])
     broken = [
         (b'{"title": "torn", \n', None, "malformed JSON"),
@@ -306,7 +310,7 @@ def test_stopped_at_every_write(home, documents, tmp_path, monkeypatch):
     extract(home / "run" / "model", str(bad), tmp_path / "plain", part_size=2)
     goal = contents(tmp_path / "plain")
     assert {"_rejected/in.jsonl-00000.jsonl", "triples-in.jsonl-00001.parquet"} <= goal.keys()
-    left, loaded = [0], module._model(home / "run" / "model", ())
+    left, loaded = [0], parts.loaded_model(home / "run" / "model", ())
 
     def stopping(call):
         def counted(*args):
@@ -317,9 +321,9 @@ def test_stopped_at_every_write(home, documents, tmp_path, monkeypatch):
 
         return counted
 
-    monkeypatch.setattr(module.os, "fsync", stopping(os.fsync))
-    monkeypatch.setattr(module.os, "replace", stopping(os.replace))
-    monkeypatch.setattr(module.DocRE, "load", lambda folder: loaded)
+    monkeypatch.setattr(engines.os, "fsync", stopping(os.fsync))
+    monkeypatch.setattr(engines.os, "replace", stopping(os.replace))
+    monkeypatch.setattr(parts.DocRE, "load", lambda folder: loaded)
     for k in range(1, 100):
         out, left[0] = tmp_path / f"out {k}", k
         try:
@@ -414,7 +418,7 @@ def test_a_part_that_is_there_is_not_made_again(home, whole, tmp_path, monkeypat
     lost = out / "triples-b.jsonl.gz-00001.parquet"
     lost.unlink()
     worked = []
-    monkeypatch.setattr(module, "work", lambda job, part, do=module.work: worked.append(part.name) or do(job, part))
+    monkeypatch.setattr(parts, "work", lambda job, part, do=parts.work: worked.append(part.name) or do(job, part))
     again(home, out)
     assert worked == [lost.name] and contents(out) == contents(whole)
 
@@ -428,14 +432,14 @@ def test_two_workers_write_what_one_writes(home, whole, tmp_path):
 
 
 def test_workers_take_turns_at_the_gpus(monkeypatch):
-    taken, begun = [], module.get_context("spawn").Value("i", 0)
-    monkeypatch.setattr(module.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(module.torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(module.torch.cuda, "set_device", taken.append)
-    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(module.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
+    taken, begun = [], engines.get_context("spawn").Value("i", 0)
+    monkeypatch.setattr(engines.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(engines.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(engines.torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(engines.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(engines.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
     for _ in range(3):
-        module._begin(torch.get_num_threads(), begun)
+        engines._begin(torch.get_num_threads(), begun)
     assert taken == [0, 1, 0]
 
 
@@ -451,7 +455,7 @@ def test_ray_writes_what_one_worker_writes(home, whole, tmp_path):
 
 def test_bf16_is_another_calculation(home, whole, tmp_path, monkeypatch):
     """Whoever asks for it gets it, close to fp32; no folder holds parts of both."""
-    monkeypatch.setattr("docre_lite.machine.bf16_in_hardware", lambda device: True)
+    monkeypatch.setattr("docre_lite.support.machine.bf16_in_hardware", lambda device: True)
     again(home, tmp_path / "out", precision="bf16")
     half, full = (rows(out) for out in (tmp_path / "out", whole))
     assert [row["score"] for row in half] != [row["score"] for row in full]
@@ -475,8 +479,8 @@ def test_a_worker_that_dies_is_told_in_a_line(home, tmp_path, monkeypatch, capsy
     def dies(job, part):
         raise BrokenProcessPool("a process in the pool was terminated")
 
-    monkeypatch.setattr(module, "ProcessPoolExecutor", _Here)
-    monkeypatch.setattr(module, "work", dies)
+    monkeypatch.setattr(engines, "ProcessPoolExecutor", _Here)
+    monkeypatch.setattr(parts, "work", dies)
     fails(capsys, home, tmp_path / "out", "--workers=2", says="a worker was ended from outside.*goes on where it")
 
 
@@ -604,9 +608,9 @@ def test_a_full_disk_loses_nothing(workers, home, whole, tmp_path, capsys, monke
         original(fd)
 
     out = tmp_path / "out"
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(engines.os, "fsync", full)
     if workers == 2:  # they do not see the patch: this one stands where their work ends
-        monkeypatch.setattr(module, "ProcessPoolExecutor", _Here)
+        monkeypatch.setattr(engines, "ProcessPoolExecutor", _Here)
     fails(capsys, home, out, "--workers", workers, says=r"cannot be written \(No space left on device\).*same command")
     monkeypatch.undo()
     there = list(out.glob("triples-*"))
@@ -637,19 +641,19 @@ def test_a_fault_of_the_model_names_its_rows(home, tmp_path, monkeypatch):
     def fault(*args, **kwargs):
         raise RuntimeError("shapes")
 
-    monkeypatch.setattr(module, "predict_encoded", fault)
+    monkeypatch.setattr(parts, "predict_encoded", fault)
     with pytest.raises(RuntimeError, match="shapes") as caught:
         again(home, tmp_path / "out")
     assert caught.value.__notes__ == [f"{home}/in/a.jsonl: in rows 0 to 2"]
 
 
 def test_an_interrupt_is_no_fault(home, whole, tmp_path, capsys, monkeypatch):
-    def interrupted(job, part, do=module.work):
+    def interrupted(job, part, do=parts.work):
         if part.number == 2:
             raise KeyboardInterrupt
         return do(job, part)
 
-    monkeypatch.setattr(module, "work", interrupted)
+    monkeypatch.setattr(parts, "work", interrupted)
     call = ["extract", "--run", str(home / "run"), "--input", f"{home}/in/**", "--out", str(tmp_path / "out")]
     assert main([*call, "--part-size=3", "--batch-size=2"]) == 130
     monkeypatch.undo()

@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from docre_lite import convert, hub, readers
-from docre_lite.hub import Dataset, Source
-from docre_lite.readers import DataError
+from docre_lite.formats import convert, hub, readers
+from docre_lite.formats.hub import Dataset, Source
+from docre_lite.support import DataError
 from docre_lite.types import Entity, Mention, Triple
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -18,10 +18,10 @@ from small import made
 
 from docre_lite import model as model_module
 from docre_lite import train as train_module
-from docre_lite.__main__ import main
+from docre_lite.cli.main import main
+from docre_lite.formats.readers import write_docred
 from docre_lite.model import DocRE, build
-from docre_lite.readers import write_docred
-from docre_lite.store import whole
+from docre_lite.support.store import whole
 from docre_lite.train import TrainConfig, fit, last_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")

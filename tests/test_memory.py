@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from docre_lite import memory
+from docre_lite.support import machine as memory
 
 PAGES = """
 import resource
-from docre_lite import memory
+from docre_lite.support import machine as memory
 def pages():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 {first}

@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from docre_lite.bench.probes import KINDS, Probe, encode, pad, run_probe, train_probe
+from docre_lite.bench.statistics import statistics
 from docre_lite.corpus import RELATIONS, generate
-from docre_lite.probes import KINDS, Probe, encode, pad, run_probe, statistics, train_probe
-from docre_lite.readers import read
+from docre_lite.formats.readers import read
 from docre_lite.types import Document, Entity, Mention, Triple
 
 TYPES = ["LOC", "MISC", "NUM", "ORG", "PER", "TIME"]

@@ -13,9 +13,9 @@ from accelerate.utils import set_seed
 from conftest import ROOT
 from small import SMALL, made
 
-from docre_lite.__main__ import main
+from docre_lite.cli.main import main
+from docre_lite.formats.readers import read, write_docred
 from docre_lite.model import build
-from docre_lite.readers import read, write_docred
 from docre_lite.train import configure, fit
 
 SEED = 2**32 - 9  # what is added for a process and a step makes it too large for NumPy

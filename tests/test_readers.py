@@ -9,8 +9,10 @@ import re
 
 import pytest
 
-from docre_lite import checks, docred, pubtator, readers, text
-from docre_lite.readers import DataError, document_from_json, document_to_json, read, read_relations
+from docre_lite.formats import checks, docred, pubtator, readers, text
+from docre_lite.formats.docred import document_from_json, document_to_json
+from docre_lite.formats.readers import read, read_relations
+from docre_lite.support import DataError
 from docre_lite.types import Document, Entity, Mention, Relations, Triple
 
 

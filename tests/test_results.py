@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from docre_lite.results import Gap, Interval, f1_of, gap, paired_bootstrap, spread, verdict
+from docre_lite.bench.results import Gap, Interval, f1_of, gap, paired_bootstrap, spread, verdict
 
 
 def test_spread_by_hand():

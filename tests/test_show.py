@@ -12,8 +12,8 @@ import torch
 
 matplotlib.use("Agg")
 
-from docre_lite import show  # noqa: E402
-from docre_lite.types import Document, Entity, Mention, Triple  # noqa: E402
+from docre_lite import show
+from docre_lite.types import Document, Entity, Mention, Triple
 
 
 @pytest.fixture

@@ -14,42 +14,42 @@ from test_encoder import pretrained, tokenizer_of
 from torch.nn import functional as F
 
 from docre_lite import encoder as network
-from docre_lite import speed
-from docre_lite.__main__ import main
+from docre_lite.bench import meter, speed, works
+from docre_lite.cli.main import main
+from docre_lite.formats.readers import write_docred
 from docre_lite.model import DocRE, classifier
 from docre_lite.ops import group_bilinear
-from docre_lite.readers import write_docred
 
-DOCUMENTS = speed.made(4)
+DOCUMENTS = works.made(4)
 
 
 def test_made_documents():
-    long = speed.document(20, 400)
+    long = works.document(20, 400)
     assert len(long.entities) == 20 and sum(len(e.mentions) for e in long.entities) == 26
     assert long.words == 400 - 2 - 3 * 26
     places = [m for e in long.entities for m in e.mentions]
     assert all(long.sentences[m.sentence][m.start : m.end] == (m.name,) for m in places)
     assert {m.sentence for m in places} == set(range(len(long.sentences)))  # all over the document
     with pytest.raises(ValueError, match="26 mentions need 106 tokens, not 105"):
-        speed.document(20, 105)
-    assert len({t.relation for d in DOCUMENTS for t in d.triples}) == speed.RELATIONS
+        works.document(20, 105)
+    assert len({t.relation for d in DOCUMENTS for t in d.triples}) == works.RELATIONS
 
 
 def test_work_by_hand():
     left, right, into = torch.ones(3, 4), torch.ones(4, 5), torch.zeros(3, 5)
     product = {"flops": 2 * 3 * 4 * 5, "bytes": 4 * (12 + 20 + 15)}
-    assert speed.work(lambda: left @ right) == product
-    assert speed.work(lambda: left @ right.T.contiguous().T)["flops"] == product["flops"]
+    assert meter.work(lambda: left @ right) == product
+    assert meter.work(lambda: left @ right.T.contiguous().T)["flops"] == product["flops"]
     # the in-place form reads what it adds to
-    assert speed.work(lambda: into.addmm_(left, right)) == {"flops": 120, "bytes": product["bytes"] + 4 * 15}
-    assert speed.work(lambda: into.view(15).unsqueeze(0)) == {"flops": 0, "bytes": 0}
-    assert speed.work(lambda: left + left) == {"flops": 0, "bytes": 3 * 48}
+    assert meter.work(lambda: into.addmm_(left, right)) == {"flops": 120, "bytes": product["bytes"] + 4 * 15}
+    assert meter.work(lambda: into.view(15).unsqueeze(0)) == {"flops": 0, "bytes": 0}
+    assert meter.work(lambda: left + left) == {"flops": 0, "bytes": 3 * 48}
 
 
 def test_work_of_a_step_counts_its_way_back():
     weight = torch.ones(4, 5, requires_grad=True)
-    forward = speed.work(lambda: torch.ones(3, 4) @ weight)["flops"]
-    assert speed.work(lambda: (torch.ones(3, 4) @ weight).sum().backward())["flops"] == 2 * forward  # no input gradient
+    forward = meter.work(lambda: torch.ones(3, 4) @ weight)["flops"]
+    assert meter.work(lambda: (torch.ones(3, 4) @ weight).sum().backward())["flops"] == 2 * forward  # no input gradient
 
 
 def test_the_rebuilt_bilinear_form_does_the_work_of_the_kept_one_and_its_outer_products_twice():
@@ -57,8 +57,8 @@ def test_the_rebuilt_bilinear_form_does_the_work_of_the_kept_one_and_its_outer_p
     head, tail = (torch.randn(pairs, groups, block, requires_grad=True) for _ in range(2))
     weight = torch.randn(groups, block * block, relations, requires_grad=True)
     once = 2 * pairs * groups * block * block * relations
-    assert speed.work(lambda: group_bilinear(head, tail, weight))["flops"] == once
-    back = speed.work(lambda: group_bilinear(head, tail, weight).sum().backward())["flops"]
+    assert meter.work(lambda: group_bilinear(head, tail, weight))["flops"] == once
+    back = meter.work(lambda: group_bilinear(head, tail, weight).sum().backward())["flops"]
     assert (
         back == 3 * once + 2 * 2 * pairs * groups * block * block
     )  # and a product of each side with the outer gradient
@@ -73,31 +73,31 @@ def test_fused_attention_counts_as_its_two_products():
     def fused():
         return F.scaled_dot_product_attention(query, key, value)
 
-    assert speed.work(fused)["flops"] == speed.work(written_out)["flops"] == 2 * 2 * 2 * 4 * 30 * 30 * 8
+    assert meter.work(fused)["flops"] == meter.work(written_out)["flops"] == 2 * 2 * 2 * 4 * 30 * 30 * 8
 
 
 def test_repeats_alternate_and_are_compared_one_by_one(monkeypatch):
-    meter, order = speed.Meter(torch.device("cpu"), repeats=3), []
+    watch, order = meter.Meter(torch.device("cpu"), repeats=3), []
     times = iter([1.0, 3.0, 4.0, 8.0, 2.0, 4.0])  # the machine is slow for the second repeat
-    monkeypatch.setattr(speed.Meter, "_once", lambda self, work: work() or next(times))
-    found = meter.seconds({"a": partial(order.append, "a"), "b": partial(order.append, "b")})
+    monkeypatch.setattr(meter.Meter, "_once", lambda self, work: work() or next(times))
+    found = watch.seconds({"a": partial(order.append, "a"), "b": partial(order.append, "b")})
     assert found == {"a": 2.0, "b": 4.0} and order == ["a", "b"] * 3
 
 
 def test_works_are_compared_with_the_first_of_their_kind(monkeypatch):
     times = {"train_bare": 2.0, "train_whole": 3.0, "predict_bare": 0.5, "predict_whole": 0.75, "train_gathered": 8.0}
     asked = []
-    monkeypatch.setattr(speed.Meter, "seconds", lambda _, works: asked.append([*works]) or {k: times[k] for k in works})
+    monkeypatch.setattr(meter.Meter, "seconds", lambda _, works: asked.append([*works]) or {k: times[k] for k in works})
     model, batches = speed.Setting("tiny", batch_size=1, batches=2).load("atlop")
-    found = speed.Meter(torch.device("cpu")).on(model, batches, **dict.fromkeys(times, speed.train_bare))
+    found = meter.Meter(torch.device("cpu")).on(model, batches, **dict.fromkeys(times, works.train_bare))
     assert found == {name: 2 * seconds for name, seconds in times.items()}
     assert asked == 2 * [["predict_bare", "predict_whole"], ["train_bare", "train_whole", "train_gathered"]]
 
 
 def test_a_slow_measurement_is_repeated_once_only(monkeypatch):
-    monkeypatch.setattr(speed, "PATIENCE", -1.0)
+    monkeypatch.setattr(meter, "PATIENCE", -1.0)
     calls = []
-    speed.Meter(torch.device("cpu"), repeats=9).seconds({"a": lambda: calls.append(1)})
+    meter.Meter(torch.device("cpu"), repeats=9).seconds({"a": lambda: calls.append(1)})
     assert len(calls) == 2
 
 
@@ -107,7 +107,7 @@ def test_bf16_is_what_the_work_sees():
 
     kinds: list[torch.dtype] = []
     for precision in ("fp32", "bf16"):
-        speed.Meter(torch.device("cpu"), precision, 1).seconds({"a": seen})
+        meter.Meter(torch.device("cpu"), precision, 1).seconds({"a": seen})
     assert kinds == [torch.float32, torch.bfloat16]
 
 
@@ -115,20 +115,20 @@ def test_full_precision_beside_bf16():
     """In a bf16 measurement the two works named so see float32, and give the gradients of a step without autocast."""
     model = tiny("atlop", DOCUMENTS).eval()
     batch, weight, found = model.batch(DOCUMENTS[:2]), model.encoder.embedding.weight, []
-    speed.fresh(speed.train_whole, model, batch)
+    meter.fresh(works.train_whole, model, batch)
     found.append(weight.grad)
-    for work in (speed.train_fp32, speed.train_whole):
-        speed.Meter(torch.device("cpu"), "bf16", 1).seconds({"a": partial(speed.fresh, work, model, batch)})
+    for work in (works.train_fp32, works.train_whole):
+        meter.Meter(torch.device("cpu"), "bf16", 1).seconds({"a": partial(meter.fresh, work, model, batch)})
         found.append(weight.grad)
     assert found[0].equal(found[1]) and not found[0].equal(found[2])
 
 
-@pytest.mark.parametrize("work", [speed.train_bare, speed.predict_bare, speed.predict_whole])
+@pytest.mark.parametrize("work", [works.train_bare, works.predict_bare, works.predict_whole])
 def test_works_leave_the_model_in_training(work):
     model = tiny("atlop", DOCUMENTS).train()
     work(model, model.batch(DOCUMENTS[:2]))
     assert model.training
-    assert (model.encoder.embedding.weight.grad is not None) == (work is speed.train_bare)
+    assert (model.encoder.embedding.weight.grad is not None) == (work is works.train_bare)
     assert model.classifier.bilinear.bilinear.weight.grad is None  # the bare encoder is bare
 
 
@@ -137,9 +137,9 @@ def test_the_bare_encoder_is_the_librarys():
     tokenizer, encoder = tokenizer_of(DOCUMENTS), pretrained("bert")
     model = DocRE(tokenizer, encoder, classifier("atlop", tokenizer, encoder, block=4)).train()
     batch, weights, found = model.batch(DOCUMENTS[:2]), model.encoder.model.get_input_embeddings().weight, []
-    for step in (speed.train_bare, speed.train_encoder):
+    for step in (works.train_bare, works.train_encoder):
         with patch("docre_lite.encoder.drop", side_effect=network.drop) as ours:
-            speed.fresh(step, model, batch)
+            meter.fresh(step, model, batch)
         found.append(ours.called)
         assert weights.grad.abs().sum() > 0 and encoder.model.config._attn_implementation == "docre_lite"
     assert found == [False, True]
@@ -149,7 +149,7 @@ def test_every_step_starts_without_gradients():
     model = tiny("atlop", DOCUMENTS)
     batch, found = model.batch(DOCUMENTS[:2]), []
     for _ in range(2):
-        speed.fresh(speed.train_bare, model, batch)
+        meter.fresh(works.train_bare, model, batch)
         found.append(model.encoder.embedding.weight.grad.clone())
     assert torch.equal(*found)
 
@@ -159,7 +159,7 @@ def test_atlop_as_research_code_shapes_it_gives_the_same_gradients():
     model = DocRE(tokenizer, encoder, classifier("atlop", tokenizer, encoder, block=4)).double().eval()
     batch = model.batch(DOCUMENTS[:2])
     found = []
-    for step in (speed.train_whole, speed.train_gathered):
+    for step in (works.train_whole, works.train_gathered):
         model.zero_grad()
         step(model, batch)
         found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
@@ -173,10 +173,10 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(speed, "ONE_DOCUMENT", ((5, 60), (8, 60)))
     monkeypatch.setattr(speed, "LARGEST", (9, 80))
     monkeypatch.setattr(speed, "peak_gb", lambda *_: 0.5)  # in fresh processes, tested below
-    roof = speed.Meter.roof
-    monkeypatch.setattr(speed.Meter, "roof", lambda self: roof(self, size=64, megabytes=1))
-    on, repeats = speed.Meter.on, []
-    monkeypatch.setattr(speed.Meter, "on", lambda self, *a, **k: repeats.append(self.repeats) or on(self, *a, **k))
+    roof = meter.Meter.roof
+    monkeypatch.setattr(meter.Meter, "roof", lambda self: roof(self, size=64, megabytes=1))
+    on, repeats = meter.Meter.on, []
+    monkeypatch.setattr(meter.Meter, "on", lambda self, *a, **k: repeats.append(self.repeats) or on(self, *a, **k))
     write_docred([made(f"document {i}", 3, sentences=2, words=9) for i in range(9)], tmp_path / "data.json")
     call = ["bench", "speed", "--encoder", "tiny", "--data", str(tmp_path / "data.json"), "--paper", "atlop"]
     call += ["--repeats", "1", "--batch-size", "2", "--entities", "5", "--tokens", "128", "--results", str(tmp_path)]
@@ -196,7 +196,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 
 
 def test_too_few_documents_for_a_batch(tmp_path):
-    write_docred(speed.made(2)[:2], tmp_path / "few.json")
+    write_docred(works.made(2)[:2], tmp_path / "few.json")
     with pytest.raises(ValueError, match="few.json: 2 documents fit into a window of 512 tokens, and a batch takes 4"):
         speed.Setting("tiny", str(tmp_path / "few.json")).load("atlop")
     _, batches = speed.Setting("tiny", str(tmp_path / "few.json"), batch_size=2).load("atlop")

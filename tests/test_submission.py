@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from hand import FOUR, GUESSES, HAND, SENTENCES
 
-from docre_lite.checks import DataError
 from docre_lite.evaluate import score
-from docre_lite.submission import read_predictions, write_submission
+from docre_lite.formats.submission import read_predictions, write_submission
+from docre_lite.support import DataError
 from docre_lite.types import Document, Triple
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from docre_lite.thresholds import best_threshold, cyclic_thresholds
+from docre_lite.objectives import best_threshold, cyclic_thresholds
 
 # beartype draws a random element of a list to check; the examples stay the same
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")

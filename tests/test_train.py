@@ -16,16 +16,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from docre_lite.evaluate import score, seen_facts
 from docre_lite.model import DocRE, _papers, build
 from docre_lite.predict import predict, sentence_shares
-from docre_lite.readers import DataError
-from docre_lite.train import (
-    TrainConfig,
-    fingerprint,
-    fit,
-    fit_frozen,
-    last_checkpoint,
-    parameter_groups,
-    warmup_linear,
-)
+from docre_lite.support import DataError
+from docre_lite.train import TrainConfig, fingerprint, fit, fit_frozen, last_checkpoint, parameter_groups, warmup_linear
 from docre_lite.types import Document, Triple
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -175,7 +167,7 @@ def test_resume_without_a_checkpoint_starts(whole, tmp_path):
 @pytest.mark.parametrize(("own", "precision", "said"), [(False, "bf16", 1), (False, "fp32", 0), (True, "bf16", 0)])
 def test_bf16_that_is_only_emulated_is_told(monkeypatch, recwarn, own, precision, said):
     """Such a run takes several times as long as in fp32, and whoever waits for it should know why."""
-    monkeypatch.setattr("docre_lite.machine.bf16_in_hardware", lambda device: own)
+    monkeypatch.setattr("docre_lite.support.machine.bf16_in_hardware", lambda device: own)
     train(fresh(), stop=1, config=replace(CONFIG, precision=precision), dev=())
     assert sum("precision=fp32" in str(w.message) for w in recwarn) == said
 

@@ -9,9 +9,9 @@ said where · `prose` with which words · `generate` the documents.
 
 from __future__ import annotations
 
-from docre_lite.corpus.generate import SPLITS, counterfactuals, generate, running_example, write
-from docre_lite.corpus.rules import INVERSES, RELATIONS, RULES, Derived, Rule, close, derivations
-from docre_lite.corpus.things import data_file
+from .generate import SPLITS, counterfactuals, generate, running_example, write
+from .rules import INVERSES, RELATIONS, RULES, Derived, Rule, close, derivations
+from .things import data_file
 
 __all__ = [
     "INVERSES",

@@ -6,13 +6,13 @@ import json
 import random
 from pathlib import Path
 
-from docre_lite.corpus.plan import Group, Planner, candidates
-from docre_lite.corpus.prose import Writer, document
-from docre_lite.corpus.rules import RELATIONS, close
-from docre_lite.corpus.things import Statement, World, data_file
-from docre_lite.corpus.world import Builder, options, possible
-from docre_lite.readers import document_from_json, document_to_json
-from docre_lite.types import Document
+from ..formats.docred import document_from_json, document_to_json
+from ..types import Document
+from .plan import Group, Planner, candidates
+from .prose import Writer, document
+from .rules import RELATIONS, close
+from .things import Statement, World, data_file
+from .world import Builder, options, possible
 
 SPLITS = ("train", "dev", "test")
 

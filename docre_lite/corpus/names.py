@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from functools import cache
 
-from docre_lite.corpus.things import Thing, words
+from .things import Thing, words
 
 Atlas = dict[str, dict[str, dict[str, dict[str, list[str]]]]]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from docre_lite.corpus.things import Statement, Template, Thing, World, templates
+from .things import Statement, Template, Thing, World, templates
 
 FILLERS = (
     "Little is known about the early years .",

@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from docre_lite.corpus.plan import Group
-from docre_lite.corpus.rules import close
-from docre_lite.corpus.things import Statement, Thing, World
-from docre_lite.types import Document, Entity, Mention, Triple
+from ..types import Document, Entity, Mention, Triple
+from .plan import Group
+from .rules import close
+from .things import Statement, Thing, World
 
 NOUNS = {
     "quarter": "quarter",

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from docre_lite.types import NA, Document, Relations, Triple
+from ..types import NA, Document, Relations, Triple
 
 Fact = tuple[int, str, int]  # head, relation, tail
 

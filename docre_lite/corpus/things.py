@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from docre_lite.corpus.rules import INVERSES, Fact
+from .rules import INVERSES, Fact
 
 TYPES = {
     **dict.fromkeys(("quarter", "town", "district", "region", "country"), "LOC"),

@@ -10,9 +10,9 @@ import random
 from collections.abc import Sequence
 from functools import cache
 
-from docre_lite.corpus.names import Namer
-from docre_lite.corpus.rules import FUNCTIONAL, INVERSES, Fact, close
-from docre_lite.corpus.things import TYPES, Statement, Thing, World, templates, words
+from .names import Namer
+from .rules import FUNCTIONAL, INVERSES, Fact, close
+from .things import TYPES, Statement, Thing, World, templates, words
 
 COMPLETE = 0.6  # share of skeletons whose meaning is drawn so that something follows
 COMPLETE_LAND = 0.52  # the same for places

@@ -8,7 +8,7 @@ from typing import Literal
 from ..layers import RoleBilinear
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveThreshold, BinaryCrossEntropy
-from ..settings import Variant, option
+from ..support.settings import Variant, option
 
 
 class ATLOP(PairClassifier):

@@ -14,7 +14,7 @@ from ..layers import PairVector, RoleBilinear, pair_cells
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveThreshold
 from ..ops import full_precision
-from ..settings import Variant, option
+from ..support.settings import Variant, option
 from ..types import PairFeatures
 
 # The line of the matrix that each head of a cell (s, o) looks along.

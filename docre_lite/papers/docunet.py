@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..layers import Border, MapConv, MapNorm, RoleBilinear, Sides, blank, inside, pick, sides_of
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, BalancedSoftmax, BinaryCrossEntropy
-from ..settings import Variant, option
+from ..support.settings import Variant, option
 from ..types import PairFeatures
 
 

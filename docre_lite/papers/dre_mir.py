@@ -15,7 +15,7 @@ from ..layers import PairVector, pair_cells
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveThreshold
 from ..ops import full_precision
-from ..settings import Variant, option
+from ..support.settings import Variant, option
 from ..types import PairFeatures, Prediction
 
 # Which cells a head looks at for the pair (A, B) and a middle entity x: legs (A, x) or (x, A), and (B, x) or (x, B).

@@ -14,7 +14,7 @@ from ..layers import Border, MapConv, MapNorm, RoleBilinear, Sides, blank, insid
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveSoftmax
 from ..ops import full_precision
-from ..settings import Variant, option
+from ..support.settings import Variant, option
 from ..types import PairFeatures
 from .docunet import CellNet, UNet
 

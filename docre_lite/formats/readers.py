@@ -9,34 +9,18 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 
-from docre_lite.checks import DataError, check, describe
-from docre_lite.docred import document_from_json, document_to_json, file_number
-from docre_lite.pubtator import from_pubtator, is_pubtator
-from docre_lite.text import from_text, from_texts, is_marked_up
-from docre_lite.types import NA, Document, Relations
+from ..support import DataError
+from ..types import NA, Document, Relations
+from .checks import check
+from .docred import document_from_json, document_to_json
+from .pubtator import from_pubtator, is_pubtator
+from .text import from_texts, is_marked_up
 
-__all__ = [
-    "DataError",
-    "check",
-    "describe",
-    "document_from_json",
-    "document_to_json",
-    "file_number",
-    "from_text",
-    "from_texts",
-    "read",
-    "read_relations",
-    "stream",
-    "write_docred",
-]
-
-LINE = 1 << 24  # bytes; a longer line is no document, but a file that would not fit into memory
 FORMATS = "DocRED JSON, JSON lines, DocRED parquet, PubTator, or text marked up like [Marie Curie|PER|1]"
 
 
@@ -128,9 +112,6 @@ def _map(path: Path) -> dict:
     return data
 
 
-# --- bytes, text, JSON ----------------------------------------------------------------------------------------------
-
-
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file, decompressed if they are gzip."""
     try:
@@ -207,95 +188,6 @@ def parquet_rows(data: bytes, path: Path) -> list[dict]:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         line = " ".join(str(error).split())[:100]
         raise DataError(f"{path}: damaged parquet file ({line}); download it again") from None
-
-
-# --- files larger than memory ---------------------------------------------------------------------------------------
-
-
-class Row(NamedTuple):
-    """A document of a stream, not read yet."""
-
-    number: int  # of its line or parquet row, from 0
-    data: bytes | DataError  # its JSON, or why there is none
-    position: int  # bytes of the file up to its end
-
-
-def stream(path: Path) -> Iterator[Row]:
-    """The documents of JSON lines, plain or gzipped, or of DocRED parquet: one at a time, never the file as a whole.
-
-    What is damaged comes as a `DataError` in place of its JSON: a line longer than `LINE`, or all that follows the
-    place where an archive or a row group is torn. Whether the JSON is a document, `document_from_json` says.
-
-    Raises:
-        DataError: before the first row if the file cannot be opened or is a JSON list; anywhere if its disk fails.
-    """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-            file.seek(0)
-            yield from _parquet_stream(path) if magic == b"PAR1" else _line_stream(path, file, magic)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check path, permissions, disk") from None
-
-
-def _line_stream(path: Path, raw, magic: bytes) -> Iterator[Row]:
-    file = gzip.GzipFile(fileobj=raw) if magic[:2] == b"\x1f\x8b" else raw
-    number, begun = 0, False
-    while True:
-        try:
-            line = file.readline(LINE + 1)
-            long = len(line) > LINE and not line.endswith(b"\n")
-            while long and (piece := file.readline(LINE)) and not piece.endswith(b"\n"):
-                pass
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            fault = "the gzip file is truncated or damaged from here on; the rest of it is lost"
-            yield Row(number, DataError(fault), raw.tell())
-            return
-        if not line:
-            return
-        if not begun and re.match(rb"(\xef\xbb\xbf)?\[\s*(\{|$)", line.lstrip()):
-            raise DataError(
-                f"{path}: a JSON list is read as a whole only; use `docre-lite predict`, or write one document a line"
-            )
-        if long:
-            fault = f"the line is longer than {LINE >> 20} MiB; give one document a line"
-            yield Row(number, DataError(fault), raw.tell())
-        elif line.strip():
-            yield Row(number, line, raw.tell())
-        begun = begun or bool(line.strip())
-        number += 1
-
-
-def _parquet_stream(path: Path) -> Iterator[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    begin, size = 0, path.stat().st_size
-    try:
-        # buffer_size: columns are read piece by piece, not as a whole
-        file = pyarrow.parquet.ParquetFile(path, buffer_size=1 << 16)
-    except pyarrow.ArrowException as error:
-        line = " ".join(str(error).split())[:100]
-        raise DataError(f"{path}: damaged parquet file ({line}); download it again") from None
-    with file:
-        for group in range(file.num_row_groups):
-            number = begin
-            try:
-                for batch in file.iter_batches(batch_size=16, row_groups=[group]):
-                    for i in range(len(batch)):
-                        try:
-                            data = json.dumps(batch.slice(i, 1).to_pylist()[0], default=str).encode()
-                        except UnicodeDecodeError:
-                            data = DataError("its text is not UTF-8; write it as UTF-8")
-                        number += 1
-                        yield Row(number - 1, data, size * number // file.metadata.num_rows)
-            except (pyarrow.ArrowException, OSError) as error:
-                if getattr(error, "errno", None):  # the disk's fault, not the file's
-                    raise
-                line = " ".join(str(error).split())[:100]
-                fault = f"row group {group} is damaged from here on ({line}); the rest of it is lost"
-                yield Row(number, DataError(fault), size * (number + 1) // file.metadata.num_rows)
-            begin += file.metadata.row_group(group).num_rows
 
 
 def _from_objects(objects: list, path: Path, strict: bool) -> list[Document]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from docre_lite.types import Document, Relations
-
-
-class DataError(ValueError):
-    """Bad data: one line that names the file, the document, the field and the way out."""
+from ..support import DataError
+from ..types import Document, Relations
 
 
 def place(where: str, title: object) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from docre_lite.checks import DataError, place
-from docre_lite.pubtator import from_pubtator
-from docre_lite.text import Span, build
-from docre_lite.types import Document, Triple
+from ..support import DataError
+from ..types import Document, Triple
+from .checks import place
+from .pubtator import from_pubtator
+from .text import Span, build
 
 # A DWIE concept has several types, from coarse to fine. The first of these that it has becomes the entity's.
 COARSE = ("person", "organization", "location", "event", "time", "money", "role", "work_of_art")

@@ -11,10 +11,11 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from .checks import DataError, place
-from .evaluate import by_title, checked, unique
+from ..evaluate import by_title, checked, unique
+from ..support import DataError
+from ..types import Document, Triple
+from .checks import place
 from .readers import read_bytes
-from .types import Document, Triple
 
 
 def write_submission(

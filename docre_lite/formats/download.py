@@ -16,8 +16,8 @@ from pathlib import Path
 from huggingface_hub import hf_hub_url
 from tqdm.auto import tqdm
 
-from docre_lite.checks import DataError
-from docre_lite.readers import parse_json
+from ..support import DataError
+from .readers import parse_json
 
 LOCK = "checksums.json"
 

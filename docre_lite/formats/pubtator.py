@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from docre_lite.checks import DataError, place
-from docre_lite.text import Span, build
-from docre_lite.types import Document, Triple
+from ..support import DataError
+from ..types import Document, Triple
+from .checks import place
+from .text import Span, build
 
 _TEXT_LINE = re.compile(r"([^|\s\[]+)\|([ta])\|(.*)")
 # head type → tail type of the tasks in this format: CDR asks which chemical causes which disease, GDA which gene

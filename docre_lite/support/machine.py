@@ -1,7 +1,8 @@
-"""The machine that a number comes from, and what it can do."""
+"""The machine that a number comes from, what it can do, and what becomes of freed memory on it."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -14,6 +15,10 @@ from typing import Any
 import psutil
 import torch
 from accelerate import PartialState
+
+from . import PACKAGE
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
 
 
 def processes() -> PartialState:
@@ -58,7 +63,7 @@ def environment() -> dict[str, Any]:
 @cache
 def _commit() -> str | None:
     """The commit of this source tree, with '+' if any file but stored results was changed; None when installed."""
-    root = Path(__file__).parent.parent
+    root = PACKAGE.parent
 
     def git(*ask: str) -> str:
         found = subprocess.run(["git", "-C", str(root), *ask], capture_output=True, text=True, check=True)
@@ -117,3 +122,33 @@ def _cpu_says(*keys: str, split: bool = True) -> set[str]:
         if key.strip() in keys:
             return set(value.split()) if split else {value.strip()}
     return set()
+
+
+def keep_freed() -> None:
+    """Freed memory is kept for the next step of a training.
+
+    By habit large tensors are given back at once and asked for anew, page by page, which costs a step on long
+    documents up to a quarter of its time on a CPU (`benchmarks/choices.py` measures it). What is kept lies in pieces,
+    so that a process may grow larger.
+    """
+    if library := _glibc():
+        library.mallopt(MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def give_back() -> None:
+    """What lies freed goes back to the system; glibc keeps it in pieces, and takes more beside them.
+
+    On a GPU it goes to the other processes there: torch keeps what was freed for its own.
+    """
+    torch.cuda.empty_cache()
+    if library := _glibc():
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None

@@ -1,41 +1,27 @@
-"""Pictures and tables of the book: documents, pair matrices, heat maps, curves, live source, stored results.
-
-Nothing here is needed to train or predict. Figures come back closed, so a cell shows them once, by its last line.
-Colour never speaks alone: entities carry their number, weights a bar, cells their sign, lines their dash and marker.
-"""
+"""What chapters show as figures: matrices over entity pairs, curves, bars."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import json
-import textwrap
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from cycler import cycler
-from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from .types import Document, Triple
+from ..types import Document, Triple
+from .text import array, records
 
 # Told apart by colour-blind readers and in greyscale: lightness climbs by 15 of 100 from one to the next.
 COLOURS = ("#14284b", "#7d2560", "#0072b2", "#e07b00", "#7cc7b0")
 SEQUENTIAL = "cividis"  # for amounts; perceptually even, safe for colour-blind readers
 DIVERGING = "PuOr"  # for amounts with a sign
-_TINTS = ("0,114,178", "213,94,0", "0,158,115", "170,68,153", "230,159,0", "86,180,233", "136,34,85", "120,120,120")
 _SIGNS = {
     "stated": ("#7cc4ec", ""), "composed": ("#e8c62c", "*"),
     "hit": ("#7cc7b0", ""), "missed": ("#f2f2f2", "o"), "wrong": ("#f0a07a", "x"),
 }  # fmt: skip
-_PACKAGE = Path(__file__).resolve().parent
 
 
 def style() -> None:
@@ -50,37 +36,6 @@ def style() -> None:
     except ImportError:  # a script, not a notebook
         return
     set_matplotlib_formats("svg")
-
-
-def document(document: Document, highlight: Iterable[int] = (), weights=None, evidence: Iterable[int] = ()) -> HTML:
-    """The text with its entities, numbered; `highlight` entities stand out, `evidence` sentences carry a bar.
-
-    `weights`, one a word of the document, shade the words and underline them in proportion.
-    """
-    highlight, evidence, shaded = set(highlight), set(evidence), iter(())
-    if weights is not None:
-        what = f"document {document.title!r} has {document.words} words"
-        shaded = _shades([word for sentence in document.sentences for word in sentence], weights, what)
-    opening, closing = defaultdict(str), defaultdict(str)
-    for number, entity in enumerate(document.entities):
-        strong = "font-weight:700;outline:2px solid" if number in highlight else ""
-        look = f"background:rgba({_TINTS[number % len(_TINTS)]},.28);border-radius:3px;padding:0 2px;{strong}"
-        for m in entity.mentions:
-            about = escape(f"entity {number}: {entity.name}, type {m.type}")
-            opening[m.sentence, m.start] += f'<span title="{about}" style="{look}">'
-            closing[m.sentence, m.end - 1] += f"<sup>{number}</sup></span>"
-    rows = [f"<p><strong>{escape(document.title)}</strong></p>"]
-    for s, sentence in enumerate(document.sentences):
-        words = [opening[s, w] + next(shaded, escape(word)) + closing[s, w] for w, word in enumerate(sentence)]
-        colour, note = ("#e07b00", ' title="evidence sentence"') if s in evidence else ("transparent", "")
-        look = f"margin:.2em 0;padding-left:.6em;border-left:4px solid {colour}"
-        rows.append(f'<p{note} style="{look}"><small>[{s}]</small> {" ".join(words)}</p>')
-    return HTML(_frame("\n".join(rows)))
-
-
-def heat(tokens: Sequence[str], weights) -> HTML:
-    """A strip of tokens, shaded and underlined by their weights; hover for the number."""
-    return HTML(_frame(f"<p>{' '.join(_shades(tokens, weights, f'there are {len(tokens)} tokens'))}</p>"))
 
 
 def pair_matrix(
@@ -99,11 +54,11 @@ def pair_matrix(
 
     Cells outside `mask` (else the diagonal) stay empty; `pairs` are framed; `numbers` are written for N up to 12.
     """
-    values = _array(matrix)
+    values = array(matrix)
     n = len(names)
     if values.shape != (n, n):
         raise ValueError(f"a matrix of {n} names must be {n} x {n}, not {' x '.join(map(str, values.shape))}")
-    hidden = np.eye(n, dtype=bool) if mask is None else _array(mask) == 0
+    hidden = np.eye(n, dtype=bool) if mask is None else array(mask) == 0
     low, high = limits or (None, None)
     figure, axes = _square(n, names, title, room=1.4)
     sns.heatmap(
@@ -162,7 +117,7 @@ def curves(
 
     Fields of a field are written with a dot: `y=["loss", "scores.f1"]`.
     """
-    table = _frame_of(history)
+    table = records(history)
     figure, axes = plt.subplots()
     plt.close(figure)
     for name in y:
@@ -199,73 +154,6 @@ def alt(figure: Figure) -> str:
         parts = (("", axes.get_title()), ("across: ", axes.get_xlabel()), ("down: ", axes.get_ylabel()))
         said.append("; ".join(name + text for name, text in parts if text))
     return ". ".join(filter(None, said))
-
-
-def source(*objects) -> Markdown:
-    """The source of functions or classes, read from the module while the cell runs: never pasted, never stale."""
-    blocks = []
-    for thing in objects:
-        thing = inspect.unwrap(thing)
-        file = Path(inspect.getsourcefile(thing)).resolve()
-        where = file.relative_to(_PACKAGE.parent) if _PACKAGE in file.parents else file.name
-        code = textwrap.dedent(inspect.getsource(thing)).rstrip()
-        blocks.append(f"`{thing.__qualname__}` in `{where}`\n\n```python\n{code}\n```")
-    return Markdown("\n\n".join(blocks))
-
-
-def say(text: str) -> Markdown:
-    """A sentence with numbers that this chapter computed: `say(f"The model finds **{n}** triples.")`."""
-    return Markdown(text)
-
-
-def results(name: str = "") -> list[dict]:
-    """Rows of the stored benchmarks whose file name starts with `name`; [] if there are none."""
-    folders = (_PACKAGE / "results", _PACKAGE.parent / "benchmarks" / "results")
-    folder = next((f for f in folders if f.is_dir()), folders[0])
-    rows = []
-    for file in sorted(folder.glob(f"{name}*.json")):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        rows += content if isinstance(content, list) else [content]
-    return rows
-
-
-def speed() -> dict[str, dict]:
-    """The stored row of `docre-lite bench speed` by paper: on a CPU, in fp32."""
-    rows = [r for r in results("speed") if r["precision"] == "fp32" and r["device"] == "cpu"]
-    return {r["paper"]: r for r in rows}
-
-
-def table(rows, caption: str = "", digits: int = 1) -> HTML:
-    """Rows (mappings, dataclasses or a DataFrame) as a table with column headers and a caption."""
-    text = _frame_of(rows).to_html(index=False, border=0, na_rep="", float_format=f"%.{digits}f", justify="left")
-    text = text.replace("<th>", '<th scope="col">')
-    if caption:
-        text = text.replace("<thead>", f"<caption>{escape(caption)}</caption><thead>", 1)
-    return HTML(_frame(text))
-
-
-def _frame(html: str) -> str:
-    return f'<div class="docre" style="overflow-x:auto;line-height:1.9">{html}</div>'
-
-
-def _frame_of(rows) -> pd.DataFrame:
-    if isinstance(rows, pd.DataFrame | Mapping):
-        return pd.DataFrame(rows)
-    return pd.json_normalize([dataclasses.asdict(r) if dataclasses.is_dataclass(r) else dict(r) for r in rows])
-
-
-def _array(values) -> np.ndarray:
-    return np.asarray(values.detach().float().cpu() if isinstance(values, Tensor) else values, dtype=float)
-
-
-def _shades(words: Sequence[str], weights, what: str) -> Iterator[str]:
-    values = _array(weights)
-    if values.shape != (len(words),):
-        raise ValueError(f"{what}, so `weights` must be {len(words)} numbers, not an array of shape {values.shape}")
-    shares = values.clip(min=0) / max(values.max(initial=0), 1e-12)
-    looks = [f"background:rgba(230,159,0,{0.4 * x:.2f});border-bottom:{round(5 * x)}px solid #b35900" for x in shares]
-    spans = zip(words, values, looks, strict=True)
-    return iter([f'<span title="{value:.3g}" style="{look}">{escape(word)}</span>' for word, value, look in spans])
 
 
 def _square(n: int, names: Sequence[str], title: str, room: float) -> tuple[Figure, plt.Axes]:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .checks import DataError
+from . import DataError
 
 ANEW = "copy it anew from where it is whole, or train again"
 

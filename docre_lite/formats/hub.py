@@ -13,12 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from docre_lite.checks import DataError
-from docre_lite.convert import from_dwie, from_renet, split_dwie
-from docre_lite.download import LOCK, Source, download, to_stderr, verify
-from docre_lite.readers import parquet_rows, read, read_bytes, write_docred
-
-__all__ = ["LOCK", "SOURCES", "Dataset", "Source", "fetch", "verify"]
+from ..support import DataError
+from .convert import from_dwie, from_renet, split_dwie
+from .download import Source, download, to_stderr, verify
+from .readers import parquet_rows, read, read_bytes, write_docred
 
 
 @dataclass(frozen=True)

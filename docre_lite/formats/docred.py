@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from docre_lite.checks import DataError, place, span_fault
-from docre_lite.types import NA, Document, Entity, Mention, Triple
+from ..support import DataError
+from ..types import NA, Document, Entity, Mention, Triple
+from .checks import place, span_fault
 
 _KINDS = {list: "a list", str: "a string", int: "a whole number", dict: "an object {...}"}
 

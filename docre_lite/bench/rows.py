@@ -1,0 +1,82 @@
+"""Rows of results: one a run, kept in JSON files, and how far each run is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..support import PACKAGE, DataError
+from ..support.store import read_json
+from .plans import Plan, Run
+
+_STORED = PACKAGE.parent / "benchmarks" / "results"
+RESULTS = _STORED if _STORED.is_dir() else Path("results")  # of a checkout, or here
+# What tells a run from another. Rows of older scripts lack some of them.
+IDENTITY = ("paper", "variant", "seed", "data", "encoder", "recipe", "settings", "train", "epochs")
+
+
+def stored(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of results; none if there is no such file. Raises DataError if it is damaged."""
+    if not path.is_file():
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also bytes that are not text
+        raise DataError(f"{path}: not JSON ({error}); restore it, or move it away to begin anew") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path}: not a list of rows; restore it, or move it away to begin anew")
+    return rows
+
+
+def same(row: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    """Is this the row of that run, as far as it tells?"""
+    row = {"variant": row.get("paper"), **row}
+    return all(plain(row[key]) == plain(identity[key]) for key in IDENTITY if key in row and key in identity)
+
+
+def plain(value: Any) -> Any:
+    """Settings were stored as text and as numbers."""
+    return {k: str(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def complete(row: Mapping[str, Any], splits: Sequence[str] = ("dev",)) -> bool:
+    """Does the row hold what a paired comparison on these splits needs?"""
+    return all("by_document" in scores_of(row, split) for split in splits)
+
+
+def scores_of(row: Mapping[str, Any], split: str) -> Mapping[str, Any]:
+    """The scores of a row on a split, none if it has none; "train" is the number of documents."""
+    found = row.get(split)
+    return found if isinstance(found, Mapping) else {}
+
+
+def keep(path: Path, row: dict[str, Any], same: Callable[[dict, dict], bool] = same) -> None:
+    """Puts a row into a file of results, one row a line, in the place of an older one of the same run or at the end."""
+    rows = stored(path)
+    place = next((k for k, old in enumerate(rows) if same(old, row)), len(rows))
+    rows = [*rows[:place], row, *(old for old in rows[place:] if not same(old, row))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.write_text("[\n" + ",\n".join(json.dumps(r, ensure_ascii=False) for r in rows) + "\n]\n", encoding="utf-8")
+    new.replace(path)
+
+
+def state(plan: Plan, run: Run, out: Path, folder: Path) -> str:
+    """How far a run is, in words: "done", or what is to be done."""
+    found = [row for row in stored(plan.file(run, folder)) if same(row, plan.identity(run))]
+    if any(complete(row, plan.scored_on(run)) for row in found):
+        return "done"
+    epochs = len(history(out / run.name))
+    lacking = [split for split in plan.scored_on(run) if found and not complete(found[0], [split])]
+    again = f", stored without counts per document on {' and '.join(lacking)}" if lacking else ""
+    if epochs >= run.epochs:
+        return "to score" + again
+    return (f"to resume after epoch {epochs} of {run.epochs}" if epochs else "to run") + again
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "metrics.json"
+    return read_json(path)["history"] if path.is_file() else []

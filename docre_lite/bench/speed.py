@@ -1,0 +1,231 @@
+"""Speed against the floor: what a paper costs over the encoder that it stands on.
+
+Every time is set beside the *bare* encoder on the same batch, in the same process: for a training step its forward
+and backward pass as `transformers` does them, for prediction its forward pass. On a CPU a time is that of one thread,
+in CPU seconds; on a GPU it is that of the clock once the GPU has finished. Repeats alternate between the things
+compared, and how many times as long one takes is the median over repeats. Peaks of a CPU are those of fresh processes.
+
+Weights play no part in any of it: an encoder of the right shape gives the right times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..encoder import PretrainedEncoder
+from ..formats.readers import read
+from ..model import DocRE, build
+from ..support.machine import arithmetic, bf16_in_hardware, environment, give_back, peak_memory
+from ..train import TrainConfig, parameter_groups
+from ..types import Batch
+from .meter import Meter, fresh, kind, malloc, plain_malloc
+from .works import (
+    document,
+    made,
+    predict_bare,
+    predict_fp32,
+    predict_whole,
+    train_bare,
+    train_encoder,
+    train_features,
+    train_fp32,
+    train_gathered,
+    train_whole,
+)
+
+PAPERS = ("atlop", "docunet", "paee", "docre_ii", "dre_mir")  # in the order of the chapters
+ENTITIES = (10, 20, 42, 80, 120, 200)
+TOKENS = (128, 256, 512, 1024, 2048, 4096)
+ONE_DOCUMENT = ((20, 400), (42, 400), (80, 440))  # entities and tokens; one of DocRED has 19.5 entities on average
+LARGEST = (200, 1200)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured, and where."""
+
+    encoder: str
+    data: str | None = None
+    device: str = "cpu"
+    precision: str = "fp32"
+    batch_size: int = 4
+    batches: int = 5
+    repeats: int = 5
+
+    def load(self, paper: str) -> tuple[DocRE, list[Batch]]:
+        """The model, in training mode, and batches of documents of like length, from the shortest to the longest."""
+        torch.manual_seed(0)
+        documents = read(self.data) if self.data else made(self.batch_size * self.batches)
+        model = build(paper, documents, self.encoder).to(self.device).train()
+        window = model.tokenizer.reading.window
+        encoded = sorted(
+            (t for t in model.tokenizer.encode(documents) if len(t.ids) <= window), key=lambda t: len(t.ids)
+        )
+        if len(encoded) < self.batch_size:
+            raise ValueError(
+                f"{self.data}: {len(encoded)} documents fit into a window of {window} tokens, and a batch takes "
+                f"{self.batch_size}; give a larger file or a smaller --batch-size"
+            )
+        spread = [round((k + 0.5) * (len(encoded) - self.batch_size) / self.batches) for k in range(self.batches)]
+        return model, [model.tokenizer.collate(encoded[i : i + self.batch_size]).to(self.device) for i in spread]
+
+    @property
+    def meter(self) -> Meter:
+        return Meter(torch.device(self.device), self.precision, self.repeats)
+
+
+def measure(
+    paper: str,
+    setting: Setting,
+    entities: Sequence[int] = ENTITIES,
+    tokens: Sequence[int] = TOKENS,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """The row of a paper: times, memory, work and growth, and the machine that gave them."""
+    meter, (model, batches) = setting.meter, setting.load(paper)
+    works = {"train_bare": train_bare, "train_encoder": train_encoder}
+    works |= {"train_features": train_features, "train_whole": train_whole}
+    works |= {"predict_bare": predict_bare, "predict_whole": predict_whole}
+    if setting.precision == "bf16":
+        works |= {"train_fp32": train_fp32, "predict_fp32": predict_fp32}
+    if paper == "atlop" and isinstance(model.encoder, PretrainedEncoder):
+        works |= {"train_gathered": train_gathered}
+    say(f"{paper}: {len(batches)} batches of {setting.batch_size} documents")
+    meter.on(model, batches[-1:], **works)  # warms up
+    seconds = meter.on(model, batches, **works)
+    seconds["optimiser"] = len(batches) * _optimiser(meter, model, batches[0])
+    row = {
+        "paper": paper,
+        "encoder": Path(setting.encoder).name if Path(setting.encoder).is_dir() else setting.encoder,
+        "data": Path(setting.data).name if setting.data else "made documents",
+        "device": setting.device,
+        "precision": setting.precision,
+        "batch_size": setting.batch_size,
+        "batch_tokens": [int(b.windows.shape[1]) for b in batches],
+        "batch_pairs": [int(b.mask.sum()) for b in batches],
+        "seconds": _rounded(seconds),
+        "times_bare": {
+            name: round(seconds[name] / seconds[f"{kind(name)}_bare"], 3)
+            for name in works
+            if not name.endswith("_bare")
+        },
+        "times_bare_with_optimiser": round(
+            (seconds["train_whole"] + seconds["optimiser"]) / (seconds["train_bare"] + seconds["optimiser"]), 3
+        ),
+        "documents_per_second": {
+            kind: round(setting.batch_size * len(batches) / seconds[f"{kind}_whole"], 2)
+            for kind in ("train", "predict")
+        },
+        "work": {name: meter.work(partial(fresh, works[name], model, batches[len(batches) // 2])) for name in works},
+        "work_seconds": _rounded(meter.on(model, batches[len(batches) // 2 :][:1], **works)),
+        "roof": meter.roof(),
+    }
+    say(f"{paper}: a training step costs {row['times_bare']['train_whole']:.2f} times the bare encoder's")
+    both = {"predict_bare": predict_bare, "predict_whole": predict_whole}
+    often = replace(meter, repeats=5 * meter.repeats)  # short work needs more repeats to settle
+    row["one_document"] = _growth(often, model, ONE_DOCUMENT, both)
+    both |= {"train_bare": train_bare, "train_whole": train_whole}
+    fewer = replace(meter, repeats=min(3, meter.repeats))
+    row["by_entities"] = _growth(fewer, model, sizes(entities, ()), both)
+    row["by_tokens"] = _growth(fewer, model, sizes((), tokens), both)
+    say(f"{paper}: memory")
+    parts = [name for name in works if name in ("train_bare", "train_whole", "train_gathered")]
+    row["peak_gb"] = {name: round(peak_gb(paper, setting, name), 3) for name in (*parts, "predict_largest")}
+    about = {"bf16_in_hardware": bf16_in_hardware(torch.device(setting.device)), "malloc": malloc()}
+    return row | {"environment": environment() | about}
+
+
+def sizes(entities: Sequence[int], tokens: Sequence[int]) -> list[tuple[int, int]]:
+    """Entities and tokens of the documents that show growth: over entities in a long text, over tokens with 20."""
+    return [(n, LARGEST[1]) for n in entities] + [(20, t) for t in tokens]
+
+
+def _growth(meter: Meter, model: DocRE, sizes, works) -> list[dict[str, Any]]:
+    """Seconds of works on one document each of some numbers of entities and tokens."""
+    rows = []
+    for entities, tokens in sizes:
+        batch = model.batch([document(entities, tokens)])
+        found = int(batch.token_mask.sum())
+        rows.append({"entities": entities, "tokens": found} | _rounded(meter.on(model, [batch], **works)))
+    return rows
+
+
+def _optimiser(meter: Meter, model: DocRE, batch: Batch) -> float:
+    """One update of all weights, as `docre_lite.train` does it."""
+    config = TrainConfig()
+    optimiser = torch.optim.AdamW(parameter_groups(model, config), lr=0.0, eps=config.adam_epsilon, fused=True)
+    fresh(train_whole, model, batch)
+
+    def update() -> None:
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimiser.step()
+
+    return meter.seconds({"update": update})["update"]
+
+
+def peak_gb(paper: str, setting: Setting, name: str) -> float:
+    """Peak memory in GB: on a CPU that of a fresh process with the allocator's own habits, on a GPU of what torch took.
+
+    `name` is a training step by its name in `seconds`, three of which are made, or "predict_largest": prediction of
+    a document of the size `LARGEST`.
+    """
+    give_back()  # of a GPU, which both processes share
+    with plain_malloc(), ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_peak, paper, setting, name, torch.get_num_threads()).result()
+
+
+def _peak(paper: str, setting: Setting, name: str, threads: int) -> float:
+    torch.set_num_threads(threads)
+    model, batches = setting.load(paper)
+    with arithmetic(setting.precision, torch.device(setting.device)):
+        if name == "predict_largest":
+            predict_whole(model, model.batch([document(*LARGEST)]))
+        else:
+            optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+            for batch in batches[:3]:
+                fresh(globals()[name], model, batch)
+                optimiser.step()
+    return peak_memory(torch.device(setting.device))
+
+
+def same(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Is a row the same measurement on the same kind of machine?"""
+
+    def key(row):
+        kind = [row[k] for k in ("paper", "encoder", "data", "device", "precision", "batch_size")]
+        return kind, _machine(row)
+
+    return key(row) == key(other)
+
+
+def _machine(row: Mapping[str, Any]) -> str:
+    environment = row["environment"]
+    return (row["device"] != "cpu" and environment["gpu"]) or environment["cpu"] or environment["machine"]
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows for people: what a step and a prediction cost over the bare encoder's."""
+    titles = ["paper", "precision", "training step", "with optimiser", "prediction", "20 entities", "42", "80"]
+    lines = [[*titles, "documents/s", "GB", "on"], ["-"] * (len(titles) + 3)]
+    for row in rows:
+        times, ones = row["times_bare"], row["one_document"]
+        line = [times["train_whole"], row["times_bare_with_optimiser"], times["predict_whole"]]
+        line += [one["predict_whole"] / one["predict_bare"] for one in ones]
+        line += [row["documents_per_second"]["train"], row["peak_gb"]["train_whole"]]
+        numbers = [f"{number:.2f}" for number in line]
+        lines.append([row["paper"], row["precision"], *numbers, _machine(row)])
+    said = "Times of the bare encoder's on the same batch; documents/s and GB are those of training."
+    return "\n".join([said, "", *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {key: round(value, 5) for key, value in values.items()}

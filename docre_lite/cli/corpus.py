@@ -1,0 +1,21 @@
+"""`docre-lite corpus`: the embedded corpus as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from .options import count, folder, seed, show
+
+
+def corpus(
+    out: Annotated[Path, folder("folder for train, dev, test and counterfactual documents")],
+    train: Annotated[int, count("train documents")] = 600,
+    dev: Annotated[int, count("dev documents")] = 150,
+    test: Annotated[int, count("test documents")] = 150,
+    seed: Annotated[int, seed("the same seed gives the same documents everywhere")] = 0,
+) -> None:
+    """Write the embedded corpus as DocRED JSON."""
+    from ..corpus import write
+
+    show({name: str(path) for name, path in write(out, train=train, dev=dev, test=test, seed=seed).items()})

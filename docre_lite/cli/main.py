@@ -1,0 +1,91 @@
+"""`docre-lite COMMAND …`: puts the commands together, and turns every fault into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+from . import bench, corpus, data, extract, predict, score, train
+
+# Everything heavy is imported inside the commands: `--help` answers at once.
+PLAIN = {"rich_markup_mode": None, "add_completion": False, "no_args_is_help": False}
+UsageError = typer.BadParameter.__mro__[1]  # of click, which typer carries within since 0.26 and imported before
+SEVERAL = ("--input", "--entities", "--tokens")  # options that take any number of values
+
+app = typer.Typer(help="Document-level relation extraction: five papers, one spine.", name="docre-lite", **PLAIN)
+for command, example in (
+    (corpus.corpus, "corpus --out corpus"),
+    (train.train, "train --paper atlop --train corpus/train.json --dev corpus/dev.json --out runs/first"),
+    (predict.predict, "predict --run runs/first --data corpus/test.json --out result.json"),
+    (extract.extract, "extract --run runs/first --input documents/*.jsonl.gz --out triples --workers 4"),
+    (score.score, "score --predictions result.json --gold corpus/test.json --train corpus/train.json"),
+):
+    app.command(epilog=f"example: docre-lite {example}")(command)
+for name, help, commands in (
+    (
+        "data",
+        "Fetch public data sets, describe files.",
+        ((data.fetch, "fetch redocred --to data/redocred"), (data.info, "info corpus/train.json")),
+    ),
+    (
+        "bench",
+        "Run a plan of trainings, table what is stored, measure speed.",
+        (
+            (bench.run, "run lite --only paper=atlop,seed=0"),
+            (bench.table, "table lite --base atlop --out lite.md --out lite.csv"),
+            (bench.speed, "speed --encoder sentence-transformers/all-MiniLM-L6-v2 --paper atlop --paper paee"),
+        ),
+    ),
+):
+    group = typer.Typer(help=help, **PLAIN)
+    for command, example in commands:
+        group.command(epilog=f"example: docre-lite {name} {example}")(command)
+    app.add_typer(group, name=name)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command. Exit codes: 0 done, 2 bad input or arguments, 130 interrupted."""
+    given = one_value_each(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _told
+            return typer.main.get_command(app).main(given, "docre-lite", standalone_mode=False) or 0
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except UsageError as error:
+        where = error.ctx.command_path if error.ctx else "docre-lite"
+        return _fault(f"{error.format_message().rstrip('.')}; see `{where} --help`")
+    except (ValueError, OSError, FloatingPointError) as error:  # the last one: a loss that is not finite
+        named = isinstance(error, OSError) and error.filename is not None
+        return _fault(f"{error.filename}: {error.strerror}" if named else str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("docre-lite: interrupted", file=sys.stderr)
+        return 130
+
+
+def one_value_each(given: list[str]) -> list[str]:
+    """`--input a b` as `--input a --input b`: the shell writes out a pattern, and typer takes one value an option."""
+    found: list[str] = []
+    option = None
+    for word in given:
+        if word.startswith("-"):
+            option = word if word in SEVERAL else None
+        elif option and found[-1] != option:
+            found.append(option)
+        found.append(word)
+    return found
+
+
+def _fault(said: str) -> int:
+    print(f"docre-lite: {' '.join(said.split())}", file=sys.stderr)
+    return 2
+
+
+def _told(message: Warning | str, *_: Any) -> None:
+    """A warning as a line of its own, without the place in the code that gave it."""
+    print(f"docre-lite: {message}", file=sys.stderr)

@@ -1,0 +1,89 @@
+"""What several commands share: options with their checks, and how results are shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from typer import Option
+
+
+def file(help: str) -> Any:
+    return Option(help=help, metavar="FILE")
+
+
+def folder(help: str) -> Any:
+    return Option(help=help, metavar="DIR")
+
+
+def count(help: str) -> Any:
+    """A whole number from 1."""
+    return Option(help=help, min=1, metavar="N")
+
+
+def seed(help: str) -> Any:
+    return Option(help=help, min=0, max=2**32 - 1, metavar="S")
+
+
+Precision = Literal["fp32", "bf16"]
+Evidence = Annotated[
+    float, Option(help="share of a pair's attention that makes a sentence evidence", min=0, max=1, metavar="SHARE")
+]
+Arithmetic = Annotated[
+    Precision, Option(help="of the calculation; bf16 is faster where the hardware multiplies it", show_choices=True)
+]
+Model = Annotated[Path, Option("--run", help="folder of `train --out`", metavar="DIR")]
+HowToPredict = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        help="a setting of the paper that says how to predict, such as rounds=1 (DocRE-II); repeatable",
+        metavar="KEY=VALUE",
+    ),
+]
+BatchSize = Annotated[int, count("documents at a time")]
+AsJson = Annotated[bool, Option("--json", help="print JSON instead of a table")]
+
+
+def settings(items: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE as given with `--set`."""
+    given: dict[str, Any] = {}
+    for item in items or ():
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes KEY=VALUE, not {item!r}")
+        given[key] = value
+    return given
+
+
+def model_folder(run: Path) -> Path:
+    """The model in the folder of a run; a model's own folder will do."""
+    from ..support.store import whole
+
+    found = whole(run / "model")
+    return found if found.is_dir() else run
+
+
+def show(values: Any) -> None:
+    print(json.dumps(values, indent=1, ensure_ascii=False))
+
+
+def table(values: dict[str, Any], indent: str = "") -> str:
+    """Nested results as aligned lines, with the numbers that the JSON has."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}", table(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines.append(f"{indent}{key}")
+            lines += [indent + "  " + "  ".join(f"{k} {_figure(v)}" for k, v in row.items()) for row in value]
+        else:
+            lines.append(f"{indent}{key:<24} {_figure(value)}")
+    return "\n".join(lines)
+
+
+def _figure(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

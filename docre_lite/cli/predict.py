@@ -1,0 +1,53 @@
+"""`docre-lite predict`: a file of documents to a file of triples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from .options import Arithmetic, BatchSize, Evidence, HowToPredict, Model, file, model_folder, seed, settings, show
+
+
+def predict(
+    run: Model,
+    data: Annotated[Path, file("documents; their labels, if any, are checked, but play no part")],
+    out: Annotated[
+        Path,
+        file(
+            "JSON in the DocRED submission format, with scores; h_idx and t_idx are numbers of entities, from 0: the "
+            "file's own if it is of DocRED's format, else by first mention"
+        ),
+    ],
+    zip: Annotated[bool, Option("--zip", help="also write result.zip beside it, as CodaLab wants it")] = False,
+    evidence: Evidence = 0.2,
+    batch_size: BatchSize = 8,
+    precision: Arithmetic = "fp32",
+    set: HowToPredict = None,
+    seed: Annotated[int, seed("draws the pairs that test_mask_rate hides (DRE-MIR)")] = 0,
+) -> None:
+    """Find the triples of documents with a trained model."""
+    from accelerate.utils import set_seed
+
+    from ..formats.readers import read
+    from ..formats.submission import write_submission
+    from ..model import DocRE
+    from ..predict import predict as find
+    from ..support.machine import arithmetic, processes, warn_of_emulation
+    from ..support.store import writing
+
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; --out takes a file, such as {out / 'result.json'}")
+    if out.exists() and out.samefile(data):
+        raise ValueError(f"{out}: holds the documents, which --out would overwrite; choose another file")
+    documents = read(data)
+    model = DocRE.load(model_folder(run), **settings(set)).to(processes().device)
+    set_seed(seed)
+    warn_of_emulation(precision, model.device)
+    with arithmetic(precision, model.device):
+        triples = find(model, documents, batch_size, progress=True, evidence=evidence)
+    with writing(out, "mend that, or choose another --out"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_submission(triples, out, documents, zip=zip)
+    show({"documents": len(documents), "triples": len(triples), "out": str(out)})

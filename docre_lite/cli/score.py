@@ -1,0 +1,26 @@
+"""`docre-lite score`: predictions against gold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from .options import AsJson, file, show, table
+
+
+def score(
+    predictions: Annotated[Path, file("result.json or result.zip")],
+    gold: Annotated[Path, file("documents with labels")],
+    train: Annotated[Path | None, file("training documents, whose facts Ign F1 leaves out")] = None,
+    json: AsJson = False,
+) -> None:
+    """Score predictions with every metric of the field."""
+    from ..evaluate import score as compare
+    from ..evaluate import seen_facts
+    from ..formats.readers import read
+    from ..formats.submission import read_predictions
+
+    documents = read(gold)
+    seen = seen_facts(read(train)) if train else None
+    scores = compare(read_predictions(predictions, documents), documents, seen).to_dict()
+    show(scores) if json else print(table(scores))

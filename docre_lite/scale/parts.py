@@ -1,0 +1,263 @@
+"""Inputs and their parts: some rows of one file, and the work on them."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ..encode import Tokens
+from ..formats.docred import document_from_json, file_number
+from ..formats.readers import decode, parse_json
+from ..formats.stream import Row, stream
+from ..model import DocRE
+from ..predict import predict_encoded, room
+from ..support import DataError
+from ..support.machine import arithmetic, give_back
+from ..types import Document, Triple
+
+PART_BYTES = 1 << 24  # rows of a part; only rows far larger than documents are get there
+MANIFEST, REJECTED = "_manifest.json", "_rejected"  # with "_": readers of a folder of parquet pass over them
+OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{\s*\S")  # how a line with a document begins
+SCHEMA = pa.schema(
+    {
+        "input": pa.string(),  # as in the manifest
+        "row": pa.int64(),  # line or parquet row, from 0
+        "title": pa.string(),
+        "head": pa.int32(),  # entities have the input's numbers
+        "head_name": pa.string(),  # name and type of the first mention
+        "head_type": pa.string(),
+        "tail": pa.int32(),
+        "tail_name": pa.string(),
+        "tail_type": pa.string(),
+        "relation": pa.string(),
+        "score": pa.float32(),  # margin over the threshold, in logits
+        "evidence": pa.list_(pa.int32()),  # sentences, the strongest first
+    }
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input: its path below the folder that all inputs share, and what tells it from another file."""
+
+    name: str
+    path: Path
+    bytes: int
+    sha256: str  # of the first and the last MiB
+
+    @property
+    def mark(self) -> dict[str, Any]:
+        return {"name": self.name, "bytes": self.bytes, "sha256": self.sha256}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive rows of an input. Where parts begin and end depends on the input and `part_size` alone."""
+
+    source: Source
+    number: int
+    rows: list[Row]
+    bytes: int  # of the input, from the end of the part before to its own
+
+    @property
+    def name(self) -> str:
+        return part_name(self.source.name, self.number)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process must know to work on parts."""
+
+    model: Path
+    out: Path
+    settings: Mapping[str, Any]  # all that decides what is found
+    batch_size: int
+
+
+def find(patterns: str | Sequence[str], out: Path) -> list[Source]:
+    """The files of the patterns in order of their names, but for what an earlier call wrote to `out`.
+
+    Raises `DataError` if one of them cannot be read at all.
+    """
+    found: set[Path] = set()
+    out = Path(os.path.abspath(out))
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if Path(pattern).is_dir():
+            raise DataError(f"{pattern}: is a folder; give a pattern of the files in it, such as '{pattern}/*.jsonl'")
+        named = Path(pattern).is_file()
+        files = [pattern] if named else glob.glob(pattern, recursive=True)
+        files = [Path(os.path.abspath(name)) for name in files if Path(name).is_file()]
+        if not files:
+            raise DataError(f"{pattern}: no file has such a name; check the path, and quote a pattern")
+        inputs = [path for path in files if path.parent not in (out, out / REJECTED)]
+        if not inputs:
+            raise DataError(f"{files[0]}: lies in the --out folder; choose another one")
+        found.update(inputs)
+    common = Path(os.path.commonpath([path.parent for path in found]))
+    sources = [_source(path, path.relative_to(common).as_posix()) for path in sorted(found)]
+    names: dict[str, Source] = {}
+    for source in sources:
+        if (other := names.setdefault(part_name(source.name, 0), source)) is not source:
+            raise DataError(f"{source.path}: its parts would have the names of {other.path}'s; rename one of the two")
+        first = list(islice(stream(source.path), 10))  # one may be torn, and is set aside; not all of them
+        if first and not any(isinstance(r.data, DataError) or OBJECT.match(r.data) for r in first):
+            raise DataError(
+                f"{source.path}: not one document a line, as JSON; write it so, or use `docre-lite predict`"
+            )
+    return sources
+
+
+def _source(path: Path, name: str) -> Source:
+    try:
+        with path.open("rb") as file:
+            size, mebibyte = path.stat().st_size, 1 << 20
+            digest = hashlib.sha256(file.read(mebibyte))
+            file.seek(max(size - mebibyte, 0))
+            digest.update(file.read(mebibyte))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    return Source(name, path, size, digest.hexdigest())
+
+
+def part_name(source: str, number: int) -> str:
+    return f"triples-{source.replace('/', '-')}-{number:05d}.parquet"
+
+
+def parts_of(source: Source, size: int) -> Iterator[Part]:
+    """The rows of an input, `size` at a time, or fewer if they are very large."""
+    number = length = begin = 0
+    rows: list[Row] = []
+    for row in stream(source.path):
+        rows.append(row)
+        length += len(row.data) if isinstance(row.data, bytes) else 0
+        if len(rows) == size or length >= PART_BYTES:
+            yield Part(source, number, rows, row.position - begin)
+            number, length, begin, rows = number + 1, 0, row.position, []
+    if rows:
+        yield Part(source, number, rows, rows[-1].position - begin)
+
+
+def work(job: Job, part: Part) -> dict[str, Any]:
+    """Finds and writes the triples of a part, what was set aside first: the part's file says that both are there."""
+    give_back()
+    model = loaded_model(job.model, tuple(job.settings["options"].items()))
+    torch.manual_seed(job.settings["seed"])
+    encoded, rejected = _encode(model, part, job.settings["budget"])
+    try:
+        with arithmetic(job.settings["precision"], model.device):
+            found = predict_encoded(
+                model,
+                list(encoded.values()),
+                job.batch_size,
+                evidence=job.settings["evidence"],
+                budget=job.settings["budget"],
+            )
+    except Exception as error:
+        error.add_note(f"{part.source.path}: in rows {part.rows[0].number} to {part.rows[-1].number}")
+        raise
+    columns = _columns(part, encoded, found)
+    count = {
+        "name": part.name,
+        "input": part.source.mark,
+        "first": part.rows[0].number,
+        "bytes": part.bytes,
+        "documents": len(encoded),
+        "triples": len(columns["row"]),
+        "rejected": len(rejected),
+    }
+    if rejected:
+        lines = "".join(json.dumps(row) + "\n" for row in sorted(rejected, key=lambda row: row["row"]))
+        write(job.out / REJECTED / f"{Path(part.name).stem.removeprefix('triples-')}.jsonl", lines.encode())
+    about = {"docre_lite": json.dumps({"settings": dict(job.settings), "count": count}, sort_keys=True)}
+    packed = BytesIO()
+    table = pa.table(columns, SCHEMA.with_metadata(about))
+    pq.write_table(table, packed, compression="zstd", write_page_checksum=True)
+    write(job.out / part.name, packed.getvalue())
+    return count
+
+
+def _encode(model: DocRE, part: Part, budget: int) -> tuple[dict[int, Tokens], list[dict[str, Any]]]:
+    """The documents of a part in sub-words by their rows, and what is set aside."""
+    documents: dict[int, Document] = {}
+    rejected = []
+
+    def reject(row: int, title: object, reason: str) -> None:
+        rejected.append({"input": part.source.name, "row": row, "title": title, "reason": reason})
+
+    for row in part.rows:
+        obj = None
+        where = f"{part.source.name}: row {row.number}"
+        try:
+            if isinstance(row.data, DataError):
+                raise row.data
+            obj = parse_json(decode(row.data, where), where)
+            if isinstance(obj, dict):
+                obj.pop("labels", None)  # they are not looked at
+            documents[row.number] = document_from_json(obj, where)
+        except DataError as error:
+            reject(row.number, obj.get("title") if isinstance(obj, dict) else None, str(error))
+    encoded = dict(zip(documents, model.tokenizer.encode(list(documents.values())), strict=True))
+    for row, tokens in list(encoded.items()):
+        if (takes := room([tokens])) > budget:
+            what = "tokens" if takes == len(tokens.ids) else "pairs of entities"
+            reason = f"{takes} {what}, more than the budget of {budget}; raise it if there is memory"
+            reject(row, encoded.pop(row).document.title, reason)
+    return encoded, rejected
+
+
+def _columns(part: Part, encoded: Mapping[int, Tokens], found: Sequence[Sequence[Triple]]) -> dict[str, list]:
+    columns: dict[str, list] = {name: [] for name in SCHEMA.names}
+    for (row, tokens), triples in zip(encoded.items(), found, strict=True):
+        document = tokens.document
+        for t in triples:
+            head, tail = document.entities[t.head], document.entities[t.tail]
+            values = [part.source.name, row, document.title]
+            values += [file_number(document, t.head), head.name, head.type]
+            values += [file_number(document, t.tail), tail.name, tail.type]
+            values += [t.relation, t.score, list(t.evidence)]
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+    return columns
+
+
+@lru_cache(maxsize=1)
+def loaded_model(folder: Path, options: tuple) -> DocRE:
+    return DocRE.load(folder, **dict(options)).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def write(path: Path, data: bytes) -> None:
+    """The whole file or none, whenever the process or the machine is stopped."""
+    begun = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with begun.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(begun, path)
+        if os.name == "posix":  # the name, too
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        begun.unlink(missing_ok=True)
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); mend that and give the same command again: "
+            "it goes on where it stopped"
+        ) from None

@@ -1,0 +1,24 @@
+"""Rows of the stored benchmarks, as the chapters read them."""
+
+from __future__ import annotations
+
+import json
+
+from ..support import PACKAGE
+
+
+def results(name: str = "") -> list[dict]:
+    """Rows of the stored benchmarks whose file name starts with `name`; [] if there are none."""
+    folders = (PACKAGE / "results", PACKAGE.parent / "benchmarks" / "results")
+    folder = next((f for f in folders if f.is_dir()), folders[0])
+    rows = []
+    for file in sorted(folder.glob(f"{name}*.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        rows += content if isinstance(content, list) else [content]
+    return rows
+
+
+def speed() -> dict[str, dict]:
+    """The stored row of `docre-lite bench speed` by paper: on a CPU, in fp32."""
+    rows = [r for r in results("speed") if r["precision"] == "fp32" and r["device"] == "cpu"]
+    return {r["paper"]: r for r in rows}
