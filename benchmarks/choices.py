@@ -31,7 +31,8 @@ from docre_lite.model import DocRE
 from docre_lite.ops import EPSILON, common_attention, group_bilinear, mapped_context, pool_context
 from docre_lite.support import machine
 from docre_lite.support.machine import environment, peak_memory
-from docre_lite.train import BUCKET, TrainConfig, parameter_groups
+from docre_lite.support.schedule import parameter_groups
+from docre_lite.train import BUCKET, TrainConfig
 from docre_lite.types import Batch
 
 RESULTS = Path(__file__).parent / "results" / "choices.json"

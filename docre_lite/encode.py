@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,14 +10,14 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from .support import DataError
-from .support.settings import option
+from .support.settings import Count, option, settings
 from .types import Batch, Document, Relations
 
 STAR = "*"
 NUMBERS = 64  # entities that get a closing marker of their own; all further ones share the last
 
 
-@dataclass(frozen=True)
+@settings
 class Reading:
     """How text becomes tokens and mentions become vectors: the part of a model that all papers share."""
 
@@ -37,9 +37,9 @@ class Reading:
     attention_dropout: bool = option(
         False, "drop attention rows in training as the published code does (its context was pooled after dropout)"
     )
-    window: int = option(512, "tokens the encoder reads at once; longer documents are read in overlapping windows")
-    stride: int = option(384, "tokens from one window to the next in documents longer than two windows")
-    max_tokens: int | None = option(None, "cut documents after so many tokens (published code: 1024); none = never")
+    window: Count = option(512, "tokens the encoder reads at once; longer documents are read in overlapping windows")
+    stride: Count = option(384, "tokens from one window to the next in documents longer than two windows")
+    max_tokens: Count | None = option(None, "cut documents after so many tokens (published code: 1024); none = never")
 
     def __post_init__(self):
         if not 0 < self.stride <= self.window - 2:
@@ -185,7 +185,7 @@ class Tokenizer:
         """Documents padded to the batch's longest, its most mentions and entities, with windows over the long ones."""
         windows, masks, owners, columns = [], [], [], []
         for b, tokens in enumerate(encoded):
-            for ids, column in self._windows(tokens.ids):
+            for ids, column in _windows(tokens.ids, self.reading.window, self.reading.stride):
                 windows.append(ids)
                 masks.append([True] * len(ids))
                 owners.append(b)
@@ -203,60 +203,63 @@ class Tokenizer:
             mention_start=_pad([tokens.start for tokens in encoded], -1),
             mention_end=_pad([tokens.end for tokens in encoded], -1),
             mention_entity=_pad(entity, -1),
-            **self._pairs([tokens.document for tokens in encoded], labels),
+            **_pairs([tokens.document for tokens in encoded], self.types, self.relations, labels),
         )
 
-    def _windows(self, ids: list[int]):
-        """Pieces of at most `window` tokens with their columns, each with its own [CLS] and [SEP]."""
-        size, length = self.reading.window, len(ids)
-        if length <= size:
-            yield ids, list(range(length))
-            return
-        inner = size - 2
-        last = length - size + 1  # first column of the last window, behind its own [CLS]
-        if last <= size - 1:  # two windows cover it: the first tokens and the last ones
-            starts = [1, last]
-        else:
-            starts = [*range(1, last, self.reading.stride), last]
-        for begin in starts:
-            piece = range(begin, begin + inner)
-            first = 0 if begin == 1 else -1
-            final = length - 1 if begin == last else -1
-            yield [ids[0], *(ids[c] for c in piece), ids[-1]], [first, *piece, final]
 
-    def _pairs(self, documents: list[Document], labels: bool) -> dict:
-        size = max(1, *(len(document.entities) for document in documents), 1)
-        kinds = {kind: i for i, kind in enumerate(self.types, start=1)}
-        unknown = len(kinds) + 1
-        entity_type = torch.zeros(len(documents), size, dtype=torch.long)
-        same = torch.zeros(len(documents), size, size, dtype=torch.bool)
-        mask = torch.zeros_like(same)
-        target = torch.zeros(*same.shape, len(self.relations), dtype=torch.bool) if labels else None
-        for b, document in enumerate(documents):
-            n = len(document.entities)
-            entity_type[b, :n] = torch.tensor([kinds.get(e.type, unknown) for e in document.entities], dtype=torch.long)
-            stands = torch.zeros(n, max(1, len(document.sentences)))
-            for i, entity in enumerate(document.entities):
-                stands[i, list(entity.sentences)] = 1
-            same[b, :n, :n] = stands @ stands.T > 0
-            if document.candidates is None:
-                mask[b, :n, :n] = ~torch.eye(n, dtype=torch.bool)
-            elif document.candidates:
-                head, tail = zip(*document.candidates, strict=True)
-                mask[b, list(head), list(tail)] = True
-            if target is not None:
-                for t in document.triples:
-                    if t.relation in self.relations:  # others cannot be learnt; `check` tells who wants to know
-                        target[b, t.head, t.tail, self.relations.index(t.relation)] = True
+def _windows(ids: list[int], size: int, stride: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Pieces of at most `size` tokens with their columns, each with its own [CLS] and [SEP]."""
+    length = len(ids)
+    if length <= size:
+        yield ids, list(range(length))
+        return
+    inner = size - 2
+    last = length - size + 1  # first column of the last window, behind its own [CLS]
+    if last <= size - 1:  # two windows cover it: the first tokens and the last ones
+        starts = [1, last]
+    else:
+        starts = [*range(1, last, stride), last]
+    for begin in starts:
+        piece = range(begin, begin + inner)
+        first = 0 if begin == 1 else -1
+        final = length - 1 if begin == last else -1
+        yield [ids[0], *(ids[c] for c in piece), ids[-1]], [first, *piece, final]
+
+
+def _pairs(documents: list[Document], types: Sequence[str], relations: Relations, labels: bool) -> dict:
+    """The fields of a batch that have an axis for entities."""
+    size = max(1, *(len(document.entities) for document in documents), 1)
+    kinds = {kind: i for i, kind in enumerate(types, start=1)}
+    unknown = len(kinds) + 1
+    entity_type = torch.zeros(len(documents), size, dtype=torch.long)
+    same = torch.zeros(len(documents), size, size, dtype=torch.bool)
+    mask = torch.zeros_like(same)
+    target = torch.zeros(*same.shape, len(relations), dtype=torch.bool) if labels else None
+    for b, document in enumerate(documents):
+        n = len(document.entities)
+        entity_type[b, :n] = torch.tensor([kinds.get(e.type, unknown) for e in document.entities], dtype=torch.long)
+        stands = torch.zeros(n, max(1, len(document.sentences)))
+        for i, entity in enumerate(document.entities):
+            stands[i, list(entity.sentences)] = 1
+        same[b, :n, :n] = stands @ stands.T > 0
+        if document.candidates is None:
+            mask[b, :n, :n] = ~torch.eye(n, dtype=torch.bool)
+        elif document.candidates:
+            head, tail = zip(*document.candidates, strict=True)
+            mask[b, list(head), list(tail)] = True
         if target is not None:
-            target[..., 0] = mask & ~target.any(-1)
-        return {
-            "entity_type": entity_type,
-            "same_sentence": same,
-            "mask": mask,
-            "labels": target,
-            "documents": documents,
-        }
+            for t in document.triples:
+                if t.relation in relations:  # others cannot be learnt; `check` tells who wants to know
+                    target[b, t.head, t.tail, relations.index(t.relation)] = True
+    if target is not None:
+        target[..., 0] = mask & ~target.any(-1)
+    return {
+        "entity_type": entity_type,
+        "same_sentence": same,
+        "mask": mask,
+        "labels": target,
+        "documents": documents,
+    }
 
 
 def _pad(rows: list[list], value) -> torch.Tensor:

@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -37,7 +37,7 @@ from transformers.utils import logging
 
 from .encode import STAR
 from .ops import drop, full_precision
-from .support.settings import option
+from .support.settings import Count, Part, option, settings
 from .support.store import read_json
 from .types import Batch, Document
 
@@ -231,22 +231,19 @@ def _refused(name: str, why: str) -> ValueError:
     )
 
 
-@dataclass(frozen=True)
+@settings
 class TinyConfig:
     """The tiny encoder: trained from scratch, for CPUs and for the embedded corpus."""
 
-    layers: int = option(2, "transformer layers of the tiny encoder")
-    width: int = option(128, "hidden units of the tiny encoder")
-    heads: int = option(4, "attention heads of the tiny encoder")
-    dropout: float = option(0.1, "dropout of the tiny encoder")
-    min_count: int = option(5, "a word must occur so often in the training documents to enter the vocabulary")
+    layers: Count = option(2, "transformer layers of the tiny encoder")
+    width: Count = option(128, "hidden units of the tiny encoder")
+    heads: Count = option(4, "attention heads of the tiny encoder")
+    dropout: Part = option(0.1, "dropout of the tiny encoder")
+    min_count: Count = option(5, "a word must occur so often in the training documents to enter the vocabulary")
 
     def __post_init__(self):
-        if self.layers < 1 or self.heads < 1 or self.width < 1 or self.width % self.heads:
-            raise ValueError(
-                f"layers={self.layers}, width={self.width}, heads={self.heads}: all are at least 1, and the width is a "
-                "multiple of heads"
-            )
+        if self.width % self.heads:
+            raise ValueError(f"width={self.width} is not a multiple of heads={self.heads}")
 
 
 class TinyEncoder(Encoder):

@@ -16,7 +16,6 @@ from .types import Document, Triple
 Fact = tuple[str, str, str]  # head name, tail name, relation
 
 BUCKETS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 25), (26, 30), (31, 35), (36, 42), (43, None))  # entities
-FREQUENCIES = ((0, 0), (1, 9), (10, 99), (100, 999), (1000, None))  # training triples of a relation
 PARTS = 5  # of the documents, by their share of related pairs
 
 
@@ -151,7 +150,7 @@ def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Coll
     one, as in the official scorer. Raises ValueError for a prediction whose title or entities are not there (the
     official scorer counts an unknown title as a wrong prediction), and for two different documents of one title.
     """
-    known, gold, cited = _gold(documents)
+    known, gold, cited = gold_of(documents)
     found = checked(predicted, known)
     correct = found.keys() & gold.keys()
 
@@ -175,27 +174,21 @@ def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Coll
     )
     ign_precision = ign_f1 = None
     if seen is not None:
-        repeats = sum(_is_seen(t, known[t.title], seen) for t in correct)
+        repeats = sum(is_seen(t, known[t.title], seen) for t in correct)
         ign_precision = _share(len(correct) - repeats, len(found) - repeats)
         ign_f1 = _f1(ign_precision, both.recall)  # recall stays as it is: so does the official scorer
-
+    counts = {"documents": len(known), "gold": len(gold), "predicted": len(found), "correct": len(correct)}
     return Scores(
-        documents=len(known),
-        gold=len(gold),
-        predicted=len(found),
-        correct=len(correct),
+        **counts,
         **both._asdict(),
         ign_precision=ign_precision,
         ign_f1=ign_f1,
-        **_named("intra", within),
-        **_named("inter", across),
-        **_named("infer", infer),
+        **_named("intra", within) | _named("inter", across) | _named("infer", infer),
         infer_pairs_precision=infer_pairs.precision,
         infer_f1_pairs=infer_pairs.f1,
         **composed,
-        **_named("rela", rela),
+        **_named("rela", rela) | _named("evidence", evidence),
         rela_accuracy=rela_accuracy,
-        **_named("evidence", evidence),
         by_entities=_by_entities(found, gold, known),
         by_related=_by_related(found, gold, known),
         by_relation=_by_relation(found, gold),
@@ -214,45 +207,6 @@ def seen_facts(train_documents: Iterable[Document]) -> frozenset[Fact]:
         for head in document.entities[triple.head].names
         for tail in document.entities[triple.tail].names
     )
-
-
-def by_frequency(
-    predicted: Iterable[Triple], documents: Iterable[Document], train: Iterable[Document]
-) -> tuple[Row, ...]:
-    """A `Row` for the relations with 0, 1-9, 10-99, ... training triples, pooled; rows without any triple are left out.
-
-    Ours; the field's "long tail" is whatever is not among DocRED's ten most frequent relations.
-    """
-    known, gold, _ = _gold(documents)
-    found = checked(predicted, known)
-    times = Counter(triple.relation for document in train for triple in document.triples)
-    rows = []
-    for low, high in FREQUENCIES:
-        kept = [
-            {t for t in triples if low <= times[t.relation] and (high is None or times[t.relation] <= high)}
-            for triples in (gold, found)
-        ]
-        if any(kept):
-            label = f"{low}+" if high is None else f"{low}-{high}" if high else "0"
-            rows.append(_row(label, len({t.title for t in kept[0] | kept[1]}), *kept))
-    return tuple(rows)
-
-
-def by_document(
-    predicted: Iterable[Triple], documents: Iterable[Document], seen: Collection[Fact] = ()
-) -> dict[str, list[int]]:
-    """Each document's gold, predicted and correct triples, and how many of the correct ones are `seen` facts.
-
-    One number a document in each list, in the order of the documents. Summed, they give F1 and Ign F1; drawn again
-    with replacement, how far these would move with other documents (`results.paired_bootstrap`).
-    """
-    known, gold, _ = _gold(documents)
-    found = checked(predicted, known)
-    correct = found.keys() & gold.keys()
-    repeats = [t for t in correct if _is_seen(t, known[t.title], seen)]
-    counts = {"gold": gold, "predicted": found, "correct": correct, "seen": repeats}
-    times = {name: Counter(t.title for t in triples) for name, triples in counts.items()}
-    return {name: [of[title] for title in known] for name, of in times.items()}
 
 
 def triangle_pairs(pairs: Iterable[tuple[str, int, int]]) -> set[tuple[str, int, int]]:
@@ -311,7 +265,7 @@ def by_title(documents: Iterable[Document]) -> dict[str, Document]:
     return known
 
 
-def _gold(documents: Iterable[Document]) -> tuple[dict[str, Document], dict[Triple, Triple], int]:
+def gold_of(documents: Iterable[Document]) -> tuple[dict[str, Document], dict[Triple, Triple], int]:
     """Documents by title, gold triples (each its own key: the last of equals holds the evidence), evidence cited."""
     documents = list(documents)
     triples = [triple for document in documents for triple in document.triples]
@@ -341,7 +295,7 @@ def checked(predicted: Iterable[Triple], known: Mapping[str, Document]) -> dict[
     return found
 
 
-def _is_seen(triple: Triple, document: Document, seen: Collection[Fact]) -> bool:
+def is_seen(triple: Triple, document: Document, seen: Collection[Fact]) -> bool:
     heads, tails = document.entities[triple.head].names, document.entities[triple.tail].names
     return any((head, tail, triple.relation) in seen for head in heads for tail in tails)
 
@@ -375,7 +329,7 @@ def _related(found: Iterable[Triple], gold: Iterable[Triple], known: Mapping[str
     return _ratios(len(predicted & true), len(predicted), len(true)), _share(pairs - mistakes, pairs)
 
 
-def _row(label: str, documents: int, gold: set[Triple], found: set[Triple]) -> Row:
+def row_of(label: str, documents: int, gold: set[Triple], found: set[Triple]) -> Row:
     correct = len(gold & found)
     return Row(label, documents, len(gold), len(found), correct, **_ratios(correct, len(found), len(gold))._asdict())
 
@@ -385,7 +339,7 @@ def _by_entities(found: Iterable[Triple], gold: Iterable[Triple], known: Mapping
     rows = []
     for low, high in BUCKETS:
         titles = {title for title, n in size.items() if n >= low and (high is None or n <= high)}
-        rows.append(_row_of(f"{low}+" if high is None else f"{low}-{high}", titles, gold, found))
+        rows.append(_row_of_titles(f"{low}+" if high is None else f"{low}-{high}", titles, gold, found))
     return tuple(rows)
 
 
@@ -399,13 +353,13 @@ def _by_related(found: Iterable[Triple], gold: Iterable[Triple], known: Mapping[
         titles = order[k * len(order) // PARTS : (k + 1) * len(order) // PARTS]
         if titles:
             label = f"{100 * share[titles[0]]:.1f}-{100 * share[titles[-1]]:.1f} %"
-            rows.append(_row_of(label, set(titles), gold, found))
+            rows.append(_row_of_titles(label, set(titles), gold, found))
     return tuple(rows)
 
 
-def _row_of(label: str, titles: set[str], gold: Iterable[Triple], found: Iterable[Triple]) -> Row:
+def _row_of_titles(label: str, titles: set[str], gold: Iterable[Triple], found: Iterable[Triple]) -> Row:
     kept = ({t for t in triples if t.title in titles} for triples in (gold, found))
-    return _row(label, len(titles), *kept)
+    return row_of(label, len(titles), *kept)
 
 
 def _by_relation(found: Iterable[Triple], gold: Iterable[Triple]) -> tuple[Row, ...]:
@@ -415,6 +369,6 @@ def _by_relation(found: Iterable[Triple], gold: Iterable[Triple]) -> tuple[Row, 
             of[triple.relation].add(triple)
     names = sorted(gold_of.keys() | found_of.keys(), key=lambda name: (-len(gold_of[name]), name))
     return tuple(
-        _row(name, len({t.title for t in gold_of[name] | found_of[name]}), gold_of[name], found_of[name])
+        row_of(name, len({t.title for t in gold_of[name] | found_of[name]}), gold_of[name], found_of[name])
         for name in names
     )

@@ -6,45 +6,44 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from dataclasses import fields as dataclass_fields
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
-from safetensors.torch import save_file
 
 from .encode import Tokens
 from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
-from .model import DocRE, PairClassifier, expand, paper
+from .model import DocRE, expand, paper
 from .predict import predict, run, tune
-from .support import DataError
+from .support import DataError, checkpoint
 from .support.machine import arithmetic, environment, peak_memory, processes, warn_of_emulation
-from .support.settings import option, update
-from .support.store import ANEW, read_json, read_tensors, replace_folder, settle, whole, write_json, writing
-from .types import Document, Prediction
+from .support.schedule import Stages, parameter_groups
+from .support.settings import Amount, Count, Rate, Share, option, settings, update
+from .support.store import ANEW, replace_folder, settle, sweep, whole, write_json, writing
+from .types import Batch, Document, Prediction, fingerprint
 
 BUCKET = 32  # batches that are sorted by length among themselves, so that batches hold documents of like length
 
 
-@dataclass(frozen=True)
+@settings
 class TrainConfig:
     """How to train; the defaults are ATLOP's on DocRED (Table 2)."""
 
-    epochs: int = option(30, "passes over the training documents")
-    batch_size: int = option(4, "documents a step, over all processes")
-    accumulation: int = option(1, "batches whose mean gradient moves the weights together")
-    encoder_lr: float = option(5e-5, "peak learning rate of the encoder")
-    classifier_lr: float = option(1e-4, "peak learning rate of everything else")
-    matrix_lr: float | None = option(None, "peak learning rate of a paper's matrix network (none: classifier_lr)")
-    warmup: float = option(0.06, "share of all steps in which the learning rate rises linearly; then it falls to 0")
-    weight_decay: float = option(0.0, "AdamW weight decay (the published code's optimiser had none)")
-    adam_epsilon: float = option(1e-6, "AdamW epsilon of the published code")
-    clip: float = option(1.0, "largest norm of the gradient")
+    epochs: Count = option(30, "passes over the training documents")
+    batch_size: Count = option(4, "documents a step, over all processes")
+    accumulation: Count = option(1, "batches whose mean gradient moves the weights together")
+    encoder_lr: Rate = option(5e-5, "peak learning rate of the encoder")
+    classifier_lr: Rate = option(1e-4, "peak learning rate of everything else")
+    matrix_lr: Rate | None = option(None, "peak learning rate of a paper's matrix network (none: classifier_lr)")
+    warmup: Share = option(0.06, "share of all steps in which the learning rate rises linearly; then it falls to 0")
+    weight_decay: Rate = option(0.0, "AdamW weight decay (the published code's optimiser had none)")
+    adam_epsilon: Rate = option(1e-6, "AdamW epsilon of the published code")
+    clip: Rate = option(1.0, "largest norm of the gradient")
     shuffle_entities: bool = option(
         False, "number the entities of a training document at random in each epoch, to see what their order is worth"
     )
@@ -52,18 +51,8 @@ class TrainConfig:
         "auto", "bf16 autocast, or fp32; auto = bf16 on a GPU that multiplies it itself (not a T4)"
     )
     select: Literal["f1", "ign_f1"] = option("f1", "dev score that decides which epoch's model is kept")
-    save_every: int = option(200, "steps between checkpoints inside an epoch")
-    seed: int = option(66, "seed of initial weights, order of documents and dropout")
-
-    def __post_init__(self):
-        for name in ("epochs", "batch_size", "accumulation", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is a whole number from 1, not {getattr(self, name)}")
-        for name in ("encoder_lr", "classifier_lr", "matrix_lr", "weight_decay", "adam_epsilon", "clip", "warmup"):
-            if not (getattr(self, name) is None or 0 <= getattr(self, name) < math.inf):
-                raise ValueError(f"{name} is a number from 0, not {getattr(self, name)}")
-        if self.warmup > 1:
-            raise ValueError(f"warmup is a share of all steps, 0 to 1, not {self.warmup}")
+    save_every: Count = option(200, "steps between checkpoints inside an epoch")
+    seed: Amount = option(66, "seed of initial weights, order of documents and dropout")
 
 
 def configure(name: str, recipe: str = "docred", **settings: Any) -> tuple[TrainConfig, dict[str, Any]]:
@@ -151,8 +140,8 @@ def fit_frozen(model: DocRE, train: Sequence[Document], config: TrainConfig | No
             cached.append(replace(pairs, attention=None, pooled=pairs.context))
     classifier, steps = model.classifier.train(), len(cached) * config.epochs
     groups = [g for g in parameter_groups(model, config) if g["part"] != "encoder."]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, eps=config.adam_epsilon, weight_decay=config.weight_decay, fused=True)
-    plan = _Plan(classifier, config, len(cached))
+    optimizer = adamw(groups, config)
+    plan = Stages(classifier, config, len(cached))
     for step in range(steps):
         epoch, within = divmod(step, len(cached))
         if within == 0:
@@ -184,26 +173,26 @@ class _Run:
         self.seen = seen_facts(train)
         self.per_epoch = math.ceil(len(train) / (config.batch_size * config.accumulation))
         self.steps = self.per_epoch * config.epochs
-        self.plan = _Plan(model.classifier, config, self.per_epoch)
+        self.plan = Stages(model.classifier, config, self.per_epoch)
         self.model = model
         self.wrapped = self.accelerator.prepare(model)  # moves the model before the optimiser sees it
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, config),
-            lr=0.0,
-            eps=config.adam_epsilon,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self.optimizer = adamw(parameter_groups(model, config), config)
         self.order: list[list[int]] = []
+        self.identity = identity(model, config, train, dev)
 
     def start(self, resume: bool) -> None:
         set_seed(self.config.seed + self.accelerator.process_index)  # no two processes drop the same units
         if resume and self.out is not None and (folder := last_checkpoint(self.out)):
-            self._load(folder)
+            try:
+                self._restore(folder)
+            except (KeyError, TypeError) as error:
+                why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+                raise DataError(f"{folder}: no checkpoint that can be continued here ({why}); {ANEW}") from error
             self.accelerator.wait_for_everyone()  # some may still read what is moved now
             if self.accelerator.is_main_process:
                 settle(self.out / "model")
                 settle(self.out / "last")
+                sweep(self.out)
 
     def advance(self) -> Step:
         """One step of the optimiser; at the end of an epoch also evaluation and saving."""
@@ -211,7 +200,7 @@ class _Run:
         config, state = self.config, self.state
         epoch, within = divmod(state.step, self.per_epoch)
         if within == 0 or not self.order:
-            self.order = self._epoch(epoch)
+            self.order = order_of(self.encoded, self.config, epoch)
         if within == 0 and self.plan.enter(epoch, self.model.classifier, self.optimizer):
             state.best = -1.0  # a base alone does not compete with the whole
         parts = self.order[within * config.accumulation : (within + 1) * config.accumulation]
@@ -237,29 +226,17 @@ class _Run:
                 self.save_last()
         return Step(epoch + 1, state.step, self.steps, loss, losses, time.perf_counter() - begin, scores, figures)
 
-    def _epoch(self, epoch: int) -> list[list[int]]:
-        """The epoch's batches: shuffled, then of like length, then shuffled; the same for a given seed and epoch."""
-        draw = torch.Generator().manual_seed(self.config.seed * 10_007 + epoch)
-        order = torch.randperm(len(self.encoded), generator=draw).tolist()
-        size, chunk = self.config.batch_size, self.config.batch_size * BUCKET
-        found = []
-        for i in range(0, len(order), chunk):
-            near = sorted(order[i : i + chunk], key=lambda k: len(self.encoded[k].ids))
-            found += [near[j : j + size] for j in range(0, len(near), size)]
-        return [found[k] for k in torch.randperm(len(found), generator=draw).tolist()]
-
-    def _tokens(self, k: int) -> Tokens:
-        """Training document k as it is read in this step."""
+    def _collated(self, where: list[int]) -> Batch:
+        """The training documents at these places, as they are read in this step."""
         if not self.config.shuffle_entities:
-            return self.encoded[k]
-        draw = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.state.step * 1_009 + k)
-        order = torch.randperm(len(self.documents[k].entities), generator=draw).tolist()
-        return self.model.tokenizer.encode([self.documents[k].permuted(order)])[0]
+            return self.model.tokenizer.collate([self.encoded[k] for k in where])
+        mixed = [shuffled(self.documents[k], self.config.seed * 1_000_003 + self.state.step * 1_009 + k) for k in where]
+        return self.model.tokenizer.collate(self.model.tokenizer.encode(mixed))
 
     def _backward(self, where: list[int], parts: int) -> tuple[dict[str, float], dict[str, float]]:
         accelerator = self.accelerator
         mine = where[accelerator.process_index :: accelerator.num_processes]
-        batch = self.model.tokenizer.collate([self._tokens(k) for k in mine or where[:1]]).to(accelerator.device)
+        batch = self._collated(mine or where[:1]).to(accelerator.device)
         with arithmetic(self.config.precision, accelerator.device):
             prediction = self.wrapped(batch)
             losses, loss = prediction.losses, prediction.loss
@@ -320,126 +297,59 @@ class _Run:
 
     def _save(self, folder: Path) -> None:
         self.model.save(folder)
-        tensors = {"random.cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
-        for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{key}.{name}"] = value.contiguous()
-        save_file(tensors, folder / "training.safetensors")
-        write_json(folder / "state.json", asdict(self.state) | {"run": self._identity()})
-
-    def _load(self, folder: Path) -> None:
-        try:
-            self._restore(folder)
-        except (KeyError, TypeError) as error:
-            why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise DataError(f"{folder}: no checkpoint that can be continued here ({why}); {ANEW}") from error
+        checkpoint.save(folder, self.model, self.optimizer, asdict(self.state) | {"run": self.identity})
 
     def _restore(self, folder: Path) -> None:
-        saved = read_json(folder / "state.json")
-        if (was := saved.pop("run")) != (now := self._identity()):
+        saved = checkpoint.place(folder)
+        if (was := saved.pop("run")) != (now := self.identity):
             changed = [key for key in now if was.get(key) != now[key]]
             raise ValueError(
                 f"{folder}: this run had other {', '.join(changed)}; resume with the same, or start a new --out"
             )
         self.state = State(**saved)
-        weights, tensors = (read_tensors(folder / f"{name}.safetensors") for name in ("model", "training"))
-        self.model.load_state_dict(weights)
-        for name, parameter in self.model.named_parameters():
-            keys = {key: f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
-            if keys["step"] in tensors:
-                self.optimizer.state[parameter] = {
-                    key: tensors[full].to(parameter.device) for key, full in keys.items()
-                }
         epoch, within = divmod(self.state.step, self.per_epoch)
-        self.order = self._epoch(epoch) if within else []
-        if self.accelerator.process_index:  # the state that was saved is the main process's
-            seed = self.config.seed + 1_000_003 * self.state.step + self.accelerator.process_index
-            set_seed(seed % 2**32)  # NumPy takes no larger one
-            return
-        torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random.cuda"])
-
-    def _identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be continued."""
-        same = {
-            "settings": {k: v for k, v in asdict(self.config).items() if k != "save_every"},
-            "model": self.model.spec(),
-            "training documents": fingerprint(self.documents),
-            "development documents": fingerprint(self.dev),
-        }
-        return json.loads(json.dumps(same))  # as it is read back: tuples are lists
-
-
-class _Plan:
-    """The stages of a training: one, or for papers with a base that is trained first, two with a schedule each."""
-
-    def __init__(self, classifier: PairClassifier, config: TrainConfig, per_epoch: int):
-        self.base_epochs = int(classifier.base_share * config.epochs)
-        self.base_lr, self.config, self.per_epoch = classifier.base_lr, config, per_epoch
-
-    def stage(self, epoch: int) -> tuple[int, int, int]:
-        """The stage of an epoch, its first epoch and how many it has; epochs count from 0."""
-        if epoch < self.base_epochs:
-            return 1, 0, self.base_epochs
-        return 2, self.base_epochs, self.config.epochs - self.base_epochs
-
-    def enter(self, epoch: int, classifier: PairClassifier, optimizer: torch.optim.Optimizer) -> bool:
-        """At an epoch's start: tells the paper its stage; the second one begins with a new optimiser. Is this it?"""
-        number, first, _ = self.stage(epoch)
-        if classifier.base_share:
-            classifier.stage.fill_(number)
-        if begins := number == 2 and epoch == first > 0:
-            optimizer.state.clear()
-        return begins
-
-    def set_rates(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Learning rates of step 1 … of the whole training."""
-        number, first, epochs = self.stage((step - 1) // self.per_epoch)
-        rate = warmup_linear(step - first * self.per_epoch, epochs * self.per_epoch, self.config.warmup)
-        small = number == 2 and self.base_epochs and self.base_lr is not None
-        for group in optimizer.param_groups:
-            in_base = group["part"] in ("encoder.", "classifier.base.")
-            group["lr"] = rate * (self.base_lr if small and in_base else group["peak"])
+        self.order = order_of(self.encoded, self.config, epoch) if within else []
+        index = self.accelerator.process_index
+        seed = self.config.seed + 1_000_003 * self.state.step + index
+        checkpoint.restore(folder, self.model, self.optimizer, seed if index else None)
 
 
 def _figures(prediction: Prediction) -> dict[str, float]:
     return {name: float(value) for name, value in prediction.trace.items() if value.ndim == 0}
 
 
-def parameter_groups(model: DocRE, config: TrainConfig) -> list[dict[str, Any]]:
-    """The weights by peak learning rate: those of the encoder, of the classifier's `matrix`, its `base`, all others."""
-    peaks = {"encoder.": config.encoder_lr, "classifier.matrix.": config.matrix_lr}
-    peaks |= {"classifier.base.": config.classifier_lr, "": config.classifier_lr}
-    groups: dict[str, list] = {}
-    for name, parameter in model.named_parameters():
-        groups.setdefault(next(prefix for prefix in peaks if name.startswith(prefix)), []).append(parameter)
-    return [
-        {"params": group, "part": prefix, "peak": config.classifier_lr if peaks[prefix] is None else peaks[prefix]}
-        for prefix, group in groups.items()
-    ]
+def adamw(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.AdamW:
+    """The optimiser; `Stages` sets its rates before every step."""
+    return torch.optim.AdamW(groups, lr=0.0, eps=config.adam_epsilon, weight_decay=config.weight_decay, fused=True)
 
 
-def warmup_linear(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at step 1 … steps: a linear rise over the share `warmup`, then a linear fall.
-
-    It would reach 0 one step after the last, so that no step is without effect.
-    """
-    rise = max(1, round(steps * warmup))
-    return step / rise if step <= rise else (steps + 1 - step) / (steps + 1 - rise)
+def shuffled(document: Document, seed: int) -> Document:
+    """The document with its entities numbered at random."""
+    draw = torch.Generator().manual_seed(seed)
+    return document.permuted(torch.randperm(len(document.entities), generator=draw).tolist())
 
 
-def fingerprint(documents: Sequence[Document]) -> str:
-    """A checksum of all that training and scoring look at."""
-    digest = sha256()
-    for d in documents:
-        facts = [(t.head, t.relation, t.tail) for t in d.triples]
-        mentions = [[astuple(m) for m in e.mentions] for e in d.entities]
-        candidates = None if d.candidates is None else sorted(d.candidates)
-        digest.update(json.dumps([d.title, d.sentences, mentions, facts, candidates], ensure_ascii=False).encode())
-    return digest.hexdigest()
+def order_of(encoded: Sequence[Tokens], config: TrainConfig, epoch: int) -> list[list[int]]:
+    """An epoch's batches: shuffled, then of like length, then shuffled; the same for a given seed and epoch."""
+    draw = torch.Generator().manual_seed(config.seed * 10_007 + epoch)
+    order = torch.randperm(len(encoded), generator=draw).tolist()
+    size, chunk = config.batch_size, config.batch_size * BUCKET
+    found = []
+    for i in range(0, len(order), chunk):
+        near = sorted(order[i : i + chunk], key=lambda k: len(encoded[k].ids))
+        found += [near[j : j + size] for j in range(0, len(near), size)]
+    return [found[k] for k in torch.randperm(len(found), generator=draw).tolist()]
+
+
+def identity(model: DocRE, config: TrainConfig, train: Sequence[Document], dev: Sequence[Document]) -> dict[str, Any]:
+    """What must be the same for a run to be continued."""
+    same = {
+        "settings": {k: v for k, v in asdict(config).items() if k != "save_every"},
+        "model": model.spec(),
+        "training documents": fingerprint(train),
+        "development documents": fingerprint(dev),
+    }
+    return json.loads(json.dumps(same))  # as it is read back: tuples are lists
 
 
 def _accelerator(config: TrainConfig, idle_weights: bool) -> Accelerator:

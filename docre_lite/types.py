@@ -10,8 +10,10 @@ S sentences, D hidden units, R relations (0 = NA and threshold), A attention hea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
+from hashlib import sha256
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -258,3 +260,14 @@ class Prediction:
     @property
     def loss(self) -> Float[Tensor, ""]:
         return sum(self.losses.values())
+
+
+def fingerprint(documents: Sequence[Document]) -> str:
+    """A checksum of all that training and scoring look at."""
+    digest = sha256()
+    for d in documents:
+        facts = [(t.head, t.relation, t.tail) for t in d.triples]
+        mentions = [[astuple(m) for m in e.mentions] for e in d.entities]
+        candidates = None if d.candidates is None else sorted(d.candidates)
+        digest.update(json.dumps([d.title, d.sentences, mentions, facts, candidates], ensure_ascii=False).encode())
+    return digest.hexdigest()

@@ -448,7 +448,7 @@ def test_plans_on_real_data_know_their_stored_rows(name, root):
         ({"runs": [{**told()["runs"][0], "papers": ["nope"]}]}, "no paper 'nope'"),
         ({"runs": [{**told()["runs"][0], "variants": ["nope"]}]}, "atlop has no variant 'nope'"),
         ({"runs": [{**told()["runs"][0], "recipe": "nope"}]}, "atlop has no recipe 'nope'"),
-        ({"runs": [{**told()["runs"][0], "settings": {"batch_size": 0}}]}, "batch_size is a whole number from 1"),
+        ({"runs": [{**told()["runs"][0], "settings": {"batch_size": 0}}]}, "batch_size is a number from 1"),
         ({"runs": told()["runs"] * 2}, "two runs are called made-tiny-atlop-atlop-0"),
         ({"results": "made_{papers}"}, "results takes {paper} and {data}, not 'papers'"),
         ({"data": {"made": DATA | {"train": {"file": "al"}}}}, "train of data 'made' asks for a path 'al'; have all"),

@@ -27,7 +27,8 @@ from docre_lite.papers.docre_ii import (
     spread,
 )
 from docre_lite.predict import predict
-from docre_lite.train import TrainConfig, fit, fit_frozen, warmup_linear
+from docre_lite.support.schedule import warmup_linear
+from docre_lite.train import TrainConfig, fit, fit_frozen
 from docre_lite.types import PairFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -557,8 +558,8 @@ def test_a_base_trained_before_goes_on_as_a_whole(train):
     ("settings", "message"),
     [
         ({"map_width": 30}, "map_width=30 must be a multiple of 4"),
-        ({"noise": 1.0}, "noise=1.0 is a share"),
-        ({"base_share": 1.5}, "base_share=1.5 is a share"),
+        ({"noise": 1.0}, "noise is a number below 1"),
+        ({"base_share": 1.5}, "base_share is a number below 1"),
         ({"rounds": -1}, "rounds is a number from 0"),
         ({"inference_layers": 0}, "inference_layers one from 1"),
         ({"context": "off"}, "needs localized context"),

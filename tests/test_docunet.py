@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from docre_lite.model import build
 from docre_lite.objectives import BalancedSoftmax, BinaryCrossEntropy
 from docre_lite.papers.docunet import CellNet, Similarity, UNet, grow, halve, pool, repeat_last
-from docre_lite.train import TrainConfig, parameter_groups
+from docre_lite.support.schedule import parameter_groups
+from docre_lite.train import TrainConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 

@@ -11,8 +11,9 @@ from hand import FOUR, GUESSES, HAND, SENTENCES, entity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from docre_lite.bench.counts import by_document, by_frequency
 from docre_lite.bench.results import f1_of
-from docre_lite.evaluate import Scores, by_document, by_frequency, score, seen_facts, triangle_pairs
+from docre_lite.evaluate import Scores, score, seen_facts, triangle_pairs
 from docre_lite.types import Document, Triple
 
 # beartype draws a random element of a list to check; the examples stay the same

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from docre_lite.formats import convert, hub, readers
+from docre_lite.formats import convert, download, hub, readers
 from docre_lite.formats.hub import Dataset, Source
 from docre_lite.support import DataError
 from docre_lite.types import Entity, Mention, Triple
@@ -131,11 +131,11 @@ def test_fetch_downloads_checks_and_counts(server, offer, tmp_path, on_hub):
     assert paths == {name: folder / name for name in ("dev.json", "rel_info.json.gz")}
     assert [d.title for d in readers.read(paths["dev.json"])] == ["A", "B"]
     assert readers.read_relations(paths["rel_info.json.gz"]).names == ("NA", "P1")
-    assert json.loads((folder / hub.LOCK).read_text())["dev.json"] == hashlib.sha256(content).hexdigest()
+    assert json.loads((folder / download.LOCK).read_text())["dev.json"] == hashlib.sha256(content).hexdigest()
     text = "\n".join(lines)
     assert "first download, no checksum known beforehand" in text
     assert "2 documents, 0 triples" in text and "note: a toy" in text
-    assert {p.name for p in folder.iterdir()} == {"dev.json", "rel_info.json.gz", hub.LOCK}
+    assert {p.name for p in folder.iterdir()} == {"dev.json", "rel_info.json.gz", download.LOCK}
     # the second time nothing is asked for and nothing is recorded
     server.asked.clear()
     lines.clear()
@@ -163,7 +163,7 @@ def test_a_broken_download_without_a_length_is_seen(server, offer, tmp_path):
     server.chunked, server.limit = True, 1000
     with pytest.raises(DataError, match="broke after 1000 bytes.*run this again to resume"):
         fetch(tmp_path)
-    assert not (tmp_path / "dev.json").exists() and not (tmp_path / hub.LOCK).exists()
+    assert not (tmp_path / "dev.json").exists() and not (tmp_path / download.LOCK).exists()
     server.limit = None
     fetch(tmp_path)
     assert (tmp_path / "dev.json").read_bytes() == content
@@ -193,7 +193,7 @@ def test_a_changed_file_is_seen(offer, tmp_path):
     (tmp_path / "dev.json").unlink()
     fetch(tmp_path)
     for content, says in (("{", "checksums.json: line 1"), ("[]", "no map of file names")):
-        (tmp_path / hub.LOCK).write_text(content)
+        (tmp_path / download.LOCK).write_text(content)
         with pytest.raises(DataError, match=says):
             fetch(tmp_path)
 
@@ -202,7 +202,7 @@ def test_a_known_checksum_is_checked_and_not_recorded(offer, tmp_path):
     content = json.dumps([docred("A")]).encode()
     offer({"dev.json": content}, {"dev.json": (1, 0)}, sha256=hashlib.sha256(content).hexdigest())
     fetch(tmp_path)
-    assert not (tmp_path / hub.LOCK).exists()
+    assert not (tmp_path / download.LOCK).exists()
     offer({"dev.json": content}, {"dev.json": (1, 0)}, sha256="0" * 64)
     with pytest.raises(DataError, match="differs from the known one, 000000000000"):
         fetch(tmp_path)

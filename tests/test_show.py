@@ -124,12 +124,12 @@ def test_curves_and_bars_carry_labels():
 
 def test_source_is_read_from_the_module():
     text = show.source(show.say, Triple).data
-    assert "`say` in `docre_lite/show.py`" in text and "    return Markdown(text)\n```" in text
+    assert "`say` in `docre_lite/show/text.py`" in text and "    return Markdown(text)\n```" in text
     assert "class Triple:" in text and "`Triple` in `docre_lite/types.py`" in text
 
 
 def test_results_reads_rows_and_single_records(tmp_path, monkeypatch):
-    monkeypatch.setattr(show, "_PACKAGE", tmp_path / "docre_lite")
+    monkeypatch.setattr("docre_lite.show.stored.PACKAGE", tmp_path / "docre_lite")
     assert show.results("atlop") == []
     folder = tmp_path / "benchmarks" / "results"
     folder.mkdir(parents=True)

@@ -17,8 +17,9 @@ from docre_lite.evaluate import score, seen_facts
 from docre_lite.model import DocRE, _papers, build
 from docre_lite.predict import predict, sentence_shares
 from docre_lite.support import DataError
-from docre_lite.train import TrainConfig, fingerprint, fit, fit_frozen, last_checkpoint, parameter_groups, warmup_linear
-from docre_lite.types import Document, Triple
+from docre_lite.support.schedule import parameter_groups, warmup_linear
+from docre_lite.train import TrainConfig, fit, fit_frozen, last_checkpoint
+from docre_lite.types import Document, Triple, fingerprint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..support import PACKAGE, DataError
-from ..support.store import read_json
+from ..support.store import read_json, write_whole
 from .plans import Plan, Run
 
 _STORED = PACKAGE.parent / "benchmarks" / "results"
@@ -58,10 +57,7 @@ def keep(path: Path, row: dict[str, Any], same: Callable[[dict, dict], bool] = s
     rows = stored(path)
     place = next((k for k, old in enumerate(rows) if same(old, row)), len(rows))
     rows = [*rows[:place], row, *(old for old in rows[place:] if not same(old, row))]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    new.write_text("[\n" + ",\n".join(json.dumps(r, ensure_ascii=False) for r in rows) + "\n]\n", encoding="utf-8")
-    new.replace(path)
+    write_whole(path, ("[\n" + ",\n".join(json.dumps(r, ensure_ascii=False) for r in rows) + "\n]\n").encode())
 
 
 def state(plan: Plan, run: Run, out: Path, folder: Path) -> str:

@@ -22,14 +22,15 @@ from typing import Any
 import torch
 
 from ..corpus import counterfactuals, generate
-from ..evaluate import by_document, by_frequency, score, seen_facts
+from ..evaluate import score, seen_facts
 from ..formats.readers import read, write_docred
 from ..model import DocRE
 from ..predict import predict
 from ..support.machine import arithmetic, give_back, processes
 from ..support.store import Busy, alone, read_json, write_json
-from ..train import configure, fingerprint
-from ..types import Document
+from ..train import configure
+from ..types import Document, fingerprint
+from .counts import by_document, by_frequency
 from .plans import WAYS, Plan, Run, parts_of
 from .rows import RESULTS, history, keep, plain, state
 
@@ -67,19 +68,14 @@ def carry_out(
                 continue
             say(f"{begin}: {now}")
             try:
-                code = train(run, files[run.data], _encoder(run, paths), out / run.name, plan)
-                if code == 130:
-                    say(f"{begin}: stopped; the same command goes on from here")
-                    return code
-                row = {} if code else scored(run, files[run.data], out / run.name, plan.device)
-                give_back()  # a GPU's memory, to the training that comes next
+                row = _row(plan, run, files[run.data], _encoder(run, paths), out / run.name)
+            except KeyboardInterrupt:
+                say(f"{begin}: stopped; the same command goes on from here")
+                return 130
             except ValueError as error:
                 say(f"{begin}: {error}")
-                row = {}
-            if not row:
                 failed.append(run.name)
                 continue
-            row = plan.identity(run) | row
             keep(plan.file(run, folder), row)
         shutil.rmtree(out / run.name / "last", ignore_errors=True)  # half of the disk, and there is nothing to resume
         figures = " ".join(f"{s} F1 {100 * row[s]['f1']:.1f}" for s in files[run.data] if s != "train")
@@ -87,6 +83,18 @@ def carry_out(
     if failed:
         raise ValueError(f"{len(failed)} of {len(todo)} runs failed, see above: {', '.join(failed)}")
     return 0
+
+
+def _row(plan: Plan, run: Run, files: Mapping[str, Path], encoder: str, out: Path) -> dict[str, Any]:
+    """The row of a run, trained as far as it is not. Raises KeyboardInterrupt if the training was stopped."""
+    code = train(run, files, encoder, out, plan)
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise ValueError(f"`docre-lite train` ended with exit code {code}")
+    row = plan.identity(run) | scored(run, files, out, plan.device)
+    give_back()  # a GPU's memory, to the training that comes next
+    return row
 
 
 def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dict[str, Path]:
@@ -97,7 +105,7 @@ def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dic
             documents = [document for document in counterfactuals(count) if document.variant_of]
         else:
             documents = generate(split, count)
-        found[split] = _write(documents, folder / f"{name}-{split}.json")
+        found[split] = write_docred(documents, folder / f"{name}-{split}.json")
     for split in (s for s in told if s not in ("about", "corpus")):
         parts = parts_of(told[split])
         for part in parts:
@@ -111,7 +119,7 @@ def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dic
             found[split] = Path(paths[parts[0]["file"]])
         else:
             documents = [document for part in parts for document in _part(part, paths, plan.name)]
-            found[split] = _write(documents, folder / f"{name}-{split}.json")
+            found[split] = write_docred(documents, folder / f"{name}-{split}.json")
     return found
 
 
@@ -122,14 +130,6 @@ def _part(part: Mapping[str, Any], paths: Mapping[str, str], plan: str) -> list[
     if len(documents) < (count := part.get("first") or part.get("last") or 0):
         raise ValueError(f"{path}: holds {len(documents)} documents, but plan {plan} asks for {count}")
     return documents[: part.get("first")][-part.get("last", 0) :]
-
-
-def _write(documents: Sequence[Document], path: Path) -> Path:
-    """At once or not at all: another `bench run` may read the file now."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    write_docred(documents, new)
-    return new.replace(path)
 
 
 def _encoder(run: Run, paths: Mapping[str, str]) -> str:

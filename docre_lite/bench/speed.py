@@ -25,7 +25,8 @@ from ..encoder import PretrainedEncoder
 from ..formats.readers import read
 from ..model import DocRE, build
 from ..support.machine import arithmetic, bf16_in_hardware, environment, give_back, peak_memory
-from ..train import TrainConfig, parameter_groups
+from ..support.schedule import parameter_groups
+from ..train import TrainConfig
 from ..types import Batch
 from .meter import Meter, fresh, kind, malloc, plain_malloc
 from .works import (
@@ -92,17 +93,12 @@ def measure(
 ) -> dict[str, Any]:
     """The row of a paper: times, memory, work and growth, and the machine that gave them."""
     meter, (model, batches) = setting.meter, setting.load(paper)
-    works = {"train_bare": train_bare, "train_encoder": train_encoder}
-    works |= {"train_features": train_features, "train_whole": train_whole}
-    works |= {"predict_bare": predict_bare, "predict_whole": predict_whole}
-    if setting.precision == "bf16":
-        works |= {"train_fp32": train_fp32, "predict_fp32": predict_fp32}
-    if paper == "atlop" and isinstance(model.encoder, PretrainedEncoder):
-        works |= {"train_gathered": train_gathered}
+    works = _works(paper, setting, model)
     say(f"{paper}: {len(batches)} batches of {setting.batch_size} documents")
     meter.on(model, batches[-1:], **works)  # warms up
     seconds = meter.on(model, batches, **works)
     seconds["optimiser"] = len(batches) * _optimiser(meter, model, batches[0])
+    both = {name: seconds[name] + seconds["optimiser"] for name in ("train_bare", "train_whole")}
     row = {
         "paper": paper,
         "encoder": Path(setting.encoder).name if Path(setting.encoder).is_dir() else setting.encoder,
@@ -113,14 +109,8 @@ def measure(
         "batch_tokens": [int(b.windows.shape[1]) for b in batches],
         "batch_pairs": [int(b.mask.sum()) for b in batches],
         "seconds": _rounded(seconds),
-        "times_bare": {
-            name: round(seconds[name] / seconds[f"{kind(name)}_bare"], 3)
-            for name in works
-            if not name.endswith("_bare")
-        },
-        "times_bare_with_optimiser": round(
-            (seconds["train_whole"] + seconds["optimiser"]) / (seconds["train_bare"] + seconds["optimiser"]), 3
-        ),
+        "times_bare": {n: round(seconds[n] / seconds[f"{kind(n)}_bare"], 3) for n in works if "_bare" not in n},
+        "times_bare_with_optimiser": round(both["train_whole"] / both["train_bare"], 3),
         "documents_per_second": {
             kind: round(setting.batch_size * len(batches) / seconds[f"{kind}_whole"], 2)
             for kind in ("train", "predict")
@@ -142,6 +132,17 @@ def measure(
     row["peak_gb"] = {name: round(peak_gb(paper, setting, name), 3) for name in (*parts, "predict_largest")}
     about = {"bf16_in_hardware": bf16_in_hardware(torch.device(setting.device)), "malloc": malloc()}
     return row | {"environment": environment() | about}
+
+
+def _works(paper: str, setting: Setting, model: DocRE) -> dict[str, Callable[[DocRE, Batch], Any]]:
+    works = {"train_bare": train_bare, "train_encoder": train_encoder}
+    works |= {"train_features": train_features, "train_whole": train_whole}
+    works |= {"predict_bare": predict_bare, "predict_whole": predict_whole}
+    if setting.precision == "bf16":
+        works |= {"train_fp32": train_fp32, "predict_fp32": predict_fp32}
+    if paper == "atlop" and isinstance(model.encoder, PretrainedEncoder):
+        works |= {"train_gathered": train_gathered}
+    return works
 
 
 def sizes(entities: Sequence[int], tokens: Sequence[int]) -> list[tuple[int, int]]:

@@ -54,6 +54,7 @@ def table(
 ) -> None:
     """Mean and spread over seeds, and differences with intervals over documents."""
     from ..bench import plans, rows, tables
+    from ..support.store import write_whole
 
     for path in out or ():
         if path.suffix not in (".md", ".csv"):
@@ -61,8 +62,7 @@ def table(
     records = tables.compare(plans.load(plan), results or rows.RESULTS, base, metric, split, draws)
     text = tables.markdown(records, metric)
     for path in out or ():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text if path.suffix == ".md" else tables.as_csv(records), encoding="utf-8")
+        write_whole(path, (text if path.suffix == ".md" else tables.as_csv(records)).encode())
     print(text, end="")
 
 

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 from ..formats.docred import document_from_json, document_to_json
+from ..formats.readers import write_text
 from ..types import Document
 from .plan import Group, Planner, candidates
 from .prose import Writer, document
@@ -114,8 +115,6 @@ def write(directory, train: int = 600, dev: int = 150, test: int = 150, seed: in
 
     Beside DocRED's fields a label has "premises" and "depth", and a counterfactual document "variant_of".
     """
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
     splits = {
         "train": generate("train", train, seed),
         "dev": generate("dev", dev, seed),
@@ -124,7 +123,7 @@ def write(directory, train: int = 600, dev: int = 150, test: int = 150, seed: in
     }
     contents = {name: [document_to_json(d) for d in documents] for name, documents in splits.items()}
     contents["rel_info"] = {name: RELATIONS.label(name) for name in RELATIONS.names[1:]}
-    paths = {name: folder / f"{name}.json" for name in contents}
-    for name, content in contents.items():
-        paths[name].write_text(json.dumps(content, ensure_ascii=False, indent=None) + "\n", encoding="utf-8")
-    return paths
+    return {
+        name: write_text(json.dumps(content, ensure_ascii=False) + "\n", Path(directory, f"{name}.json"))
+        for name, content in contents.items()
+    }

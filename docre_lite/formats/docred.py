@@ -86,12 +86,16 @@ def document_from_json(obj: object, where: str, *, strict: bool = True) -> Docum
         variant_of=_field(obj, "variant_of", str, here, default=None),
         order=tuple(order) if order != sorted(order) else None,
     )
-    for triple in document.triples if document.candidates is not None else ():
-        if (triple.head, triple.tail) not in document.candidates:
-            pair = [order[triple.head], order[triple.tail]]
-            raise DataError(f"{here}candidates: lacks the related pair {pair}; add it, or leave candidates out")
+    _check_candidates(document, here)
     _refuse_broken_strings(document, here)
     return document
+
+
+def _check_candidates(document: Document, here: str) -> None:
+    for triple in document.triples if document.candidates is not None else ():
+        if (triple.head, triple.tail) not in document.candidates:
+            pair = [file_number(document, triple.head), file_number(document, triple.tail)]
+            raise DataError(f"{here}candidates: lacks the related pair {pair}; add it, or leave candidates out")
 
 
 def _lists(obj: dict, key: str, here: str) -> list[list]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import os
 import sys
 import urllib.error
@@ -17,6 +16,7 @@ from huggingface_hub import hf_hub_url
 from tqdm.auto import tqdm
 
 from ..support import DataError
+from ..support.store import write_json
 from .readers import parse_json
 
 LOCK = "checksums.json"
@@ -115,7 +115,7 @@ def verify(path: Path, sha256: str | None = None, say: Callable[[str], None] = t
     expected = sha256 or known.get(path.name)
     if expected is None:
         known[path.name] = found
-        lock.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        write_json(lock, dict(sorted(known.items())))
         say(f"{path}: first download, no checksum known beforehand; recorded it in {LOCK}, later ones are checked")
     elif found != expected:
         source = "known one" if sha256 else f"one recorded in {LOCK}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..support import DataError
+from ..support.store import write_whole
 from .convert import from_dwie, from_renet, split_dwie
 from .download import Source, download, to_stderr, verify
 from .readers import parquet_rows, read, read_bytes, write_docred
@@ -69,8 +70,7 @@ def _unpack(archive: Path, wanted: dict[str, Path]) -> None:
                 member = next((n for n in packed.namelist() if f"/{n}".endswith(f"/{ending}")), None)
                 if member is None:
                     raise DataError(f"{archive}: holds no {ending}; it is another release: see its page")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(packed.read(member))
+                write_whole(path, packed.read(member))
     except zipfile.BadZipFile:
         raise DataError(f"{archive}: is no zip archive, or damaged; delete it and fetch again") from None
 

@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 
 from ..support import DataError
+from ..support.store import write_whole
 from ..types import NA, Document, Relations
 from .checks import check
 from .docred import document_from_json, document_to_json
@@ -68,13 +69,16 @@ def read(
     return documents
 
 
-def write_docred(documents: Sequence[Document], path: str | Path) -> None:
+def write_docred(documents: Sequence[Document], path: str | Path) -> Path:
     """Write documents as DocRED JSON, one document a line inside the list. A name ending in .gz is compressed."""
-    path = Path(path)
     lines = ",\n".join(json.dumps(document_to_json(d), ensure_ascii=False) for d in documents)
-    data = f"[\n{lines}\n]\n".encode()
-    # mtime=0: equal documents make equal files
-    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    return write_text(f"[\n{lines}\n]\n", Path(path))
+
+
+def write_text(text: str, path: Path) -> Path:
+    """The whole file or none; compressed if its name ends in .gz, equal texts as equal files."""
+    write_whole(path, gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode())
+    return path
 
 
 def read_relations(path: str | Path, labels: str | Path | None = None) -> Relations:

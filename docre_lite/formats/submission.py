@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import warnings
@@ -13,9 +12,10 @@ from pathlib import Path
 
 from ..evaluate import by_title, checked, unique
 from ..support import DataError
+from ..support.store import write_whole
 from ..types import Document, Triple
 from .checks import place
-from .readers import read_bytes
+from .readers import read_bytes, write_text
 
 
 def write_submission(
@@ -40,15 +40,15 @@ def write_submission(
         )
     rows.sort(key=lambda row: (row["title"], row["h_idx"], row["t_idx"], row["r"]))
     text = json.dumps(rows, ensure_ascii=False, indent=0)
-    path = Path(path)
-    data = f"{text}\n".encode()
-    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    path = write_text(f"{text}\n", Path(path))
     if not zip:
         return path
-    archive = path.with_name("result.zip")
-    with zipfile.ZipFile(archive, "w") as file:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
         # without a date of its own the entry would carry the clock's, and equal predictions would give unequal files
         file.writestr(zipfile.ZipInfo("result.json", (1980, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)
+    archive = path.with_name("result.zip")
+    write_whole(archive, packed.getvalue())
     return archive
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from ..layers import RoleBilinear
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveThreshold, BinaryCrossEntropy
-from ..support.settings import Variant, option
+from ..support.settings import Amount, Count, Variant, option, settings
 
 
 class ATLOP(PairClassifier):
@@ -20,16 +19,16 @@ class ATLOP(PairClassifier):
     name = "atlop"
     title = "ATLOP: adaptive thresholding and localized context pooling"
 
-    @dataclass(frozen=True)
+    @settings
     class Options:
-        block: int = option(
+        block: Amount = option(
             64, "dimensions of a group in the bilinear form, Table 2 'group size'; 0 = all (full bilinear)"
         )
         loss: Literal["adaptive", "bce"] = option("adaptive", "adaptive-threshold loss (section 4), or cross-entropy")
         threshold: Literal["adaptive", "global", "per_class"] = option(
             "adaptive", "a relation is chosen above class 0 (section 4), or above probabilities tuned on dev (Table 6)"
         )
-        top: int = option(
+        top: Count = option(
             TOP, "relations a pair may hold at most (4 in the published DocRED script, 1 for CDR and GDA)"
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,11 +13,14 @@ from ..layers import PairVector, RoleBilinear, pair_cells
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveThreshold
 from ..ops import full_precision
-from ..support.settings import Variant, option
+from ..support.settings import Amount, Count, Part, Rate, Variant, option, settings
 from ..types import PairFeatures
 
 # The line of the matrix that each head of a cell (s, o) looks along.
 LINES = ("row s", "column o", "column s", "row o")
+Cells = Bool[Tensor, "B N N"]
+Matrix = Float[Tensor, "B N N W"]
+Answers = Bool[Tensor, "B N N R"]
 TEMPERATURE = 0.5  # of the SimCLR control; the paper gives none
 
 
@@ -33,41 +35,29 @@ class DocREII(PairClassifier):
     idle_weights = True  # the base's stage, or a batch without pairs to compare
     title = "DocRE-II: answers that are read again, in rounds"
 
-    @dataclass(frozen=True)
+    @settings
     class Options:
-        map_width: int = option(
-            128, "width of a cell in both matrices, a multiple of 4 (512 in the published code, the paper gives none)"
-        )
-        pair: Literal["linear", "outer"] = option(
-            "linear", "FNN of (2): two layers over both roles, or the published code's group bilinear form"
-        )
-        block: int = option(64, "dimensions of a group where pair=outer")
-        inference_layers: int = option(2, "N_I, inference layers (Table 2)")
-        rounds: int = option(3, "K, rounds at prediction (Table 2); 0 = the base module alone, in training too")
-        attention: Literal["eca", "full"] = option(
-            "eca", "a cell looks along its four lines, or at all cells (Table 4 'w/o ECA'; N⁴ scores)"
-        )
+        map_width: Count = option(128, "width of a cell in both matrices, a multiple of 4 (512 in the published code)")
+        pair: Literal["linear", "outer"] = option("linear", "FNN of (2), or the published code's group bilinear form")
+        block: Amount = option(64, "dimensions of a group where pair=outer")
+        inference_layers: Count = option(2, "N_I, inference layers (Table 2)")
+        rounds: Amount = option(3, "K, rounds at prediction (Table 2); 0 = the base module alone, in training too")
+        attention: Literal["eca", "full"] = option("eca", "along a cell's four lines, or all cells (Table 4 'w/o ECA')")
         fusion: bool = option(True, "gate between what features and answers say, (8)-(9) (Table 4 'w/o fusion')")
         feedback: Literal["all", "best"] = option(
             "all", "a cell of the relation matrix: the sum over all chosen relations, or the one best class (arg max)"
         )
-        contrast: Literal["simsiam", "simclr", "off"] = option(
-            "simsiam", "loss between two noisy views, (14); with negatives, or none (Table 4)"
-        )
-        noise: float = option(0.4, "largest share of chosen pairs that are made wrong in training, drawn from 0 to it")
+        contrast: Literal["simsiam", "simclr", "off"] = option("simsiam", "loss between noisy views, (14) and Table 4")
+        noise: Part = option(0.4, "largest share of chosen pairs that are made wrong in training, drawn from 0 to it")
         noise_from: Literal["predicted", "gold"] = option(
             "predicted", "answers that noise is added to: the base's (section 2.3), or gold ones (published code)"
         )
-        base_share: float = option(
-            0.667, "share of all epochs that train the base alone (30 of 45, Table 7); 0 = one stage"
-        )
-        base_lr: float | None = option(
-            None, "peak learning rate of encoder and base in the second stage; 0 freezes them; none: as in the first"
-        )
+        base_share: Part = option(0.667, "share of epochs that train the base alone (30 of 45, Table 7); 0 = one stage")
+        base_lr: Rate | None = option(None, "peak rate of encoder and base in stage 2; 0 freezes them, none: as in 1")
         accumulate: bool = option(False, "add up the logits of base and all rounds, as the published code does")
-        self_bonus: float = option(0.0, "added to a cell's score for itself (the published code's mask adds 1)")
-        inference_dropout: float = option(0.1, "dropout inside the inference layers")
-        top: int = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
+        self_bonus: Rate = option(0.0, "added to a cell's score for itself (the published code's mask adds 1)")
+        inference_dropout: Part = option(0.1, "dropout inside the inference layers")
+        top: Count = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
 
     # Table 7, with the epochs of both stages together; weight decay and width are the published code's
     _code = {"weight_decay": 1e-4, "map_width": 512}
@@ -90,9 +80,7 @@ class DocREII(PairClassifier):
         "no_eca": Variant({"attention": "full"}, "Table 4 'w/o ECA': full self-attention", 59.29, 61.22),
         "no_contrast": Variant({"contrast": "off"}, "Table 4 'w/o contrastive loss'", 60.26, 62.16),
         "negative_pairs": Variant({"contrast": "simclr"}, "Table 4 'w/ negative pairs': SimCLR", 60.25, 62.06),
-        "one_stage": Variant(
-            {"base_share": 0.0}, "Table 4 'w/o pre-training': everything from the start", 59.51, 61.45
-        ),
+        "one_stage": Variant({"base_share": 0.0}, "Table 4 'w/o pre-training': all from the start", 59.51, 61.45),
         "freeze_base": Variant({"base_lr": 0.0}, "Table 4 'w/ freeze base module'", 60.35, 62.31),
         "one_layer": Variant({"inference_layers": 1}, "Table 2, K = 3, one inference layer", None, 62.41),
         "three_layers": Variant({"inference_layers": 3}, "Table 2, K = 3, three inference layers", None, 62.66),
@@ -110,11 +98,6 @@ class DocREII(PairClassifier):
         self.options = options = options or self.Options()
         if not inputs.context:
             raise ValueError("the pair matrix needs localized context; leave context on")
-        for name in ("noise", "base_share"):
-            if not 0 <= getattr(options, name) < 1:
-                raise ValueError(f"{name}={getattr(options, name)} is a share, from 0 and below 1")
-        if options.rounds < 0 or options.inference_layers < 1:
-            raise ValueError("rounds is a number from 0 and inference_layers one from 1; rounds=0 is the base alone")
         width = options.map_width
         self.base = Base(inputs, options)
         self.labels = nn.Embedding(inputs.relations, width)  # class 0 stands for "unrelated"
@@ -152,7 +135,7 @@ class DocREII(PairClassifier):
         return sum(rounds) if self.options.accumulate else rounds[-1]
 
     def _round(
-        self, features: Tensor, read: Tensor, cells: Tensor, logits: Tensor, again: Tensor, trace: dict
+        self, features: Matrix, read: Answers, cells: Cells, logits: Tensor, again: Tensor, trace: dict
     ) -> Tensor:
         """The next round's logits of the documents in `again` [B], and the last round's of the others."""
         if not again.any():
@@ -174,13 +157,7 @@ class DocREII(PairClassifier):
         none = ~chosen[..., 1:].any(-1, keepdim=True)
         return torch.cat([none, chosen[..., 1:]], -1).to(self.labels.weight.dtype) @ self.labels.weight
 
-    def refine(
-        self,
-        features: Float[Tensor, "B N N W"],
-        relations: Float[Tensor, "B N N W"],
-        cells: Bool[Tensor, "B N N"],
-        trace: dict[str, Tensor],
-    ) -> Float[Tensor, "B N N W"]:
+    def refine(self, features: Matrix, relations: Matrix, cells: Cells, trace: dict[str, Tensor]) -> Matrix:
         """One pass through the inference layers, up to where both matrices meet. DocRE-II (5)-(11)."""
         kept = []
         for layer in self.matrix:
@@ -264,12 +241,8 @@ class RefinementLayer(nn.Module):
         self.dropout = nn.Dropout(options.inference_dropout)
 
     def forward(
-        self,
-        features: Float[Tensor, "B N N W"],
-        relations: Float[Tensor, "B N N W"],
-        cells: Bool[Tensor, "B N N"],
-        keep_weights: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self, features: Matrix, relations: Matrix, cells: Cells, keep_weights: bool = False
+    ) -> tuple[Matrix, Matrix, Tensor | None]:
         """Both matrices anew, and with `keep_weights` where the two attentions looked."""
         memory = torch.cat([features, relations], -1)
         found, weights = zip(
@@ -372,12 +345,7 @@ class FullAttention(nn.Module):
         return self.out(found.transpose(1, 2).flatten(2).view_as(queries)), None
 
 
-def disturb(
-    answers: Bool[Tensor, "B N N R"],
-    gold: Bool[Tensor, "B N N R"] | None,
-    mask: Bool[Tensor, "B N N"],
-    most: float,
-) -> Bool[Tensor, "B N N R"]:
+def disturb(answers: Answers, gold: Answers | None, mask: Cells, most: float) -> Answers:
     """Answers with some made wrong, so that the inference module has something to correct. DocRE-II section 2.3.
 
     A rate is drawn for each document, from 0 to `most`. So many of its related pairs lose their relations, and half of
@@ -408,9 +376,7 @@ def simsiam(
     return apart.mean()
 
 
-def simclr(
-    one: Float[Tensor, "B N N W"], two: Float[Tensor, "B N N W"], mask: Bool[Tensor, "B N N"]
-) -> Float[Tensor, ""]:
+def simclr(one: Matrix, two: Matrix, mask: Cells) -> Float[Tensor, ""]:
     """A cell's two views must find each other among all cells of the document: the control with negatives."""
     if not mask.any():
         return one.sum() * 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 from ..layers import Border, MapConv, MapNorm, RoleBilinear, Sides, blank, inside, pick, sides_of
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, BalancedSoftmax, BinaryCrossEntropy
-from ..support.settings import Variant, option
+from ..support.settings import Amount, Count, Variant, option, settings
 from ..types import PairFeatures
 
 
@@ -28,14 +27,14 @@ class DocuNet(PairClassifier):
     title = "DocuNet: entity pairs as an image"
     equivariant = False  # a convolution sees neighbours and borders, so the order of entities matters
 
-    @dataclass(frozen=True)
+    @settings
     class Options:
         pair: Literal["context", "similarity"] = option("context", "what a pixel is made of: (4)-(5), or (3)")
         matrix: Literal["unet", "ffn"] = option(
             "unet", "a U-Net over the matrix (6), or two layers for each cell alone"
         )
-        channels: int = option(3, "channels of the image, W_3 of (6): 3 in the published code, as in RGB")
-        unet_width: int = option(64, "channels of the U-Net's first stage (256 in the published code)")
+        channels: Count = option(3, "channels of the image, W_3 of (6): 3 in the published code, as in RGB")
+        unet_width: Count = option(64, "channels of the U-Net's first stage (256 in the published code)")
         unet_table: Literal["text", "code"] = option(
             "text", "channels w, 2w, 4w, 2w, w as section 3.3 says; or w, 2w, 2w, w, w/2 as the published code has it"
         )
@@ -44,29 +43,20 @@ class DocuNet(PairClassifier):
         fill: Literal["zero", "repeat"] = option(
             "zero", "cells beyond the last entity: zeros, or copies of its cells up to `matrix_size` (published code)"
         )
-        matrix_size: int = option(42, "side of the matrix under fill=repeat (42 on DocRED, 35 on CDR and GDA)")
-        map_width: int = option(256, "channels of the matrix Y that enters both roles")
-        block: int = option(64, "dimensions of a group in the bilinear form; 0 = all (full bilinear)")
+        matrix_size: Count = option(42, "side of the matrix under fill=repeat (42 on DocRED, 35 on CDR and GDA)")
+        map_width: Count = option(256, "channels of the matrix Y that enters both roles")
+        block: Amount = option(64, "dimensions of a group in the bilinear form; 0 = all (full bilinear)")
         loss: Literal["balanced", "bce"] = option("balanced", "balanced softmax (11), or cross-entropy tuned on dev")
-        top: int = option(TOP, "relations a pair may hold at most (3 in the published BERT script, 1 for CDR and GDA)")
+        top: Count = option(TOP, "relations a pair may hold at most (3 in the published script, 1 for CDR and GDA)")
 
+    _tiny = {"encoder_lr": 1e-3, "classifier_lr": 1e-3, "matrix_lr": 1e-3}
     recipes = {
         # learning rates and epochs of the published scripts; the text's 2e-5 for everything is too little for a U-Net
         "docred": {"batch_size": 4, "epochs": 30, "encoder_lr": 3e-5, "classifier_lr": 1e-4, "matrix_lr": 4e-4},
         "cdr": {"batch_size": 4, "epochs": 30, "encoder_lr": 2e-5, "classifier_lr": 1e-4, "matrix_lr": 3e-4, "top": 1},
         "gda": {"batch_size": 4, "epochs": 10, "encoder_lr": 2e-5, "classifier_lr": 1e-4, "matrix_lr": 3e-4, "top": 1},
         # ours, for the tiny encoder from scratch
-        "tiny": {
-            "batch_size": 4,
-            "epochs": 6,
-            "encoder_lr": 1e-3,
-            "classifier_lr": 1e-3,
-            "matrix_lr": 1e-3,
-            "block": 16,
-            "channels": 32,
-            "unet_width": 32,
-            "map_width": 64,
-        },
+        "tiny": {"batch_size": 4, "epochs": 6, **_tiny, "block": 16, "channels": 32, "unet_width": 32, "map_width": 64},
     }
     variants = {
         "docunet": Variant({}, "the full model, Table 4 'Context-based'", 59.86, 61.83),

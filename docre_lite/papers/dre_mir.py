@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,7 +14,7 @@ from ..layers import PairVector, pair_cells
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveThreshold
 from ..ops import full_precision
-from ..support.settings import Variant, option
+from ..support.settings import Amount, Count, Part, Variant, option, settings
 from ..types import PairFeatures, Prediction
 
 # Which cells a head looks at for the pair (A, B) and a middle entity x: legs (A, x) or (x, A), and (B, x) or (x, B).
@@ -32,17 +31,17 @@ class DREMIR(PairClassifier):
     name = "dre_mir"
     title = "DRE-MIR: masked pairs, restored from paths"
 
-    @dataclass(frozen=True)
+    @settings
     class Options:
-        map_width: int = option(256, "width of a cell of the pair matrix (the encoder's in the paper); a multiple of 4")
-        inference_layers: int = option(2, "inference layers (Table 4: 1 or 2; the appendix says 3); 0 = w/o inference")
+        map_width: Count = option(256, "width of a cell of the matrix (the encoder's in the paper); a multiple of 4")
+        inference_layers: Amount = option(2, "inference layers (Table 4: 1 or 2; the appendix: 3); 0 = w/o inference")
         attention: Literal["inference", "full"] = option(
             "inference", "I-MSA over two-leg paths, or ordinary self-attention over all cells (Table 3 'w/o I-MSA')"
         )
-        feed_width: int = option(2, "width of an inference layer's feed-forward part, in widths of a cell")
-        inference_dropout: float = option(0.1, "dropout inside the inference layers")
-        mask_rate: float = option(0.2, "share of a document's pairs that are hidden in training (20 % in the paper)")
-        test_mask_rate: float = option(
+        feed_width: Count = option(2, "width of an inference layer's feed-forward part, in widths of a cell")
+        inference_dropout: Part = option(0.1, "dropout inside the inference layers")
+        mask_rate: Part = option(0.2, "share of a document's pairs that are hidden in training (20 % in the paper)")
+        test_mask_rate: Part = option(
             0.0, "share that is hidden at prediction, to see how much of a pair the others hold (Figure 5)"
         )
         paths: Literal["both", "masked"] = option(
@@ -51,45 +50,18 @@ class DREMIR(PairClassifier):
         reconstruct: Literal["all", "masked", "off"] = option(
             "all", "cells whose two answers must agree: all, hidden ones (Table 3 'only masked points'), or none"
         )
-        top: int = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
+        top: Count = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
 
+    _read = {"marker": "type_id", "read": "both"}
+    _cdr = {"encoder_lr": 2e-5, "classifier_lr": 5e-5, "top": 1}
+    _tiny = {"encoder_lr": 1e-3, "classifier_lr": 2e-3, "matrix_lr": 5e-4}
     recipes = {
         # the appendix's hyper-parameters; markers of section 2.1, a mention is the mean of both
-        "docred": {
-            "batch_size": 8,
-            "epochs": 100,
-            "encoder_lr": 2e-5,
-            "classifier_lr": 1e-4,
-            "marker": "type_id",
-            "read": "both",
-        },
-        "cdr": {
-            "batch_size": 16,
-            "epochs": 20,
-            "encoder_lr": 2e-5,
-            "classifier_lr": 5e-5,
-            "marker": "type_id",
-            "read": "both",
-            "top": 1,
-        },
-        "gda": {
-            "batch_size": 16,
-            "epochs": 5,
-            "encoder_lr": 2e-5,
-            "classifier_lr": 5e-5,
-            "marker": "type_id",
-            "read": "both",
-            "top": 1,
-        },
+        "docred": {"batch_size": 8, "epochs": 100, "encoder_lr": 2e-5, "classifier_lr": 1e-4, **_read},
+        "cdr": {"batch_size": 16, "epochs": 20, **_cdr, **_read},
+        "gda": {"batch_size": 16, "epochs": 5, **_cdr, **_read},
         # ours, for the tiny encoder from scratch
-        "tiny": {
-            "batch_size": 4,
-            "epochs": 6,
-            "encoder_lr": 1e-3,
-            "classifier_lr": 2e-3,
-            "matrix_lr": 5e-4,
-            "map_width": 64,
-        },
+        "tiny": {"batch_size": 4, "epochs": 6, **_tiny, "map_width": 64},
     }
     variants = {
         "dre_mir": Variant({}, "the full model", 60.97, 62.96),
@@ -117,9 +89,6 @@ class DREMIR(PairClassifier):
         self.options = options = options or self.Options()
         if not inputs.context:
             raise ValueError("the pair matrix needs localized context; leave context on")
-        for name in ("mask_rate", "test_mask_rate"):
-            if not 0 <= getattr(options, name) < 1:
-                raise ValueError(f"{name}={getattr(options, name)} is a share of the pairs, from 0 and below 1")
         if options.test_mask_rate and not options.mask_rate:
             raise ValueError("test_mask_rate needs mask_rate above 0: without it no vector of a hidden pair is learnt")
         self.draws = options.test_mask_rate > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,7 +13,7 @@ from ..layers import Border, MapConv, MapNorm, RoleBilinear, Sides, blank, insid
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveSoftmax
 from ..ops import full_precision
-from ..support.settings import Variant, option
+from ..support.settings import Amount, Count, Part, Rate, Share, Variant, option, settings
 from ..types import PairFeatures
 from .docunet import CellNet, UNet
 
@@ -35,36 +34,31 @@ class PAEE(PairClassifier):
     title = "PAEE: which pairs, and in which role"
     equivariant = False  # the matrix network sees neighbours, in the order of entities
 
-    @dataclass(frozen=True)
+    @settings
     class Options:
         matrix: Literal["tnet", "unet", "ffn", "none"] = option(
             "tnet", "network over the pair map (4): TNet-style hard attention (an interpretation), a control, or none"
         )
-        fill: Literal["circular", "slide", "zero"] = option(
-            "circular", "beyond the last entity: the matrix again, as wrapping borders or written out; or zeros"
-        )
-        matrix_size: int = option(42, "side of the matrix that fill=slide writes out (most entities of a document)")
-        matrix_width: int = option(64, "channels inside the matrix network")
-        map_width: int = option(256, "channels D' of the matrix Y that enters both roles")
-        budget: float = option(0.25, "share of patches that tnet looks at closely; can be changed after training")
-        reinforce: float = option(
-            0.0, "weight of the reward for looking at related pairs (0.1 in TNet's code; 0 = off)"
-        )
-        type_width: int = option(20, "width of an entity type's vector")
-        potential: Literal["hard", "soft", "off"] = option(
-            "hard", "tag of a pair that may be related, from (5): 0 or 1, its probability, or none"
-        )
-        potential_threshold: float = option(0.3, "probability λ above which a pair is tagged; not a weight of a loss")
-        potential_window: int = option(3, "cells on a side that the detector averages over (1: the cell alone)")
+        fill: Literal["circular", "slide", "zero"] = option("circular", "past the last entity: wrap, copy, or zeros")
+        matrix_size: Count = option(42, "side of the matrix that fill=slide writes out (most entities of a document)")
+        matrix_width: Count = option(64, "channels inside the matrix network")
+        map_width: Count = option(256, "channels D' of the matrix Y that enters both roles")
+        budget: Share = option(0.25, "share of patches that tnet looks at closely; can be changed after training")
+        reinforce: Rate = option(0.0, "weight of the reward for looking at related pairs (0.1 in TNet's code; 0 = off)")
+        type_width: Count = option(20, "width of an entity type's vector")
+        potential: Literal["hard", "soft", "off"] = option("hard", "tag of (5): 0 or 1, its probability, or none")
+        potential_threshold: Share = option(0.3, "probability λ above which a pair is tagged; not a weight of a loss")
+        potential_window: Count = option(3, "cells on a side that the detector averages over (1: the cell alone)")
         filter: bool = option(False, "choose relations for tagged pairs only, as the abstract says; (5)-(8) do not")
         re_encoder: bool = option(True, "let entities and sentences attend to each other (6)")
-        re_layers: int = option(1, "layers of that transformer (not given in the paper)")
-        re_heads: int = option(8, "its attention heads (not given in the paper)")
-        re_dropout: float = option(0.1, "its dropout (not given in the paper)")
+        re_layers: Count = option(1, "layers of that transformer (not given in the paper)")
+        re_heads: Count = option(8, "its attention heads (not given in the paper)")
+        re_dropout: Part = option(0.1, "its dropout (not given in the paper)")
         cross_matching: bool = option(True, "features of an entity as subject and as object of every relation (7)")
-        block: int = option(64, "dimensions of a group in the bilinear form (not given in the paper); 0 = all")
-        top: int = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
+        block: Amount = option(64, "dimensions of a group in the bilinear form (not given in the paper); 0 = all")
+        top: Count = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
 
+    _tiny = {"encoder_lr": 1e-3, "classifier_lr": 1e-3, "matrix_lr": 1e-3}
     recipes = {
         # the paper gives warm-up, λ and four learning rates it tried; the rest is ATLOP's row, the matrix's DocuNet's
         "docred": {"batch_size": 4, "epochs": 30, "encoder_lr": 5e-5, "classifier_lr": 1e-4, "matrix_lr": 3e-4},
@@ -72,16 +66,7 @@ class PAEE(PairClassifier):
         "cdr": {"batch_size": 4, "epochs": 30, "encoder_lr": 2e-5, "classifier_lr": 1e-4, "matrix_lr": 3e-4, "top": 1},
         "gda": {"batch_size": 16, "epochs": 10, "encoder_lr": 2e-5, "classifier_lr": 1e-4, "matrix_lr": 3e-4, "top": 1},
         # ours, for the tiny encoder from scratch
-        "tiny": {
-            "batch_size": 4,
-            "epochs": 6,
-            "encoder_lr": 1e-3,
-            "classifier_lr": 1e-3,
-            "matrix_lr": 1e-3,
-            "block": 16,
-            "matrix_width": 32,
-            "map_width": 64,
-        },
+        "tiny": {"batch_size": 4, "epochs": 6, **_tiny, "block": 16, "matrix_width": 32, "map_width": 64},
     }
     variants = {
         "paee": Variant({}, "the full model", 60.38, 62.62),
@@ -201,12 +186,9 @@ class PAEE(PairClassifier):
                 there, gold = mask.any(axis), (labels[..., 1:] & mask.unsqueeze(-1)).any(axis)
                 losses[role] = mean_cross_entropy(trace[role][there], gold[there]) / 2
         if self.options.reinforce and "patch_weight" in trace:
-            losses["location"] = self.options.reinforce * location_loss(
-                trace,
-                related & mask,
-                pairs.batch.sides,
-                "zero" if self.options.fill == "zero" else "circular",
-            )
+            border: Border = "zero" if self.options.fill == "zero" else "circular"
+            loss = location_loss(trace, related & mask, pairs.batch.sides, border)
+            losses["location"] = self.options.reinforce * loss
         return losses
 
     def forward(self, pairs, labels=None):
@@ -392,9 +374,8 @@ PLACES = 16  # sines and cosines of four wavelengths for row and column
 
 def place_code(n: int, like: Tensor) -> Float[Tensor, "1 P n n"]:
     """Row and column of every cell as sines and cosines of wavelengths from 2π to 2π · 64 cells."""
-    step = torch.arange(n, device=like.device, dtype=torch.float32)[:, None] / 4.0 ** torch.arange(
-        4, device=like.device
-    )
+    lengths = 4.0 ** torch.arange(4, device=like.device)
+    step = torch.arange(n, device=like.device, dtype=torch.float32)[:, None] / lengths
     code = torch.cat([step.sin(), step.cos()], -1).T.to(like.dtype)  # [8, n]
     rows, columns = code[:, :, None].expand(-1, -1, n), code[:, None, :].expand(-1, n, -1)
     return torch.cat([rows, columns]).unsqueeze(0)

@@ -11,8 +11,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,14 +23,27 @@ from tqdm.auto import tqdm
 from ..predict import EVIDENCE
 from ..support import DataError
 from ..support.machine import give_back, warn_of_emulation
-from ..support.store import alone
+from ..support.settings import Amount, Count, Share, option, settings
+from ..support.store import alone, sweep
 from . import parts
 from .engines import ray_library, with_processes, with_ray
 from .parts import Job, Part, Source, find, loaded_model, parts_of, write
 
-BUDGET = 1 << 14  # tokens, or pairs, of a batch; the largest tensor, pairs × tokens, has at most its square: 1 GiB
 COUNTS = ("documents", "triples", "rejected")
 MANIFEST, REJECTED = "_manifest.json", "_rejected"  # with "_": readers of a folder of parquet pass over them
+
+
+@settings
+class How:
+    """All that decides what is found, and how much is worked on at a time."""
+
+    part_size: Count = option(256, "documents of a part: what a run that is ended has to do again, for each worker")
+    batch_size: Count = option(8, "documents at a time")
+    budget: Count = option(1 << 14, "tokens, and pairs of entities, at a time; a document with more is set aside")
+    evidence: Share = option(EVIDENCE, "share of a pair's attention that makes a sentence evidence")
+    precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is faster where the hardware multiplies it")
+    seed: Amount = option(0, "of models that draw while they predict; each part begins with it")
+    options: dict[str, Any] | None = option(None, "settings of the paper that say how to predict, see `DocRE.load`")
 
 
 def extract(
@@ -40,14 +54,8 @@ def extract(
     workers: int = 1,
     engine: str = "local",
     threads: int | None = None,
-    part_size: int = 256,
-    batch_size: int = 8,
-    budget: int = BUDGET,
-    evidence: float = EVIDENCE,
-    seed: int = 0,
-    precision: str = "fp32",
     progress: bool = False,
-    options: Mapping[str, Any] | None = None,
+    **how: Any,
 ) -> dict[str, Any]:
     """Finds the triples of all documents of the inputs; goes on where an earlier call with the same arguments stopped.
 
@@ -56,71 +64,63 @@ def extract(
 
     Args:
         model: folder of a saved model.
-        inputs: patterns of file names; JSON lines, gzipped or not, or parquet, see `readers.stream`.
+        inputs: patterns of file names; JSON lines, gzipped or not, or parquet, see `stream`.
         out: folder to write `triples-<input>-<k>.parquet` (`SCHEMA`), `_manifest.json` and `_rejected/` to; as a whole
             it is a table to readers of parquet.
-        workers: processes, with a model each.
-        engine: "local", or "ray": the workers are Ray's, see `with_ray`.
+        workers: processes, with a model each; of this machine, or with `engine="ray"` Ray's, see `with_ray`.
         threads: CPU threads of a process; if not given, torch's choice for one, and the cores shared out for several.
-        part_size: documents of a part: what a run that is ended has to do again, at most, for each worker.
-        batch_size: documents at a time.
-        budget: tokens, and pairs of entities, at a time; a document with more is set aside.
-        evidence: see `predict`.
-        seed: of models that draw while they predict; each part begins with it.
-        precision: "fp32", or "bf16": faster where the hardware multiplies it, and some answers at the edge are others.
-        options: settings of the paper that say how to predict, see `DocRE.load`.
+        how: any of `How`.
 
-    Returns:
-        Counts: inputs, parts, documents, triples, rejected.
+    Returns: counts of inputs, parts, documents, triples, rejected.
 
     Raises:
         ValueError: one line on arguments, inputs, a model or an output that cannot be used; what is finished stays.
     """
-    model, out = Path(model), Path(out)
+    out = Path(out)
     sources = find(inputs, out)
-    loaded_model.cache_clear()
-    options = dict(options or {})
-    loaded = loaded_model(model, tuple(options.items()))  # what is wrong with it is better known now
-    draws = loaded.classifier.draws
-    warn_of_emulation(precision, loaded.device)
-    del loaded  # where others do the work
-    settings = {"part_size": part_size, "budget": budget, "evidence": evidence, "seed": seed, "options": options}
-    settings["precision"] = precision
-    settings |= {"batch_size": batch_size} if draws else {}  # what is drawn depends on what is read at a time
-    job = Job(model, out, {"model": _digest(model), **settings}, batch_size)
+    job = _job(Path(model), out, How(**how))
     if engine == "ray":
         ray_library()  # before anything is written
-    with _locked(out):
+    size, unit = sum(source.bytes for source in sources), {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+    with _locked(out), tqdm(total=size, disable=None if progress else True, **unit) as bar:
         done = finished(job, sources)
         _write_manifest(job, sources, done, complete=False)
-        with tqdm(
-            total=sum(source.bytes for source in sources),
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1024,
-            disable=None if progress else True,
-        ) as bar:
-            if engine == "ray":
-                bar.update(sum(count["bytes"] for count in done.values()))
-                results = with_ray(job, sources, done, workers, threads)
-            elif workers > 1:
-                loaded_model.cache_clear()
-                give_back()
-                results = with_processes(job, _missing(sources, part_size, done, bar), workers, threads)
-            else:
-                if threads:
-                    torch.set_num_threads(threads)
-                results = (parts.work(job, part) for part in _missing(sources, part_size, done, bar))
-            totals = _totals(done.values())
-            for count in results:
-                done[count["name"]] = count
-                totals.update({key: count[key] for key in COUNTS})
-                bar.update(count["bytes"])
-                bar.set_postfix(totals, refresh=False)
+        totals = _totals(done.values())
+        for count in _worked(job, sources, done, bar, engine, workers, threads):
+            done[count["name"]] = count
+            totals.update({key: count[key] for key in COUNTS})
+            bar.update(count["bytes"])
+            bar.set_postfix(totals, refresh=False)
         return _write_manifest(job, sources, done, complete=True)
 
 
-def _missing(sources: Iterable[Source], size: int, done: Mapping[str, Any], bar: tqdm) -> Iterator[Part]:
+def _job(folder: Path, out: Path, how: How) -> Job:
+    """Loads the model once: what is wrong with it is better known now."""
+    loaded_model.cache_clear()
+    given = asdict(how) | {"options": dict(how.options or {})}
+    model = loaded_model(folder, tuple(given["options"].items()))
+    warn_of_emulation(how.precision, model.device)
+    if not model.classifier.draws:  # else what is drawn depends on what is read at a time
+        del given["batch_size"]
+    return Job(folder, out, {"model": _digest(folder), **given}, how.batch_size)
+
+
+def _worked(job: Job, sources: Sequence[Source], done: Mapping, bar: tqdm, engine: str, workers: int, threads):
+    """The counts of the missing parts, as they are done."""
+    if engine == "ray":
+        bar.update(sum(count["bytes"] for count in done.values()))
+        return with_ray(job, sources, done, workers, threads)
+    missing = _missing(sources, job.settings["part_size"], frozenset(done), bar)
+    if workers > 1:
+        loaded_model.cache_clear()
+        give_back()
+        return with_processes(job, missing, workers, threads)
+    if threads:
+        torch.set_num_threads(threads)
+    return (parts.work(job, part) for part in missing)
+
+
+def _missing(sources: Iterable[Source], size: int, done: frozenset[str], bar: tqdm) -> Iterator[Part]:
     for source in sources:
         for part in parts_of(source, size):
             if part.name not in done:
@@ -190,6 +190,6 @@ def _digest(folder: Path) -> str:
 def _locked(out: Path) -> Iterator[None]:
     """The folder for this process alone, without what others left half written. The lock ends with the process."""
     with alone(out):
-        for left in [*out.glob(".*.tmp"), *out.glob(f"{REJECTED}/.*.tmp")]:
-            left.unlink(missing_ok=True)
+        sweep(out)
+        sweep(out / REJECTED)
         yield

@@ -27,6 +27,7 @@ from ..model import DocRE
 from ..predict import predict_encoded, room
 from ..support import DataError
 from ..support.machine import arithmetic, give_back
+from ..support.store import write_whole, writing
 from ..types import Document, Triple
 
 PART_BYTES = 1 << 24  # rows of a part; only rows far larger than documents are get there
@@ -240,24 +241,5 @@ def loaded_model(folder: Path, options: tuple) -> DocRE:
 
 
 def write(path: Path, data: bytes) -> None:
-    """The whole file or none, whenever the process or the machine is stopped."""
-    begun = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with begun.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(begun, path)
-        if os.name == "posix":  # the name, too
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        begun.unlink(missing_ok=True)
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}); mend that and give the same command again: "
-            "it goes on where it stopped"
-        ) from None
+    with writing(path, "mend that and give the same command again: it goes on where it stopped"):
+        write_whole(path, data)

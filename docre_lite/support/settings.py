@@ -1,21 +1,65 @@
-"""Settings as frozen dataclasses whose fields carry their help: one table for Python, `--set` and `--help-paper`."""
+"""Settings as frozen records whose fields carry their help: one table for Python, `--set`, JSON and saved models.
+
+Pydantic checks every value, whichever way it comes in, and reads text as the field's type.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, dataclass_transform, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[float, Field(ge=0, lt=1)]  # a share that leaves something
 
 
 def option(default: Any, help: str) -> Any:
-    """A dataclass field with a line of help: what it does, its unit, where a published value stands."""
-    return field(default=default, metadata={"help": help})
+    """A field with a line of help: what it does, its unit, where a published value stands."""
+    return dataclasses.field(default=default, metadata={"help": help})
 
 
-@dataclass(frozen=True)
-class Variant:
+@dataclass_transform(frozen_default=True, field_specifiers=(option,))
+def settings(kind: type) -> type:
+    """Makes a class of options a frozen record. A value that cannot be raises ValueError: one line that names it."""
+    made = dataclass(frozen=True, config=ConfigDict(extra="forbid"))(kind)
+    begin = made.__init__
+
+    def __init__(self, *args, **values):
+        try:
+            begin(self, *args, **values)
+        except ValidationError as error:
+            raise ValueError(_in_words(error)) from None
+
+    made.__init__ = __init__
+    return made
+
+
+def _in_words(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name, given, limits = ".".join(map(str, first["loc"])), first["input"], first.get("ctx", {})
+    kind = first["type"].partition("_")[0]
+    if kind == "value":  # what a record checks itself
+        return str(limits["error"])
+    if kind == "unexpected":
+        return f"there is no setting {name!r}"
+    words = {
+        "literal": f"is one of {limits.get('expected')}",
+        "bool": "is true or false",
+        "int": "is a whole number",
+        "float": "is a number",
+        "finite": "is a finite number",
+        "greater": f"is a number {'from' if 'ge' in limits else 'above'} {limits.get('ge', limits.get('gt'))}",
+        "less": f"is a number {'up to' if 'le' in limits else 'below'} {limits.get('le', limits.get('lt'))}",
+    }
+    return f"{name} {words.get(kind, first['msg'])}, not {given!r}"
+
+
+class Variant(NamedTuple):
     """A named set of settings: a rung or an ablation of a paper, with the scores it printed on DocRED dev."""
 
     settings: dict[str, Any]
@@ -26,7 +70,7 @@ class Variant:
 
 
 def fields(*records: Any) -> dict[str, dataclasses.Field]:
-    """The fields of several settings records by name. No two records may share one: `--set` is flat."""
+    """The fields of several records by name. No two records may share one: `--set` is flat."""
     table: dict[str, dataclasses.Field] = {}
     for record in records:
         for f in dataclasses.fields(record):
@@ -37,37 +81,16 @@ def fields(*records: Any) -> dict[str, dataclasses.Field]:
 
 
 def update(record: Any, values: dict[str, Any]) -> Any:
-    """The record with those of `values` that it has a field for; text is read as the field's type."""
-    hints = typing.get_type_hints(type(record))
-    known = {f.name for f in dataclasses.fields(record)}
-    return dataclasses.replace(record, **{k: parse(k, v, hints[k]) for k, v in values.items() if k in known})
+    """The record with those of `values` that it has a field for; "none" is None where that may be."""
+    hints = get_type_hints(type(record))
+    own = {k: v for k, v in values.items() if k in hints}
+    absent = {k: None for k, v in own.items() if v == "none" and type(None) in get_args(hints[k])}
+    return dataclasses.replace(record, **own | absent)
 
 
-def parse(name: str, value: Any, kind: Any) -> Any:
-    """One value as `kind`. Raises ValueError that names the setting and what it takes."""
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        if value not in choices:
-            raise ValueError(f"{name} is one of {', '.join(map(repr, choices))}, not {value!r}")
-        return value
-    if isinstance(kind, types.UnionType):  # X | None
-        if value is None or value == "none":
-            return None
-        return parse(name, value, next(k for k in typing.get_args(kind) if k is not types.NoneType))
-    if kind is bool:
-        text = str(value).lower()
-        if text not in ("true", "false", "1", "0", "yes", "no"):
-            raise ValueError(f"{name} is true or false, not {value!r}")
-        return text in ("true", "1", "yes")
-    try:
-        return kind(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} takes a value of type {kind.__name__}, not {value!r}") from None
-
-
-def kind_of(record: Any, name: str) -> str:
+def kind_of(record: type, name: str) -> str:
     """A field's type in words, for help texts."""
-    kind = typing.get_type_hints(record if isinstance(record, type) else type(record))[name]
-    if typing.get_origin(kind) is Literal:
-        return "|".join(map(str, typing.get_args(kind)))
-    return str(kind).replace("<class '", "").replace("'>", "")
+    kind = get_type_hints(record)[name]
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, get_args(kind)))
+    return " | ".join("none" if k is type(None) else k.__name__ for k in get_args(kind) or (kind,))

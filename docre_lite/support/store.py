@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from . import DataError
 
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 ANEW = "copy it anew from where it is whole, or train again"
 
 
@@ -47,14 +51,40 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """The whole file or none, whenever the process is stopped."""
-    new = path.with_name(path.name + ".new")
+    """The whole file or none, see `write_whole`."""
+    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """The whole file or none, whenever the process or the machine is stopped. Raises OSError.
+
+    Our own: of the libraries for it, some are given up and none waits for the disk as well.
+    """
+    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        new.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(data)
+        _to_disk(new)
         new.replace(path)
+        _to_disk(path.parent)  # the name, too
     except OSError:
         new.unlink(missing_ok=True)
         raise
+
+
+def _to_disk(path: Path) -> None:
+    if os.name == "posix" or path.is_file():  # Windows opens no folder
+        opened = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what writers left half written when they were killed. For who has the folder alone."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -64,6 +94,8 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     try:
         new.mkdir(parents=True)
         write(new)
+        for path in new.iterdir():
+            _to_disk(path)
     except Exception:
         shutil.rmtree(new, ignore_errors=True)  # on a full disk, room for others
         raise
@@ -92,25 +124,25 @@ class Busy(DataError):
     """Another process is at work in a folder."""
 
 
-def alone(folder: Path, way_out: str = "choose another --out", name: str = ".lock") -> IO:
-    """A lock on a folder, which goes with the file that is returned, or with the process however it ends.
+def alone(folder: Path, way_out: str = "choose another --out", name: str = ".lock") -> AbstractContextManager:
+    """A lock on a folder, which goes with what is returned, or with the process however it ends.
 
-    Raises Busy if another process holds it, and DataError if nothing can be written there.
+    Raises Busy if another process holds it, and DataError if nothing can be written there. Where the file system has
+    no locks, as on some clusters, there is a warning in its place.
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file, where a folder is to be; {way_out}")
     with writing(folder, way_out):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / name).open("w")
-    if os.name == "posix":
-        import fcntl
-
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
+            return FileLock(folder / name).acquire(blocking=False)
+        except Timeout:
             raise Busy(f"{folder}: another run is at work here; wait for it, or {way_out}") from None
-    return lock
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                raise
+    warnings.warn(f"{folder}: its file system has no locks; see to it that no other run works there", stacklevel=2)
+    return nullcontext()
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class EntityImage(Widget):
         if not isinstance(model.classifier, DocuNet):
             raise ValueError(f"{model.classifier.name} makes no image of entities; give a model built as 'docunet'")
         with_pairs(document)
-        self._model, self._document = model, document
+        self._stages, self._model, self._document = Stages(model, document), model, document
         n = len(document.entities)
         given = {f"order {k + 1}": list(order) for k, order in enumerate(orders or ())}
         if orders is None:
@@ -72,13 +72,13 @@ class EntityImage(Widget):
 
     def _content(self, named: dict[str, list[int]]) -> tuple[dict[str, Any], dict[str, Any]]:
         document, n = self._document, len(self._document.entities)
-        runs = {name: self._run(order) for name, order in named.items()}
-        maps = {name: self._maps(found) for name, (_, found) in runs.items()}
+        runs = {name: self._stages.run(order) for name, order in named.items()}
+        maps = {name: self._stages.maps(found) for name, (_, found) in runs.items()}
         (first, prediction), begin = runs["first mention"], maps["first mention"]
         stages = list(begin)
         sides = {stage: found.shape[-1] for stage, found in begin.items()}
-        pixels = {stage: self._pixels(sides[stage], STAGES[stage][0]) for stage in stages}
-        shown = {stage: self._strongest(found, stage) for stage, found in begin.items()}
+        pixels = {stage: self._stages.pixels(sides[stage], STAGES[stage][0]) for stage in stages}
+        shown = {stage: self._stages.strongest(found, stage) for stage, found in begin.items()}
         # What room is left holds gradients: first of one channel a stage in every order, then of further channels.
         # The image needs none: each of its pixels depends on itself alone.
         fields, left = {}, ROOM - sum(len(pixels[s]) * len(shown[s]) * len(named) for s in stages)
@@ -88,23 +88,19 @@ class EntityImage(Widget):
                 for k, stage in enumerate(moved):
                     channel, some = shown[stage][rank], pixels[stage][: max(0, left // (len(moved) - k) // n**2)]
                     if some:
-                        fields[f"{name}/{stage}/{channel}"] = pack(self._fields(pairs, stage, channel, some), 0.0, 1.0)
+                        fields[f"{name}/{stage}/{channel}"] = pack(
+                            self._stages.fields(pairs, stage, channel, some), 0.0, 1.0
+                        )
                         left -= len(some) * n**2
         data = {
             "names": [entity.name for entity in document.entities],
             "pairs": document.pairs() if document.candidates is not None else None,
             "stages": [
-                {
-                    "name": stage,
-                    "text": STAGES[stage][1],
-                    "scale": STAGES[stage][0],
-                    "side": sides[stage],
-                    "labels": list(self._model.relations.names[1:]) if stage == "logits" else None,
-                    "count": len(begin[stage]),
-                    "shown": shown[stage],
-                    "pixels": [r * sides[stage] + c for r, c in pixels[stage]],
-                    "reach": pack(self._reach(first, stage, range(sides[stage])), 0.0, 255.0),
-                }
+                {"name": stage, "text": STAGES[stage][1], "scale": STAGES[stage][0], "side": sides[stage]}
+                | {"labels": list(self._model.relations.names[1:]) if stage == "logits" else None}
+                | {"count": len(begin[stage]), "shown": shown[stage]}
+                | {"pixels": [r * sides[stage] + c for r, c in pixels[stage]]}
+                | {"reach": pack(self._stages.reach(first, stage, range(sides[stage])), 0.0, 255.0)}
                 for stage in stages
             ],
             "orders": [
@@ -112,7 +108,7 @@ class EntityImage(Widget):
                     "name": name,
                     "order": order,
                     "maps": {s: {str(c): pack(maps[name][s][c]) for c in shown[s]} for s in stages},
-                    "compared": self._compared(order, runs[name][1], prediction),
+                    "compared": self._stages.compared(order, runs[name][1], prediction),
                 }
                 for name, order in named.items()
             ],
@@ -123,20 +119,62 @@ class EntityImage(Widget):
         chosen = {"stage": stage, "channel": shown[stage][0], "row": row, "column": column}
         return data, {"order": named["first mention"], **chosen}
 
-    def _run(self, order: Sequence[int]) -> tuple[PairFeatures, Prediction]:
+    def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
+        order, stage, channel = (state[k] for k in ("order", "stage", "channel"))
+        pixel = [(state["row"], state["column"])]
+        pairs, found = self._stages.run(order)
+        (top, bottom, *_), (*_, left, right) = self._stages.reach(pairs, stage, pixel[0]).tolist()
+        return {
+            "map": pack(self._stages.maps(found)[stage][channel]),
+            "field": pack(self._stages.fields(pairs, stage, channel, pixel), 0.0, 1.0),
+            "box": [top, bottom, left, right],
+            "compared": self._stages.compared(order, found, self._stages.run(range(len(order)))[1]),
+        }
+
+    def fallback(self) -> str:
+        rows = []
+        for stage in self.data["stages"]:
+            side, scale = stage["side"], stage["scale"]
+            ends = base64.b64decode(stage["reach"]["bytes"])
+            reach = [
+                f"{ends[4 * k + 1] - ends[4 * k] + 1} × {ends[4 * k + 3] - ends[4 * k + 2] + 1}" for k in (side // 2, 0)
+            ]
+            size = f"{stage['count']} × {side} × {side}"
+            rows.append([f"{stage['name']}, {stage['text']}", size, scale**2, *reach])
+        head = ["stage", "channels × rows × columns", "pairs a pixel covers at most"]
+        head += ["cells of the image within its reach, in the middle", "in the corner"]
+        orders = [
+            [o["name"], f"{len(c['changed'])} of {c['pairs']}", *c["f1"]]
+            for o, c in ((o, o["compared"]) for o in self.data["orders"])
+        ]
+        title = self._document.title
+        return html_table(f"{title}: the matrix of pairs on its way through the network", head, rows) + html_table(
+            "The same document, its entities in other orders",
+            ["order", "pairs with another answer than by first mention", "F1 by first mention (%)", "F1 (%)"],
+            orders,
+        )
+
+
+class Stages:
+    """One document through a DocuNet: the numbers of every stage, what in the image moves them, and the answers."""
+
+    def __init__(self, model: DocRE, document: Document):
+        self.model, self.document = model, document
+
+    def run(self, order: Sequence[int]) -> tuple[PairFeatures, Prediction]:
         """Features and prediction for the document with its entities in this order."""
-        model, training = self._model, self._model.training
+        model, training = self.model, self.model.training
         model.eval()
         try:
             with torch.no_grad():
-                pairs = model.features(model.batch([self._document.permuted(order)], labels=False))
+                pairs = model.features(model.batch([self.document.permuted(order)], labels=False))
                 return pairs, model.classifier(pairs)
         finally:
             model.train(training)
 
-    def _maps(self, found: Prediction) -> dict[str, Tensor]:
+    def maps(self, found: Prediction) -> dict[str, Tensor]:
         """Each stage [C, n, n], cut to the cells that hold entities."""
-        n = len(self._document.entities)
+        n = len(self.document.entities)
         every = found.trace | {"logits": found.logits[..., 1:].movedim(-1, 1)}
         return {
             stage: every[stage][0, :, : -(-n // scale), : -(-n // scale)].float().cpu()
@@ -144,26 +182,26 @@ class EntityImage(Widget):
             if stage in every
         }
 
-    def _strongest(self, maps: Tensor, stage: str) -> list[int]:
+    def strongest(self, maps: Tensor, stage: str) -> list[int]:
         """Channels worth a look: those of largest variance; of the logits the relations nearest to being claimed."""
-        heads, tails = zip(*self._document.pairs(), strict=True)
+        heads, tails = zip(*self.document.pairs(), strict=True)
         worth = maps[:, heads, tails].amax(1) if stage == "logits" else maps.flatten(1).var(1, correction=0)
         return worth.argsort(descending=True)[:SHOWN].tolist()
 
-    def _pixels(self, side: int, scale: int) -> list[Pixel]:
+    def pixels(self, side: int, scale: int) -> list[Pixel]:
         """Every pixel of a stage, those with a gold pair first."""
-        gold = {(t.head // scale, t.tail // scale) for t in self._document.triples}
+        gold = {(t.head // scale, t.tail // scale) for t in self.document.triples}
         return sorted(((r, c) for r in range(side) for c in range(side)), key=lambda pixel: pixel not in gold)
 
-    def _gradients(self, pairs: PairFeatures, stage: str, channel: int | None, pixels: list[Pixel], *, fixed: bool):
+    def gradients(self, pairs: PairFeatures, stage: str, channel: int | None, pixels: list[Pixel], *, fixed: bool):
         """Size of the gradient [P, N, N] of each pixel's number by cell of the image; of all channels if None.
 
         `fixed` lets none pass through the averages of the normalisation.
         """
-        if len(pixels) > (most := max(1, CELLS // len(self._document.entities) ** 2)):
+        if len(pixels) > (most := max(1, CELLS // len(self.document.entities) ** 2)):
             parts = [pixels[k : k + most] for k in range(0, len(pixels), most)]
-            return torch.cat([self._gradients(pairs, stage, channel, part, fixed=fixed) for part in parts])
-        model, classifier = self._model, self._model.classifier
+            return torch.cat([self.gradients(pairs, stage, channel, part, fixed=fixed) for part in parts])
+        model, classifier = self.model, self.model.classifier
         many = len(pixels)
         b, (r, c) = torch.arange(many, device=model.device), torch.tensor(pixels, device=model.device).T
         only = torch.zeros(many, *pairs.mask.shape[1:], dtype=torch.bool, device=model.device)
@@ -196,27 +234,27 @@ class EntityImage(Widget):
         finally:
             model.train(training)
 
-    def _fields(self, pairs: PairFeatures, stage: str, channel: int, pixels: list[Pixel]) -> Tensor:
+    def fields(self, pairs: PairFeatures, stage: str, channel: int, pixels: list[Pixel]) -> Tensor:
         """Root of the gradient's size by cell of the image, the largest of each pixel = 1: [P, N, N]."""
-        sizes = self._gradients(pairs, stage, channel, pixels, fixed=False)
+        sizes = self.gradients(pairs, stage, channel, pixels, fixed=False)
         peak = sizes.amax((1, 2), keepdim=True)
         return torch.where(peak > 0, sizes / peak.clamp_min(1e-30), 0).sqrt()
 
-    def _reach(self, pairs: PairFeatures, stage: str, lines: Sequence[int]) -> Tensor:
+    def reach(self, pairs: PairFeatures, stage: str, lines: Sequence[int]) -> Tensor:
         """First and last row of the image that reach each of some rows of a stage, and columns for columns: [P, 4].
 
         Every part of the network reads squares, so the rows that reach pixel (r, c) hang on r alone and the columns on
         c, and the pixels on the diagonal tell both.
         """
-        reached = self._gradients(pairs, stage, None, [(k, k) for k in lines], fixed=True) > 0
+        reached = self.gradients(pairs, stage, None, [(k, k) for k in lines], fixed=True) > 0
         ends = []
         for line in (reached.any(2).int(), reached.any(1).int()):  # argmax is the first of equals
             ends += [line.argmax(1), line.shape[1] - 1 - line.flip(1).argmax(1)]
         return torch.stack(ends, 1)
 
-    def _compared(self, order: Sequence[int], found: Prediction, first: Prediction) -> dict[str, Any]:
+    def compared(self, order: Sequence[int], found: Prediction, first: Prediction) -> dict[str, Any]:
         """What this order changes: answers by pair, in numbers of the document's own order, and F1 in %."""
-        document, names = self._document, self._model.relations.names
+        document, names = self.document, self.model.relations.names
         sides = []
         for numbers, prediction in ((range(len(order)), first), (order, found)):
             rows = prediction.chosen[0].nonzero().tolist()
@@ -233,41 +271,6 @@ class EntityImage(Widget):
             "changed": [[*pair, *(of(facts, pair) for facts in (*sides, gold))] for pair in changed],
             "f1": [round(100 * f1, 1) for f1 in scores],
         }
-
-    def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
-        order, stage, channel = (state[k] for k in ("order", "stage", "channel"))
-        pixel = [(state["row"], state["column"])]
-        pairs, found = self._run(order)
-        (top, bottom, *_), (*_, left, right) = self._reach(pairs, stage, pixel[0]).tolist()
-        return {
-            "map": pack(self._maps(found)[stage][channel]),
-            "field": pack(self._fields(pairs, stage, channel, pixel), 0.0, 1.0),
-            "box": [top, bottom, left, right],
-            "compared": self._compared(order, found, self._run(range(len(order)))[1]),
-        }
-
-    def fallback(self) -> str:
-        rows = []
-        for stage in self.data["stages"]:
-            side, scale = stage["side"], stage["scale"]
-            ends = base64.b64decode(stage["reach"]["bytes"])
-            reach = [
-                f"{ends[4 * k + 1] - ends[4 * k] + 1} × {ends[4 * k + 3] - ends[4 * k + 2] + 1}" for k in (side // 2, 0)
-            ]
-            size = f"{stage['count']} × {side} × {side}"
-            rows.append([f"{stage['name']}, {stage['text']}", size, scale**2, *reach])
-        head = ["stage", "channels × rows × columns", "pairs a pixel covers at most"]
-        head += ["cells of the image within its reach, in the middle", "in the corner"]
-        orders = [
-            [o["name"], f"{len(c['changed'])} of {c['pairs']}", *c["f1"]]
-            for o, c in ((o, o["compared"]) for o in self.data["orders"])
-        ]
-        title = self._document.title
-        return html_table(f"{title}: the matrix of pairs on its way through the network", head, rows) + html_table(
-            "The same document, its entities in other orders",
-            ["order", "pairs with another answer than by first mention", "F1 by first mention (%)", "F1 (%)"],
-            orders,
-        )
 
 
 def _straight(module, given, out: Tensor) -> Tensor:

@@ -1,0 +1,50 @@
+"""What a row holds beside the scores: counts a document, for intervals, and a breakdown by frequency of relations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+from ..evaluate import Fact, Row, checked, gold_of, is_seen, row_of
+from ..types import Document, Triple
+
+FREQUENCIES = ((0, 0), (1, 9), (10, 99), (100, 999), (1000, None))  # training triples of a relation
+
+
+def by_frequency(
+    predicted: Iterable[Triple], documents: Iterable[Document], train: Iterable[Document]
+) -> tuple[Row, ...]:
+    """A `Row` for the relations with 0, 1-9, 10-99, ... training triples, pooled; rows without any triple are left out.
+
+    Ours; the field's "long tail" is whatever is not among DocRED's ten most frequent relations.
+    """
+    known, gold, _ = gold_of(documents)
+    found = checked(predicted, known)
+    times = Counter(triple.relation for document in train for triple in document.triples)
+    rows = []
+    for low, high in FREQUENCIES:
+        kept = [
+            {t for t in triples if low <= times[t.relation] and (high is None or times[t.relation] <= high)}
+            for triples in (gold, found)
+        ]
+        if any(kept):
+            label = f"{low}+" if high is None else f"{low}-{high}" if high else "0"
+            rows.append(row_of(label, len({t.title for t in kept[0] | kept[1]}), *kept))
+    return tuple(rows)
+
+
+def by_document(
+    predicted: Iterable[Triple], documents: Iterable[Document], seen: Collection[Fact] = ()
+) -> dict[str, list[int]]:
+    """Each document's gold, predicted and correct triples, and how many of the correct ones are `seen` facts.
+
+    One number a document in each list, in the order of the documents. Summed, they give F1 and Ign F1; drawn again
+    with replacement, how far these would move with other documents (`results.paired_bootstrap`).
+    """
+    known, gold, _ = gold_of(documents)
+    found = checked(predicted, known)
+    correct = found.keys() & gold.keys()
+    repeats = [t for t in correct if is_seen(t, known[t.title], seen)]
+    counts = {"gold": gold, "predicted": found, "correct": correct, "seen": repeats}
+    times = {name: Counter(t.title for t in triples) for name, triples in counts.items()}
+    return {name: [of[title] for title in known] for name, of in times.items()}
