@@ -25,7 +25,7 @@ help:
 	@echo "make book      build the book: execute the chapters, write _build/html, check the pages"
 	@echo "make test      run the tests"
 	@echo "make chapters  execute the chapters only"
-	@echo "make lint      check style, spelling, and that notebooks carry no outputs"
+	@echo "make lint      check style, spelling, which room imports which, and that notebooks carry no outputs"
 	@echo "make format    repair what 'make lint' can repair"
 	@echo "make serve     show the built book at http://localhost:$(PORT)/"
 	@echo "make dist      build sdist and wheel into dist/, try the wheel in an environment of its own"
@@ -51,6 +51,7 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id --verify --extra-keys "$(STRIP_KEYS)" $(NOTEBOOKS))
 	git ls-files -z -- '*.md' '*.py' '*.ipynb' '*.toml' '*.yml' '*.bib' | xargs -0 $(BIN)/codespell
 

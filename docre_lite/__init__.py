@@ -1,5 +1,18 @@
 """Five document-level relation extraction papers on one thin spine.
 
+A document's way: `formats` reads it (`types.Document`), `encode` makes tokens of it, `encoder` vectors, `ops` and
+`model` the features of its pairs, a paper in `papers/` logits, `objectives` relations; `predict` names the triples,
+`evaluate` scores them, `train` goes this way again and again. Beside this spine, a room each:
+
+    papers/   the five papers, a file each: everything after the features of a pair
+    formats/  every way a document, a map of relations or a prediction comes in or goes out
+    corpus/   the embedded corpus: documents with stated and composed facts, from a seed
+    show/     what chapters show: documents, matrices, curves, tables, live source; widgets/ is what can be dragged
+    scale/    triples of any number of documents, in parts that are never done twice
+    bench/    plans of trainings, their rows and tables, speed, probes: what measures
+    cli/      the command line, a file a command
+    support/  what all stand on: settings, files written whole, locks, the machine
+
 Names are imported when they are first used, so that `import docre_lite` costs nothing.
 """
 

@@ -21,7 +21,7 @@ from . import ops
 from .encode import Reading, Tokenizer
 from .encoder import Encoder, PretrainedEncoder, TinyConfig, TinyEncoder, tiny_tokenizer
 from .objectives import Objective
-from .support import DataError
+from .support import PACKAGE, DataError
 from .support.settings import Variant, fields, update
 from .support.store import ANEW, read_json, read_tensors
 from .types import Batch, Document, PairFeatures, Prediction, Relations
@@ -76,11 +76,9 @@ class PairClassifier(nn.Module):
 
 def _papers() -> dict[str, type[PairClassifier]]:
     """Every paper in the folder `papers/`, by name."""
-    from . import papers
-
     found = {}
-    for module in pkgutil.iter_modules(papers.__path__):
-        for thing in vars(importlib.import_module(f"{papers.__name__}.{module.name}")).values():
+    for module in pkgutil.iter_modules([str(PACKAGE / "papers")]):
+        for thing in vars(importlib.import_module(f".papers.{module.name}", __package__)).values():
             if isinstance(thing, type) and issubclass(thing, PairClassifier) and thing is not PairClassifier:
                 found[thing.name] = thing
     return dict(sorted(found.items()))

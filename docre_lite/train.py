@@ -173,8 +173,7 @@ class _Run:
         self.seen = seen_facts(train)
         self.per_epoch = math.ceil(len(train) / (config.batch_size * config.accumulation))
         self.steps = self.per_epoch * config.epochs
-        self.plan = Stages(model.classifier, config, self.per_epoch)
-        self.model = model
+        self.model, self.plan = model, Stages(model.classifier, config, self.per_epoch)
         self.wrapped = self.accelerator.prepare(model)  # moves the model before the optimiser sees it
         self.optimizer = adamw(parameter_groups(model, config), config)
         self.order: list[list[int]] = []

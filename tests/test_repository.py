@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from importlib import import_module
 from types import ModuleType
@@ -103,6 +105,51 @@ def test_what_only_unix_has_is_imported_late():
     for path in sorted((ROOT / "docre_lite").rglob("*.py")):
         named = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Import)]
         assert not {"fcntl", "resource"} & {alias.name for node in named for alias in node.names}, path
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "seen"),
+    [
+        ("predict.py", "from .bench import plans", "docre_lite.predict -> docre_lite.bench"),
+        ("types.py", "from .formats.text import from_text", "docre_lite.types -> docre_lite.formats.text"),
+        ("scale/parts.py", "from ..show import table", "docre_lite.scale.parts -> docre_lite.show"),
+        ("train.py", "import pandas", "docre_lite.train -> pandas"),
+        ("model.py", "from .train import fit", "docre_lite.model -> docre_lite.train"),
+        ("predict.py", "", None),
+    ],
+)
+def test_rooms_keep_to_their_contract(file, line, seen, tmp_path):
+    """`make lint` holds it; here, that it notices an import in the wrong direction."""
+    own = tmp_path / "docre_lite"
+    shutil.copytree(ROOT / "docre_lite", own, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (own / file).write_text((own / file).read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(cache_dir=None))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == (1 if seen else 0), done.stdout + done.stderr
+    assert seen is None or seen in done.stdout
+
+
+def test_the_package_is_as_thin_as_it_says():
+    """Ten files on the spine, none over 400 lines, no function over 50, no class over 150, tables of options aside."""
+    top = {path.name for path in (ROOT / "docre_lite").glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert len(top) <= 10, top
+    for path in (ROOT / "docre_lite").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                most = 50 if isinstance(node, ast.FunctionDef) else 150
+                assert node.end_lineno - node.lineno + 1 - _options(node) <= most, f"{path.name}: {node.name}"
+
+
+def _options(node: ast.FunctionDef | ast.ClassDef) -> int:
+    """Lines of a node that are a table: a command's options, a paper's settings, recipes and variants."""
+    if isinstance(node, ast.FunctionDef):
+        annotated = [a for a in node.args.args if a.annotation and "Annotated" in ast.unparse(a.annotation)]
+        return sum(a.end_lineno - a.lineno + 1 for a in annotated)
+    tables = [n for n in node.body if isinstance(n, ast.Assign) or isinstance(n, ast.ClassDef) and n.name == "Options"]
+    return sum(n.end_lineno - n.lineno + 1 for n in tables)
 
 
 def test_environment_repeats_nothing():

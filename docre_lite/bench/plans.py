@@ -107,9 +107,9 @@ def load(which: str | Path) -> Plan:
         plan = Plan(path.stem, runs=runs, paths=told.pop("paths", {}), **told)
         _check_names(plan)
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}; see `docre_lite/bench.py` for what a plan holds") from None
+        raise ValueError(f"{path}: {error}; see `docre_lite/bench/plans.py` for what a plan holds") from None
     except KeyError as error:
-        raise ValueError(f"{path}: lacks {error}; see `docre_lite/bench.py` for what a plan holds") from None
+        raise ValueError(f"{path}: lacks {error}; see `docre_lite/bench/plans.py` for what a plan holds") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     names = [run.name for run in plan.runs]
