@@ -561,7 +561,7 @@ def test_a_base_trained_before_goes_on_as_a_whole(train):
         ({"noise": 1.0}, "noise is a number below 1"),
         ({"base_share": 1.5}, "base_share is a number below 1"),
         ({"rounds": -1}, "rounds is a number from 0"),
-        ({"inference_layers": 0}, "inference_layers one from 1"),
+        ({"inference_layers": 0}, "inference_layers is a number from 1"),
         ({"context": "off"}, "needs localized context"),
     ],
 )

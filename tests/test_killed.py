@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from small import made
 
 from docre_lite import model as model_module
-from docre_lite import train as train_module
 from docre_lite.cli.main import main
 from docre_lite.formats.readers import write_docred
 from docre_lite.model import DocRE, build
+from docre_lite.support import checkpoint as checkpoint_module
 from docre_lite.support.store import whole
 from docre_lite.train import TrainConfig, fit, last_checkpoint
 
@@ -176,7 +176,7 @@ def left_by_kills(out: Path, to: Path, watch: Watch, monkeypatch) -> list[Path]:
         watch.act = act
 
     with monkeypatch.context() as patch:
-        for module in (model_module, train_module):
+        for module in (model_module, checkpoint_module):
             patch.setattr(module, "save_file", save_half)
         watch.act = keep
         try:
