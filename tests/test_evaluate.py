@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 
-import numpy as np
 import pytest
 from hand import FOUR, GUESSES, HAND, SENTENCES, entity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from docre_lite.bench.counts import by_document, by_frequency
-from docre_lite.bench.results import f1_of
+from docre_lite.bench.results import COUNTED, counts, f1_of
 from docre_lite.evaluate import Scores, score, seen_facts, triangle_pairs
 from docre_lite.types import Document, Triple
 
@@ -121,8 +120,15 @@ def test_relations_by_how_often_training_has_them():
 
 def test_counts_of_each_document():
     other = replace(HAND, title="Other", triples=tuple(replace(t, title="Other") for t in HAND.triples[:2]))
-    counts = by_document(GUESSES, [other, HAND], seen_facts([TRAIN]))
-    assert counts == {"gold": [2, 6], "predicted": [0, 8], "correct": [0, 3], "seen": [0, 1]}
+    found = by_document(GUESSES, [other, HAND], seen_facts([TRAIN]))
+    assert {k: v for k, v in found.items() if "_" not in k} == {
+        "gold": [2, 6],
+        "predicted": [0, 8],
+        "correct": [0, 3],
+        "seen": [0, 1],
+    }
+    for name in ("gold", "predicted", "correct"):  # a triple is on one side
+        assert [a + b for a, b in zip(found[f"intra_{name}"], found[f"inter_{name}"], strict=True)] == found[name]
     assert by_document(GUESSES, [HAND])["seen"] == [0]
 
 
@@ -431,9 +437,10 @@ def test_fast_and_slow_agree(task):
     for rows in (scores.by_entities, scores.by_relation):
         for count in ("gold", "predicted", "correct"):
             assert sum(getattr(row, count) for row in rows) == getattr(scores, count)
-    counts = {name: sum(values) for name, values in by_document(guesses, documents, seen).items()}
-    assert counts | {"seen": 0} == {n: getattr(scores, n) for n in ("gold", "predicted", "correct")} | {"seen": 0}
-    assert f1_of(np.array([[float(n) for n in counts.values()]]))[0] == pytest.approx(100 * scores.ign_f1)
+    row = {"dev": {"by_document": by_document(guesses, documents, seen)}}
+    for key in COUNTED:
+        if (expected := getattr(scores, key)) is not None:
+            assert f1_of(counts([row], "dev", key).sum(1).astype(float))[0] == pytest.approx(100 * expected), key
 
 
 @settings(deadline=None, max_examples=50)

@@ -38,13 +38,22 @@ def by_document(
 ) -> dict[str, list[int]]:
     """Each document's gold, predicted and correct triples, and how many of the correct ones are `seen` facts.
 
-    One number a document in each list, in the order of the documents. Summed, they give F1 and Ign F1; drawn again
-    with replacement, how far these would move with other documents (`results.paired_bootstrap`).
+    The same for the pairs within a sentence ("intra_gold" …) and across ("inter_…"), and where gold triples say how
+    they came about for the composed ones ("composed_…"; predicted are all but the stated gold triples). One number a
+    document in each list, in the order of the documents. Summed, they give the scores of these names; drawn again with
+    replacement, how far these would move with other documents (`results.paired_bootstrap`).
     """
     known, gold, _ = gold_of(documents)
     found = checked(predicted, known)
-    correct = found.keys() & gold.keys()
-    repeats = [t for t in correct if is_seen(t, known[t.title], seen)]
-    counts = {"gold": gold, "predicted": found, "correct": correct, "seen": repeats}
+    parts = {"": gold.keys() | found.keys()}
+    parts["intra_"] = {t for t in parts[""] if known[t.title].same_sentence(t.head, t.tail)}
+    parts["inter_"] = parts[""] - parts["intra_"]
+    if any(t.depth or t.premises for t in gold.values()):
+        parts["composed_"] = parts[""] - {t for t in gold.values() if not t.depth}
+    counts = {}
+    for name, part in parts.items():
+        counts |= {f"{name}gold": gold.keys() & part, f"{name}predicted": found.keys() & part}
+        counts[f"{name}correct"] = counts[f"{name}gold"] & counts[f"{name}predicted"]
+    counts["seen"] = {t for t in counts["correct"] if is_seen(t, known[t.title], seen)}
     times = {name: Counter(t.title for t in triples) for name, triples in counts.items()}
     return {name: [of[title] for title in known] for name, of in times.items()}

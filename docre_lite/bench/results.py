@@ -1,15 +1,30 @@
-"""Scores over seeds and documents: how far they spread, and whether a difference is more than that."""
+"""Differences between models: paired by seed and document, with an interval, and in one of three words.
+
+*better* or *worse*: the interval excludes 0. *tie*: it lies within ±1 point. *no verdict*: it is wider, or there are
+fewer than five seeds. One function for all, `difference`; what is compared are rows of results, by seed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-SEEDS = 3  # fewer are no verdict
+SEEDS = 5  # fewer are no verdict
+SAME = 1.0  # points of F1 that make no difference to anybody
+TOO_LARGE = 10  # times the published effect: more likely a training that failed than a confirmation
+DRAWS = 10_000
+COUNTED = {  # the scores that counts per document give, and the names of theirs in a row's `by_document`
+    "f1": ("gold", "predicted", "correct", None),
+    "ign_f1": ("gold", "predicted", "correct", "seen"),
+    "inter_f1": ("inter_gold", "inter_predicted", "inter_correct", None),
+    "intra_f1": ("intra_gold", "intra_predicted", "intra_correct", None),
+    "composed_f1": ("composed_gold", "composed_predicted", "composed_correct", None),
+}
 
 
 def spread(values: Sequence[float]) -> str:
@@ -20,81 +35,118 @@ def spread(values: Sequence[float]) -> str:
 
 
 @dataclass(frozen=True)
-class Gap:
-    """What one model scores more than another: on average, seed by seed, and whether that is more than noise."""
+class Difference:
+    """What one model scores more than another, in points of 100."""
 
     mean: float
-    each: tuple[float, ...]
-    verdict: str  # "a tie", "clear" or "too few seeds"
+    each: tuple[float, ...]  # by seed
+    low: float | None  # where 95 % of what other documents and other seeds would give lies
+    high: float | None
+    verdict: str  # "better", "worse", "tie", or "no verdict", with a reason after a colon
+    published: float | None = None  # the effect that the paper printed
+
+    @property
+    def too_large(self) -> bool:
+        """Is the effect so many times the published one that a failed training explains it better?"""
+        return bool(self.published) and abs(self.mean) >= TOO_LARGE * abs(self.published)
+
+    @property
+    def interval(self) -> str:
+        return "" if self.low is None else f"{self.low:+z.1f} to {self.high:+z.1f}"
 
     def __str__(self) -> str:
-        mean, *each = (f"{d:+z.1f}" for d in (self.mean, *self.each))  # z: no minus before a zero
-        return f"**{mean}** ({', '.join(each)} by seed: {self.verdict})"
+        flag = f", {TOO_LARGE} times the paper's effect or more" * self.too_large
+        return f"**{self.mean:+z.1f}** ({', '.join(filter(None, (self.interval, self.verdict)))}{flag})"
 
 
-def gap(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Gap | None:
-    """The gap between scores by seed, over the seeds that both have; None if there are none.
+def difference(
+    ours: Mapping[int, Any],
+    theirs: Mapping[int, Any],
+    key: str = "f1",
+    split: str = "test",
+    published: float | None = None,
+    draws: int = DRAWS,
+) -> Difference | None:
+    """What `ours` score more than `theirs`: rows of results, or scores in %, by seed; None if they share no seed.
 
-    A mean difference no larger than both sample standard deviations together is a tie.
+    Paired over the seeds that both have. The interval is that of `paired_bootstrap` where the rows hold counts per
+    document for this score, and of Student's t over the seeds' differences where they do not. `published` is the
+    paper's own difference in F1.
     """
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         return None
-    one, two = [ours[s] for s in seeds], [theirs[s] for s in seeds]
-    each = tuple(a - b for a, b in zip(one, two, strict=True))
-    if len(seeds) < SEEDS:
-        return Gap(mean(each), each, "too few seeds")
-    return Gap(mean(each), each, "a tie" if abs(mean(each)) <= stdev(one) + stdev(two) else "clear")
+    sides = [[side[s] for s in seeds] for side in (ours, theirs)]
+    values = [[100 * r[split][key] if isinstance(r, Mapping) else r for r in side] for side in sides]
+    each = tuple(a - b for a, b in zip(*values, strict=True))
+    why, low, high = "", None, None
+    if not all(isinstance(r, Mapping) and counted(r, split, key) for side in sides for r in side):
+        low, high = student(each)
+    elif len({r["documents"][split]["checksum"] for side in sides for r in side}) > 1:
+        why = "scored on different documents"
+    else:
+        low, high = paired_bootstrap(*(counts(side, split, key) for side in sides), draws=draws)
+    if not why and len(seeds) < SEEDS:
+        why = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+    return Difference(mean(each), each, low, high, f"no verdict: {why}" if why else verdict(low, high), published)
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A difference of scores in points of 100, and where 95 % of resampled sets of documents put it."""
+def verdict(low: float, high: float) -> str:
+    """The word for an interval of a difference in points."""
+    if -SAME <= low and high <= SAME:
+        return "tie"
+    if low > 0 or high < 0:
+        return "better" if low > 0 else "worse"
+    return f"no verdict: wider than ±{SAME:g}"
 
-    difference: float
-    low: float
-    high: float
 
-    @property
-    def holds_zero(self) -> bool:
-        return self.low <= 0 <= self.high
-
-    def __str__(self) -> str:
-        return f"{self.low:+.1f} to {self.high:+.1f}"
+def student(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % interval of a mean by Student's t; none for a single value."""
+    if len(values) < 2:
+        return None, None
+    quantiles = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # of 1 to 9 degrees of freedom
+    half = quantiles[min(len(values), 10) - 2] * stdev(values) / len(values) ** 0.5
+    return mean(values) - half, mean(values) + half
 
 
 def paired_bootstrap(
-    ours: Int[np.ndarray, "S D 4"], theirs: Int[np.ndarray, "S D 4"], draws: int = 10_000, seed: int = 0
-) -> Interval:
-    """How much the gap between two models would move with other documents of the same kind.
+    ours: Int[np.ndarray, "S D 4"], theirs: Int[np.ndarray, "S D 4"], draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float]:
+    """Where the gap between two models would lie with other documents of the same kind, and with other seeds.
 
-    For each of S seeds and D documents the counts of gold, predicted, correct and, for Ign F1, seen triples
-    (`evaluate.by_document`; zeros in the last place give F1). A draw takes D documents with replacement, the same
-    ones for both models and all seeds; its gap is the mean over seeds of the differences in F1. The bounds are the
-    2.5th and 97.5th percentile of the draws' gaps (Efron's percentile interval; paired as in Koehn, 2004).
-    It says nothing about other seeds: see `gap`.
+    For each of S seeds and D documents the counts of gold, predicted, correct and, for Ign F1, seen triples (zeros
+    in the last place give F1). A draw takes D documents with replacement, the same ones for both models and all seeds,
+    then S seeds with replacement; its gap is the mean over the drawn seeds of the differences in F1. Few seeds drawn
+    with replacement spread too little, by √((S − 1) / S): their part is widened by as much. The bounds are the 2.5th
+    and 97.5th percentile of the draws' gaps (Efron's percentile interval; paired as in Koehn, 2004).
     """
-    documents, rng, gaps = ours.shape[1], np.random.default_rng(seed), []
+    seeds, documents = ours.shape[:2]
+    rng, gaps = np.random.default_rng(seed), []
     sides = np.stack([ours, theirs]).astype(float)
+    wider = (seeds / (seeds - 1)) ** 0.5 if seeds > 1 else 0.0
     for begin in range(0, draws, 500):  # not all at once: a draw is D numbers
         size = min(500, draws - begin)
         drawn = rng.integers(0, documents, size=(size, documents))
         places = drawn + documents * np.arange(size)[:, None]
         times = np.bincount(places.ravel(), minlength=size * documents).reshape(size, documents)
         one, two = f1_of(np.einsum("td,msdk->mtsk", times, sides, optimize=True))
-        gaps.append((one - two).mean(1))
+        each = one - two  # [draws, seeds]
+        chosen = np.take_along_axis(each, rng.integers(0, seeds, size=(size, seeds)), 1).mean(1)
+        gaps.append(each.mean(1) + wider * (chosen - each.mean(1)))
     low, high = np.quantile(np.concatenate(gaps), [0.025, 0.975])
-    one, two = f1_of(sides.sum(2))
-    return Interval(float((one - two).mean()), float(low), float(high))
+    return float(low), float(high)
 
 
-def counts(rows: Sequence[Mapping], split: str, metric: str = "f1") -> Int[np.ndarray, "S D 4"]:
-    """Counts per document of stored rows, one of each seed, for `paired_bootstrap`: of "f1" or "ign_f1"."""
-    names = ("gold", "predicted", "correct", "seen")
-    found = np.array([[row[split]["by_document"][name] for name in names] for row in rows]).swapaxes(1, 2)
-    if metric == "f1":
-        found[..., 3] = 0
-    return found
+def counted(row: Mapping[str, Any], split: str, key: str) -> bool:
+    """Does the row hold the counts per document that this score is made of?"""
+    return {*filter(None, COUNTED.get(key, ("none of them",)))} <= row[split].get("by_document", {}).keys()
+
+
+def counts(rows: Sequence[Mapping[str, Any]], split: str, key: str = "f1") -> Int[np.ndarray, "S D 4"]:
+    """Counts per document of rows, one of each seed, for `paired_bootstrap`."""
+    found = [row[split]["by_document"] for row in rows]
+    columns = [[r[name] if name else [0] * len(r["gold"]) for name in COUNTED[key]] for r in found]
+    return np.array(columns, dtype=int).swapaxes(1, 2)
 
 
 def f1_of(counts: Float[np.ndarray, "*any 4"]) -> Float[np.ndarray, "*any"]:
@@ -107,17 +159,3 @@ def f1_of(counts: Float[np.ndarray, "*any 4"]) -> Float[np.ndarray, "*any"]:
 
 def _share(part, whole):
     return np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
-
-
-def verdict(found: Gap | None, interval: Interval | None) -> str:
-    """A difference in words: a tie if the interval over documents holds 0 or the gap lies inside the seeds' spread."""
-    if found is None:
-        return "no seed in common"
-    if interval and interval.holds_zero:
-        return "a tie: the interval contains 0"
-    if found.verdict == "a tie":
-        return "a tie: inside the spread of the seeds"
-    which = "better" if found.mean > 0 else "worse"
-    if found.verdict == "too few seeds":
-        return f"{which} with {len(found.each)} seed{'s' * (len(found.each) > 1)}: too few to tell"
-    return which if interval else f"{which}, over the seeds alone"

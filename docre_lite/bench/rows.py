@@ -13,6 +13,7 @@ from .plans import Plan, Run
 
 _STORED = PACKAGE.parent / "benchmarks" / "results"
 RESULTS = _STORED if _STORED.is_dir() else Path("results")  # of a checkout, or here
+PLATEAU = 0.5  # points of dev F1 that the last quarter of the epochs may add
 # What tells a run from another. Rows of older scripts lack some of them.
 IDENTITY = ("paper", "variant", "seed", "data", "encoder", "recipe", "settings", "train", "epochs")
 
@@ -76,3 +77,20 @@ def state(plan: Plan, run: Run, out: Path, folder: Path) -> str:
 def history(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.json"
     return read_json(path)["history"] if path.is_file() else []
+
+
+def gained(row: Mapping[str, Any]) -> float | None:
+    """Points of dev F1 that the last quarter of a row's epochs added to the best before; None for a row without curve.
+
+    Of a training in two stages the epochs of the second count, which train the whole model.
+    """
+    scores = [100 * point["f1"] for point in row.get("curve", ()) if point.get("stage", 2) == 2]
+    if len(scores) < 2:
+        return None
+    last = max(1, len(scores) // 4)
+    return max(0.0, max(scores[-last:]) - max(scores[:-last]))
+
+
+def at_plateau(row: Mapping[str, Any]) -> bool:
+    """Had the model learnt what it could? A row counts at its plateau only. One without curve says nothing against."""
+    return (gained(row) or 0.0) < PLATEAU

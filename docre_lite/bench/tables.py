@@ -1,4 +1,4 @@
-"""Tables of stored rows: means over seeds, differences with intervals, and what is a tie."""
+"""Tables of stored rows: means over seeds, and differences with intervals and a verdict."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from ..model import paper
 from . import results
 from .plans import Plan
-from .rows import RESULTS, complete, same, scores_of, stored
+from .rows import RESULTS, at_plateau, complete, same, scores_of, stored
 
 SCORES = {  # of a table: title by name in the rows
     "f1": "F1",
@@ -22,7 +23,6 @@ SCORES = {  # of a table: title by name in the rows
     "infer_f1": "Infer-F1",
     "composed_f1": "composed F1",
 }
-COUNTED = ("f1", "ign_f1")  # the scores that counts per document give
 
 
 def compare(
@@ -84,28 +84,27 @@ def _record(key: tuple, rows: dict[int, dict], base: tuple[str, dict[int, dict]]
         values = [row[key] for row in rows.values() if row.get(key)]
         record[key] = mean(values) if values else None
     record |= {"base": base[0], "difference": None, "low": None, "high": None, "verdict": "the base"}
+    record |= {"published": None, "too_large": False}
     if base[1] is rows:
         return record
-    ours, theirs = ({s: 100 * r[split][metric] for s, r in side.items()} for side in (rows, base[1]))
-    found, interval, why = results.gap(ours, theirs), None, ""
-    shared = sorted(ours.keys() & theirs.keys())
-    counted = [s for s in shared if all(complete(side[s], [split]) for side in (rows, base[1]))]
-    if metric not in COUNTED:
-        why = f"no interval: counts per document give {' and '.join(COUNTED)} alone"
-    elif len({side[s]["documents"][split]["checksum"] for side in (rows, base[1]) for s in counted}) > 1:
-        why = "no interval: scored on different documents"
+    published = published_effect(name, variant, base[0])
+    if found := results.difference(rows, base[1], metric, split, published if metric == "f1" else None, draws):
+        record |= {"difference": found.mean, "low": found.low, "high": found.high, "verdict": found.verdict}
+        record["published"], record["too_large"] = found.published, found.too_large
     else:
-        if lacking := sorted(set(shared) - set(counted)):
-            why = "interval without" if counted else "no interval:"
-            why += f" seed {', '.join(map(str, lacking))}, stored without counts per document"
-        if counted:
-            sides = (results.counts([side[seed] for seed in counted], split, metric) for side in (rows, base[1]))
-            interval = results.paired_bootstrap(*sides, draws)
-            record |= {"low": interval.low, "high": interval.high}
-    if found:
-        record["difference"] = found.mean
-    record["verdict"] = "; ".join(filter(None, (results.verdict(found, interval), why)))
+        record["verdict"] = "no seed in common"
+    if rising := [f"{seed}" for seed, row in rows.items() if not at_plateau(row)]:
+        record["verdict"] += f"; still rising with seed {', '.join(rising)}"
     return record
+
+
+def published_effect(name: str, variant: str, base: str) -> float | None:
+    """What the paper's own table has between a variant and the full model, in points of F1."""
+    one, two = (paper(name).variants.get(v) for v in (variant, base.partition("/")[2]))
+    if base.partition("/")[0] != name or variant == name or not (one and two and one.f1):
+        return None
+    whole = one.full_f1 or two.f1
+    return None if whole is None else one.f1 - whole
 
 
 def _stdev(values: Sequence[float]) -> float | None:
@@ -133,13 +132,18 @@ def markdown(records: Sequence[Mapping[str, Any]], metric: str = "f1") -> str:
                 _number(r["peak_memory_gb"]),
                 _number(r["difference"], "+.1f"),
             ]
-            line += ["" if r["low"] is None else f"{r['low']:+.1f} to {r['high']:+.1f}", r["verdict"]]
+            line += ["" if r["low"] is None else f"{r['low']:+.1f} to {r['high']:+.1f}", _said(r)]
             lines.append([str(cell) for cell in line])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         lines.insert(1, ["-" * width for width in widths])
         text = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
         parts.append("\n".join([f"{group[0]}. Encoder {group[1]}, {group[2]} documents, in %.", "", *text]))
     return "\n\n".join(parts) + "\n"
+
+
+def _said(record: Mapping[str, Any]) -> str:
+    flag = f"; {results.TOO_LARGE} times the paper's {record['published']:+.1f} or more" if record["too_large"] else ""
+    return record["verdict"] + flag.replace("-", "−")
 
 
 def _one_base(rows: Sequence[Mapping[str, Any]]) -> bool:
