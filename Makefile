@@ -22,8 +22,8 @@ STRIP_KEYS = metadata.language_info metadata.widgets metadata.colab metadata.acc
 
 .PHONY: help book test chapters lint format serve dist bench clean
 help:
-	@echo "make book      build the book: execute the chapters, write _build/html, check the pages"
-	@echo "make test      run the tests"
+	@echo "make book      build the book unless it is up to date: execute the chapters, write _build/html"
+	@echo "make test      run the tests, those of the book's pages too: builds the book first unless it is up to date"
 	@echo "make chapters  execute the chapters only"
 	@echo "make lint      check style, spelling, which room imports which, and that notebooks carry no outputs"
 	@echo "make format    repair what 'make lint' can repair"
@@ -44,8 +44,8 @@ book: $(READY)
 chapters: $(READY)
 	$(BIN)/python book/build.py --execute-only
 
-# By files: what the tests of a file share is made once.
-test: $(READY)
+# After the book, whose pages are tested. By files: what the tests of a file share is made once.
+test: book
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY)

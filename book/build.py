@@ -1,8 +1,9 @@
-"""Build the book: execute the chapters, write the pages, check them. `make book` calls this.
+"""Build the book: execute the chapters, write the pages. `make book` calls this, and `make test` before it tests them.
 
-Executed chapters are cached by their code cells. The package's own code is no part of that key, so the
-cache is dropped here when package, data, results, pins or Python change. Pages are always written
-again (`--all`): an incremental build after a failed one reports success.
+A book that is there and depends on nothing that has changed since is left as it is. Executed chapters are cached by
+their code cells. The package's own code is no part of that key, so the cache is dropped here when package, data,
+results, pins or Python change. Pages are all written again (`--all`, in an empty folder): an incremental build after
+a failed one reports success, and pages that are no longer in the contents would stay.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
-INPUTS = ("docre_lite", "data", "benchmarks/results", "pyproject.toml", "constraints.txt")
+# What executed chapters depend on beside their own code cells, and what pages depend on.
+UNDER_CHAPTERS = ("docre_lite", "data", "benchmarks/plans", "benchmarks/results", "pyproject.toml", "constraints.txt")
+UNDER_PAGES = (*UNDER_CHAPTERS, "book", "chapters", "_config.yml", "_toc.yml", "CITATION.cff")
 
 
-def fingerprint() -> str:
-    """Hash of all that an executed chapter depends on, beside its own code cells."""
+def fingerprint(names: tuple[str, ...]) -> str:
+    """Hash of these files and folders, and of Python."""
     digest = hashlib.sha256(sys.version.encode())
-    for name in INPUTS:
+    for name in names:
         path = ROOT / name
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
@@ -35,7 +38,7 @@ def fingerprint() -> str:
 
 
 def drop_stale_cache() -> None:
-    stamp, now = BUILD / "fingerprint", fingerprint()
+    stamp, now = BUILD / "fingerprint", fingerprint(UNDER_CHAPTERS)
     if stamp.exists() and stamp.read_text() == now:
         return
     shutil.rmtree(BUILD / ".jupyter_cache", ignore_errors=True)
@@ -76,11 +79,21 @@ def execute() -> list[str]:
     return [str(Path(name).relative_to(ROOT)) for name in done.excepted + done.errored]
 
 
+def write_pages() -> int:
+    """Sphinx's exit code: what it only warns of is a fault, too."""
+    tool = Path(sys.executable).parent / "jupyter-book"
+    command = [str(tool), "build", "-q", "--all", "-W", "-n", "--keep-going", "."]
+    return subprocess.run(command, cwd=ROOT).returncode
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--execute-only", action="store_true", help="execute the chapters, write no pages")
     options = parser.parse_args()
-    start = time.time()
+    start, site, stamp, now = time.time(), BUILD / "html", BUILD / "html.fingerprint", fingerprint(UNDER_PAGES)
+    if not options.execute_only and (site / "index.html").exists() and stamp.exists() and stamp.read_text() == now:
+        print(f"The book at {site / 'index.html'} is up to date")
+        return 0
     quiet_kernels()
     # PYDEVD..: the kernel's debugger otherwise warns about frozen modules once a chapter.
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
@@ -90,19 +103,14 @@ def main() -> int:
         return 1
     if options.execute_only:
         return 0
-    shutil.rmtree(BUILD / "html" / "reports", ignore_errors=True)  # tracebacks of an earlier build would stay
-    tool = Path(sys.executable).parent / "jupyter-book"
-    command = [str(tool), "build", "-q", "--all", "-W", "-n", "--keep-going", "."]
-    code = subprocess.run(command, cwd=ROOT).returncode
-    if code == 0:
-        several = ["--numprocesses", "logical", "--maxprocesses", "4", "--dist", "worksteal"]
-        checks = [sys.executable, "-m", "pytest", *several, "tests/test_site.py", "tests/test_site_browser.py"]
-        code = subprocess.run(checks, cwd=ROOT, env=os.environ | {"DOCRE_SITE": str(BUILD / "html")}).returncode
-    if code:
+    stamp.unlink(missing_ok=True)
+    shutil.rmtree(site, ignore_errors=True)
+    if code := write_pages():
         print("\nThe book was NOT built without faults: see the warnings above", file=sys.stderr)
-    else:
-        print(f"\nThe book is at {BUILD / 'html' / 'index.html'} ({time.time() - start:.0f} s)")
-    return code
+        return code
+    stamp.write_text(now)  # as things were at the start: what was changed meanwhile may not be in
+    print(f"\nThe book is at {site / 'index.html'} ({time.time() - start:.0f} s)")
+    return 0
 
 
 if __name__ == "__main__":

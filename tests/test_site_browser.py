@@ -1,6 +1,6 @@
 """The built book in a browser: no error, no request outside, accessible in both themes, nothing wider than a phone.
 
-`make book` runs this. What axe-core finds in the theme itself stands in `axe_baseline.json`, rule by rule with a
+`make test` builds it first. What axe-core finds in the theme itself stands in `axe_baseline.json`, rule by rule with a
 reason; the list may only shrink: an entry that the bibliography, where all of them occur, does not match fails the
 last test.
 """
@@ -24,7 +24,7 @@ PAGES = sorted(p.relative_to(SITE) for p in SITE.rglob("*.html") if "_static" no
 BASELINE = json.loads((Path(__file__).parent / "axe_baseline.json").read_text(encoding="utf-8"))
 
 if not PAGES:
-    pytest.skip("no built book here; `make book` builds it and runs these tests", allow_module_level=True)
+    pytest.skip("no built book here; `make test` builds it and runs these tests", allow_module_level=True)
 # Colours on their way to the other theme are no fault; what turns for ever is not waited for.
 SETTLED = """Promise.allSettled(document.getAnimations()
     .filter((a) => a.effect?.getComputedTiming().endTime < Infinity).map((a) => a.finished))"""
