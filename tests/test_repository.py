@@ -81,14 +81,54 @@ def test_a_chapter_takes_its_models_back_to_the_cpu(name):
             assert f"{trained}.cpu()" in code, cell["id"]
 
 
+def code_cells(name: str) -> list[tuple[str, list[ast.stmt], str]]:
+    """Id, statements and source of each code cell; a shell's lines are no Python."""
+    cells = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
+    sources = [(cell["id"], "".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    return [(id, ast.parse(re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", code)).body, code) for id, code in sources]
+
+
 @pytest.mark.parametrize("name", notebooks())
 def test_what_a_cell_shows_is_its_last_line(name):
     """Jupyter displays the last expression alone: a table above it would be lost without a word."""
-    for cell in json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "code":
-            code = re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", "".join(cell["source"]))  # a shell's lines are no Python
-            lost = [ast.unparse(node) for node in ast.parse(code).body[:-1] if isinstance(node, ast.Expr)]
-            assert not [line for line in lost if line.startswith("show.") and line != "show.style()"], cell["id"]
+    for cell, body, _ in code_cells(name):
+        lost = [ast.unparse(node) for node in body[:-1] if isinstance(node, ast.Expr)]
+        assert not [line for line in lost if line.startswith("show.") and line != "show.style()"], cell
+
+
+# What is called for what it does. What it returns, such as the model itself, is nothing to read.
+DONE = r"eval|train|cpu|cuda|to|step|backward|zero_grad|\w*seed|load_state_dict|requires_grad|\w+_|set_\w+"
+DONE += r"|append|extend|insert|update|setdefault|pop|popitem|remove|discard|add|write\w*|mkdir|unlink|save\w*"
+DRAWN = r"(plt|axe?s?|axis|fig|figure)\b"
+
+
+def shows_by_accident(last: ast.stmt) -> bool:
+    call = last.value if isinstance(last, ast.Expr) else None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+        return False
+    return bool(re.fullmatch(DONE, call.func.attr) or re.match(DRAWN, ast.unparse(call.func)))
+
+
+def test_accidents_are_known():
+    by_accident = (
+        "net.eval()",
+        "atlop.cpu().eval()",
+        "found.append(1)",
+        "plt.show()",
+        "axes[0].plot([1])",
+        "ax.legend()",
+    )
+    assert all(shows_by_accident(ast.parse(line).body[0]) for line in by_accident)
+    meant = ("show.table(rows)", "figure", "x.flatten()", "net = net.eval()", "len(found)", "' '.join(words)", "f'{x}'")
+    assert not any(shows_by_accident(ast.parse(line).body[0]) for line in meant)
+
+
+@pytest.mark.parametrize("name", notebooks())
+def test_a_cell_shows_what_is_meant_to_be_shown(name):
+    """A last line such as `model.eval()` would print the whole model: end it with `;`, or let it not be the last."""
+    for cell, body, code in code_cells(name):
+        quiet = re.search(r";\s*(#[^\n]*)?$", code)
+        assert quiet or not body or not shows_by_accident(body[-1]), f"{cell}: {code.splitlines()[-1]}"
 
 
 def test_every_dependency_is_listed_once():

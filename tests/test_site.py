@@ -1,4 +1,4 @@
-"""The built book, page by page: links, alt texts, ids, weight, nothing from outside. `make book` runs this."""
+"""The built book, page by page: links, alt texts, ids, weight, nothing from outside. `make test` builds it first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
+import torch
 import yaml
 from bs4 import BeautifulSoup
 from conftest import ROOT
@@ -23,7 +25,7 @@ ADDRESS = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["ht
 HEAVIEST = 1_000_000  # bytes of HTML. Figures lie beside it; a widget carries its data and script within
 
 if not PAGES:
-    pytest.skip("no built book here; `make book` builds it and runs these tests", allow_module_level=True)
+    pytest.skip("no built book here; `make test` builds it and runs these tests", allow_module_level=True)
 
 
 @cache
@@ -129,6 +131,18 @@ def test_chapters_are_downloaded_with_their_results(name):
     cells = json.loads(files.pop().read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert all(cell["execution_count"] for cell in code) and any(cell["outputs"] for cell in code)
+
+
+@each_chapter
+def test_no_object_is_shown_by_accident(name):
+    """A model, a picture's axes, a thing with its address: the value of a last line that was there to do something."""
+    book = nbformat.read(SITE / "_sources" / name.with_suffix(".ipynb"), as_version=4)
+    outputs = [(cell.id, out) for cell in book.cells if cell.cell_type == "code" for out in cell.outputs]
+    for cell, out in outputs:
+        if out.output_type == "execute_result" and set(out.data) == {"text/plain"}:
+            shown = out.data["text/plain"]
+            assert not re.search(r"<[\w.]+[ :(]|\bat 0x[0-9a-f]{6}|^\w+\(\s*\(\w+\): ", shown), f"{cell}: {shown[:80]}"
+            assert not isinstance(getattr(torch.nn, shown.split("(")[0], None), type), f"{cell}: {shown[:80]}"
 
 
 @pytest.mark.parametrize("name", WRITTEN, ids=str)
