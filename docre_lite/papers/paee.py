@@ -13,7 +13,7 @@ from ..layers import Border, MapConv, MapNorm, RoleBilinear, Sides, blank, insid
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveSoftmax
 from ..ops import full_precision
-from ..support.settings import Amount, Count, Part, Rate, Share, Variant, option, settings
+from ..support.settings import Amount, Count, Finite, Part, Rate, Share, Variant, option, settings
 from ..types import PairFeatures
 from .docunet import CellNet, UNet
 
@@ -47,7 +47,7 @@ class PAEE(PairClassifier):
         reinforce: Rate = option(0.0, "weight of the reward for looking at related pairs (0.1 in TNet's code; 0 = off)")
         type_width: Count = option(20, "width of an entity type's vector")
         potential: Literal["hard", "soft", "off"] = option("hard", "tag of (5): 0 or 1, its probability, or none")
-        potential_threshold: Rate = option(0.3, "probability λ above which a pair is tagged; not a weight of a loss")
+        potential_threshold: Finite = option(0.3, "probability λ above which a pair is tagged; not a weight of a loss")
         potential_window: Count = option(3, "cells on a side that the detector averages over (1: the cell alone)")
         filter: bool = option(False, "choose relations for tagged pairs only, as the abstract says; (5)-(8) do not")
         re_encoder: bool = option(True, "let entities and sentences attend to each other (6)")
