@@ -19,15 +19,19 @@ TOP = 4  # relations a pair may hold at most: `num_labels` of ATLOP's DocRED scr
 
 
 class Objective(nn.Module):
-    """Base of all objectives. `tunable` ones have thresholds that `fit` sets on development data."""
+    """Base of all objectives. `tunable` ones have thresholds that `fit` sets on development data.
+
+    With `count_none` class 0 takes one of the `top` places of a pair if it is among its best. Where class 0 is itself
+    the threshold, that changes nothing: whatever lies above the threshold stands before it.
+    """
 
     tunable = False
 
-    def __init__(self, top: int = TOP):
+    def __init__(self, top: int = TOP, count_none: bool = False):
         super().__init__()
         if top < 1:
             raise ValueError(f"top={top}: a pair may hold at least one relation; give a whole number from 1")
-        self.top = top
+        self.top, self.count_none = top, count_none
 
     def loss(self, logits: Float[Tensor, "P R"], labels: Bool[Tensor, "P R"]) -> Float[Tensor, ""]:
         raise NotImplementedError
@@ -39,8 +43,10 @@ class Objective(nn.Module):
     def decide(self, logits: Float[Tensor, "*pairs R"]) -> tuple[Bool[Tensor, "*pairs R"], Float[Tensor, "*pairs R"]]:
         """The relations of each pair and all margins: those above the threshold, at most `top`, never class 0."""
         margin = self.margin(logits.float())  # bf16 has 8 bits of mantissa: ties would decide
-        best = margin[..., 1:].topk(min(self.top, margin.shape[-1] - 1), dim=-1).indices + 1
+        first = 0 if self.count_none else 1
+        best = margin[..., first:].topk(min(self.top, margin.shape[-1] - first), dim=-1).indices + first
         among_best = torch.zeros_like(margin, dtype=torch.bool).scatter_(-1, best, True)
+        among_best[..., 0] = False
         return among_best & (margin > 0), margin
 
 

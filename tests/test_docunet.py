@@ -332,6 +332,11 @@ def test_options_that_do_not_fit_together():
     document = made("options", 3)
     with pytest.raises(ValueError, match="pair='context' needs localized context"):
         build("docunet", [document], context="off")
+    for given in ({"fill": "zero"}, {"fill": "repeat", "matrix_size": 3}):
+        with pytest.raises(ValueError, match="grid='code' halves a side of 4 or more twice"):
+            build("docunet", [document], grid="code", **given)
+    with pytest.raises(ValueError, match="count_none=true needs loss='balanced'"):
+        build("docunet", [document], count_none=True, loss="bce")
     with pytest.raises(ValueError, match="12 channels do not fall into 8 groups"):
         build("docunet", [document], unet_width=12)
     with pytest.raises(ValueError, match="block=7"):

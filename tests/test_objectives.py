@@ -207,6 +207,20 @@ def test_decisions_around_a_threshold_by_hand():
     assert not BalancedSoftmax.tunable and not AdaptiveSoftmax.tunable
 
 
+def test_class_0_may_take_a_place():
+    """Of the two best: class 0 and r; both above zero, and r and s where class 0 comes third."""
+    rows = [3.0, 1.0, 2.0, 0.5], [1.0, 3.0, 2.0, 0.5], [-1.0, 3.0, -2.0, 2.0], [3.0, -1.0, -2.0, -3.0]
+    assert chosen(BalancedSoftmax(top=2), *rows) == [[1, 2], [1, 2], [1, 3], []]
+    assert chosen(BalancedSoftmax(top=2, count_none=True), *rows) == [[2], [1, 2], [1, 3], []]
+    assert chosen(BalancedSoftmax(top=1, count_none=True), *rows) == [[], [1], [1], []]
+    assert chosen(BalancedSoftmax(top=9, count_none=True), *rows) == chosen(BalancedSoftmax(top=9), *rows)
+    # what lies above class 0 stands before it: as a threshold it takes no place from anyone
+    logits = torch.randn(200, 7, generator=torch.Generator().manual_seed(0))
+    for kind in (AdaptiveThreshold, AdaptiveSoftmax):
+        for top in (1, 2, 3, 9):
+            assert torch.equal(kind(top).decide(logits)[0], kind(top, count_none=True).decide(logits)[0])
+
+
 def test_binary_cross_entropy_is_its_equation():
     logits = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
     labels = labels_of("1000", "0101", "0010")

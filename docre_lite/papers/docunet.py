@@ -40,6 +40,11 @@ class DocuNet(PairClassifier):
         )
         upsample: Literal["bilinear", "deconv"] = option("bilinear", "way up: bilinear (code), or deconvolution (text)")
         norm: Literal["group", "batch"] = option("group", "normalisation over valid cells; batch in the published code")
+        grid: Literal["valid", "code"] = option(
+            "valid",
+            "halving and growing: up to the last entity, over valid cells; or as the published code does in a filled "
+            "square: half a side downwards, corners on corners on the way up, zeros in the line an odd side lacks",
+        )
         fill: Literal["zero", "repeat"] = option(
             "zero", "cells beyond the last entity: zeros, or copies of its cells up to `matrix_size` (published code)"
         )
@@ -48,6 +53,9 @@ class DocuNet(PairClassifier):
         block: Amount = option(64, "dimensions of a group in the bilinear form; 0 = all (full bilinear)")
         loss: Literal["balanced", "bce"] = option("balanced", "balanced softmax (11), or cross-entropy tuned on dev")
         top: Count = option(TOP, "relations a pair may hold at most (3 in the published script, 1 for CDR and GDA)")
+        count_none: bool = option(
+            False, "class 0 takes one of the `top` places where it is among a pair's best, as in the published code"
+        )
 
     _tiny = {"encoder_lr": 1e-3, "classifier_lr": 1e-3, "matrix_lr": 1e-3}
     recipes = {
@@ -66,8 +74,10 @@ class DocuNet(PairClassifier):
         ),
         "no_unet": Variant({"matrix": "ffn"}, "Table 4 'w/o U-shaped Segmentation'", 57.51, 59.65),
         "released_code": Variant(
-            {"unet_width": 256, "unet_table": "code", "norm": "batch", "fill": "repeat", "top": 3},
-            "the choices of the published code that the text does not name",
+            {"channels": 3, "unet_width": 256, "unet_table": "code", "norm": "batch", "grid": "code", "fill": "repeat"}
+            | {"map_width": 256, "top": 3, "count_none": True, "max_tokens": 1024},
+            "the published network and decision. Not as there: the localized context's epsilon (there 10⁻⁵ beside the "
+            "mean over heads, not 10⁻¹⁰ beside the sum), and an epoch's last batch, dropped there if it is not full",
         ),
     }
 
@@ -76,6 +86,10 @@ class DocuNet(PairClassifier):
         self.options = options = options or self.Options()
         if options.pair == "context" and not inputs.context:
             raise ValueError("pair='context' needs localized context; leave context on, or set pair='similarity'")
+        if options.grid == "code" and (options.fill != "repeat" or options.matrix_size < 4):
+            raise ValueError("grid='code' halves a side of 4 or more twice: set fill='repeat', matrix_size from 4")
+        if options.count_none and options.loss != "balanced":
+            raise ValueError("count_none=true needs loss='balanced': there class 0 is a class among others")
         if options.pair == "context":
             self.image = nn.Linear(inputs.width, options.channels)  # W_3 W_2: nothing stands between the two
         else:
@@ -88,13 +102,14 @@ class DocuNet(PairClassifier):
                 options.unet_table,
                 options.upsample,
                 options.norm,
+                grid=options.grid,
             )
             if options.matrix == "unet"
             else CellNet(options.channels, options.map_width, 4 * options.unet_width)
         )
         self.bilinear = RoleBilinear(inputs.width, options.map_width, inputs.relations, options.block or inputs.width)
         self.objective = (
-            BalancedSoftmax(options.top)
+            BalancedSoftmax(options.top, options.count_none)
             if options.loss == "balanced"
             else BinaryCrossEntropy(inputs.relations, "global", options.top)
         )
@@ -146,7 +161,8 @@ class UNet(nn.Module):
     """Two steps down, two up, with skip connections, over matrices of any side. DocuNet section 3.3.
 
     Sides are halved upwards (5, 3, 2), so no entity falls off; pooling and upsampling look at valid cells only, so
-    that the padding of a batch changes nothing.
+    that the padding of a batch changes nothing. With the grid "code" sides are halved downwards (42, 21, 10), as in the
+    published network, and padding is unseen all the same.
     """
 
     def __init__(
@@ -158,8 +174,10 @@ class UNet(nn.Module):
         upsample: Literal["bilinear", "deconv"] = "bilinear",
         norm: Literal["group", "batch"] = "group",
         border: Border = "zero",
+        grid: Literal["valid", "code"] = "valid",
     ):
         super().__init__()
+        self.grid = grid
         w0, w1, w2 = width, 2 * width, (4 if table == "text" else 2) * width
         u1, u2 = (2 * width, width) if table == "text" else (width, width // 2)
         self.enter = TwoConvs(channels, w0, norm, border)
@@ -174,7 +192,9 @@ class UNet(nn.Module):
     def forward(
         self, image: Float[Tensor, "B C N N"], sides: Sides, trace: dict[str, Tensor] | None = None
     ) -> Float[Tensor, "B Y N N"]:
-        half, quarter = halve(sides), halve(halve(sides))
+        halve, pool, grow = STEPS[self.grid]
+        half = halve(sides)
+        quarter = halve(half)
         enter = self.enter(image, sides)
         down1 = self.down1(pool(enter, sides), half)
         down2 = self.down2(pool(down1, half), quarter)
@@ -235,6 +255,40 @@ def grow(
         grown = grown / F.interpolate(keep, scale_factor=2, mode="bilinear").clamp_min(1e-6)
     n = like.shape[-1]
     return grown[..., :n, :n]
+
+
+def halve_down(sides: Sides) -> Sides:
+    return None if sides is None else sides // 2
+
+
+def pool_down(image: Float[Tensor, "B C N N"], sides: Sides) -> Float[Tensor, "B C n n"]:
+    """The largest value of each whole 2 × 2 block: an odd side loses its last row and column."""
+    return blank(F.max_pool2d(image, 2), halve_down(sides))
+
+
+def grow_corners(
+    image: Float[Tensor, "B C n n"], sides: Sides, like: Tensor, deconv: nn.Module | None
+) -> Float[Tensor, "B c N N"]:
+    """Twice the side, corner cells on corner cells, and zeros in the last row and column of an odd side.
+
+    Each document has a scale of its own, so with padding its rows, then its columns are interpolated by a matrix.
+    """
+    if deconv is not None:
+        grown = deconv(image)
+    elif sides is None:
+        grown = F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=True)
+    else:
+        n = image.shape[-1]
+        new, old = torch.arange(2 * n, device=image.device)[:, None], torch.arange(n, device=image.device)
+        scale = (sides - 1).to(image.dtype) / (2 * sides - 1).clamp_min(1)
+        between = (1 - (new * scale[:, None, None] - old).abs()).clamp_min(0).unsqueeze(1)  # [B, 1, 2n, n]
+        grown = between @ blank(image, sides) @ between.transpose(-1, -2)
+    lack = like.shape[-1] - grown.shape[-1]
+    return F.pad(blank(grown, None if sides is None else 2 * sides), (0, lack, 0, lack))
+
+
+# How a side is halved, the map pooled, and grown again, by `grid`.
+STEPS = {"valid": (halve, pool, grow), "code": (halve_down, pool_down, grow_corners)}
 
 
 def repeat_last(image: Float[Tensor, "B C N N"], sides: Sides, size: int) -> tuple[Float[Tensor, "B C n n"], Sides]:
