@@ -216,8 +216,6 @@ def test_rounds_are_kept_and_each_reads_the_one_before():
         for k in range(3):  # fewer rounds are the same rounds
             classifier.options = replace(classifier.options, rounds=k)
             exactly(classifier(pairs).logits, rounds[:, k], 0)
-        classifier.options = replace(classifier.options, rounds=3, accumulate=True)
-        exactly(classifier(pairs).logits, rounds.sum(1), 1e-5)
 
 
 def test_a_document_whose_answers_stand_is_not_refined_again():
@@ -243,6 +241,47 @@ def test_a_document_whose_answers_stand_is_not_refined_again():
         again = classifier(pairs).trace["rounds"]
         assert seen == [len(documents)] * 3
         exactly(again, rounds, 1e-5)
+
+
+def test_sums_are_read_again_and_move_while_answers_stand():
+    """No answer at first. Each round that reads none adds 0.4 to r's logit of -1; a round that reads r adds 5."""
+    document = made("sum", 2, sentences=2, words=9)
+    model = tiny("docre_ii", [document, *several()], accumulate=True, rounds=5).double()
+    classifier, refined = model.classifier, []
+    classifier.refine = lambda features, relations, *rest: refined.append(len(features)) or relations
+    with torch.no_grad():
+        for layer in (classifier.labels, classifier.classify, classifier.base.classify):
+            layer.weight.zero_()
+        classifier.base.classify.bias.copy_(torch.tensor([0.0] + [-1.0] * (len(model.relations) - 1)))
+        classifier.classify.bias.zero_()
+        classifier.labels.weight[0, 0] = classifier.labels.weight[1, 1] = 1
+        classifier.classify.weight[1, 0], classifier.classify.weight[1, 1] = 0.4, 5
+        pairs = model.features(model.batch([document]))
+        found = classifier(pairs)
+        sums = torch.tensor([-1, -0.6, -0.2, 0.2, 5.2, 10.2], dtype=torch.float64)
+        exactly(found.trace["rounds"][0, :, 0, 1, 1], sums)
+        assert refined == [1, 1], "the answers stand in rounds 2, 3 and 5: nothing is computed again"
+        exactly(found.logits, found.trace["rounds"][:, -1], 0)
+        classifier.options = replace(classifier.options, accumulate=False)  # each round's own: r is claimed at once
+        exactly(
+            classifier(pairs).trace["rounds"][0, :, 0, 1, 1], torch.tensor([-1, 0.4, 5, 5, 5, 5], dtype=torch.float64)
+        )
+
+
+@pytest.mark.parametrize("variant", [None, "released_code"])
+def test_what_stands_is_what_would_be_computed(variant):
+    """Whoever keeps attention has every round computed for every document."""
+    documents = several()
+    model = tiny("docre_ii", documents, variant=variant, accumulate=True, rounds=6).double()
+    classifier, refine, seen = model.classifier, model.classifier.refine, []
+    sgd_steps(model, batch := model.batch(documents), 10)
+    classifier.refine = lambda features, *rest: seen.append(len(features)) or refine(features, *rest)
+    with torch.no_grad():
+        pairs = model.features(batch)
+        short = classifier(pairs).trace["rounds"]
+        some, classifier.keep_attention = sum(seen), True
+        exactly(classifier(pairs).trace["rounds"], short)
+    assert some < sum(seen) - some == 6 * len(documents)
 
 
 def test_prediction_moves_with_the_answers_of_other_pairs():

@@ -15,13 +15,10 @@ from ..objectives import TOP, AdaptiveThreshold
 from ..ops import full_precision
 from ..support.settings import Amount, Count, Part, Rate, Variant, option, settings
 from ..types import PairFeatures
+from .views import Answers, Cells, Matrix, disturb, simclr, simsiam, spread
 
 # The line of the matrix that each head of a cell (s, o) looks along.
 LINES = ("row s", "column o", "column s", "row o")
-Cells = Bool[Tensor, "B N N"]
-Matrix = Float[Tensor, "B N N W"]
-Answers = Bool[Tensor, "B N N R"]
-TEMPERATURE = 0.5  # of the SimCLR control; the paper gives none
 
 
 class DocREII(PairClassifier):
@@ -38,7 +35,11 @@ class DocREII(PairClassifier):
     @settings
     class Options:
         map_width: Count = option(128, "width of a cell in both matrices, a multiple of 4 (512 in the published code)")
-        pair: Literal["linear", "outer"] = option("linear", "FNN of (2), or the published code's group bilinear form")
+        pair: Literal["linear", "outer"] = option(
+            "linear",
+            "FNN of (2); or as the published code: with the vector at [CLS], a group bilinear form as wide as the "
+            "encoder, ReLU, and for the inference layers one more linear map",
+        )
         block: Amount = option(64, "dimensions of a group where pair=outer")
         inference_layers: Count = option(2, "N_I, inference layers (Table 2)")
         rounds: Amount = option(3, "K, rounds at prediction (Table 2); 0 = the base module alone, in training too")
@@ -54,8 +55,18 @@ class DocREII(PairClassifier):
         )
         base_share: Part = option(0.667, "share of epochs that train the base alone (30 of 45, Table 7); 0 = one stage")
         base_lr: Rate | None = option(None, "peak rate of encoder and base in stage 2; 0 freezes them, none: as in 1")
-        accumulate: bool = option(False, "add up the logits of base and all rounds, as the published code does")
+        accumulate: bool = option(
+            False, "add up the logits of base and rounds, and read answers from the sum so far, as the published code"
+        )
         self_bonus: Rate = option(0.0, "added to a cell's score for itself (the published code's mask adds 1)")
+        norms: bool = option(
+            False,
+            "layer norms of the published code: over both matrices once a linear map has fused them for attention, "
+            "before the base's classifier, after the last map",
+        )
+        predictor: Literal["bottleneck", "full"] = option(
+            "bottleneck", "SimSiam's predictor: a quarter of a cell's width inside, or all of it (published code)"
+        )
         inference_dropout: Part = option(0.1, "dropout inside the inference layers")
         top: Count = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
 
@@ -88,8 +99,12 @@ class DocREII(PairClassifier):
         "best_only": Variant({"feedback": "best"}, "one relation a pair is read again: the paper's arg max"),
         "no_noise": Variant({"noise": 0.0}, "the base's answers are read as they are, in training too"),
         "released_code": Variant(
-            {"pair": "outer", "noise_from": "gold", "accumulate": True, "self_bonus": 1.0},
-            "where the published code differs from the text",
+            {"pair": "outer", "read": "both", "max_tokens": 1024, "norms": True, "predictor": "full"}
+            | {"inference_layers": 1, "noise_from": "gold", "accumulate": True, "self_bonus": 1.0},
+            "the published network above the encoder, and its rounds. Not as there: tokens and attention are means of "
+            "three layers, in one pass up to 1,024 pieces, and cells are the pairs to be classified. Nor its training: "
+            "noise has rates of its own, losses count sampled pairs, both noisy passes are scored (a tenth of the "
+            "contrast), none learns from the swapped matrices, stage 2 leaves the base's head, attention drops out",
         ),
     }
 
@@ -100,16 +115,20 @@ class DocREII(PairClassifier):
             raise ValueError("the pair matrix needs localized context; leave context on")
         width = options.map_width
         self.base = Base(inputs, options)
+        outer, dropout = options.pair == "outer", nn.Dropout(options.inference_dropout)
+        self.narrow = nn.Sequential(nn.Linear(inputs.width, width, bias=False), dropout) if outer else nn.Identity()
         self.labels = nn.Embedding(inputs.relations, width)  # class 0 stands for "unrelated"
         self.matrix = nn.ModuleList(RefinementLayer(width, options) for _ in range(options.inference_layers))
-        # W_c of (12) in two factors, without anything between: the views are compared where they meet
+        # W_c of (12) in two factors, nothing between unless the norms are on: views are compared where they meet
         self.meet = nn.Linear(2 * width, width)
+        self.settle = nn.Sequential(dropout, nn.LayerNorm(width)) if options.norms else nn.Identity()
         self.classify = nn.Linear(width, inputs.relations)
-        self.predictor = nn.Sequential(  # SimSiam's bottleneck
-            nn.Linear(width, width // 4, bias=False),
-            nn.BatchNorm1d(width // 4, track_running_stats=False),
+        inner = width if options.predictor == "full" else width // 4
+        self.predictor = nn.Sequential(
+            nn.Linear(width, inner, bias=options.predictor == "full"),
+            nn.BatchNorm1d(inner, track_running_stats=False),
             nn.ReLU(),
-            nn.Linear(width // 4, width),
+            nn.Linear(inner, width),
         )
         self.objective = AdaptiveThreshold(options.top)
         self.base_share, self.base_lr = options.base_share, options.base_lr
@@ -122,22 +141,25 @@ class DocREII(PairClassifier):
         logits = self.base.classify(features)
         if self.stage == 1 or self.options.rounds == 0:
             return logits
-        trace["base_logits"] = logits
+        trace["base_logits"], features = logits, self.narrow(features)
         if self.training:
             return self._views(pairs, features, logits, cells, trace)
-        rounds, read = [logits], None
+        rounds, own, read = [logits], logits, None
         for _ in range(self.options.rounds):
             before, read = read, self.read(rounds[-1], pairs.mask)
-            # A round is a function of the answers it reads: a document whose answers stand is done.
+            # A round is a function of the answers it reads: where they stand, it says again what it said. (The sum of
+            # rounds still moves then, and may change an answer later.)
             stands = (read == before).flatten(1).all(1) if before is not None else read.new_zeros(len(read))
-            rounds.append(self._round(features, read, cells, rounds[-1], ~stands | self.keep_attention, trace))
-        trace["rounds"] = torch.stack(rounds, 1)  # [B, K + 1, N, N, R], the base first
-        return sum(rounds) if self.options.accumulate else rounds[-1]
+            own = self._round(features, read, cells, own, ~stands | self.keep_attention, trace)
+            rounds.append(rounds[-1] + own if self.options.accumulate else own)
+        # [B, K + 1, N, N, R]: what answers are read from: the base's logits, then each round's or the sum so far
+        trace["rounds"] = torch.stack(rounds, 1)
+        return rounds[-1]
 
     def _round(
         self, features: Matrix, read: Answers, cells: Cells, logits: Tensor, again: Tensor, trace: dict
     ) -> Tensor:
-        """The next round's logits of the documents in `again` [B], and the last round's of the others."""
+        """The next round's own logits of the documents in `again` [B], and the last round's of the others."""
         if not again.any():
             return logits
         refined = self.classify(self.refine(features[again], self.relation_matrix(read[again]), cells[again], trace))
@@ -165,11 +187,11 @@ class DocREII(PairClassifier):
             kept.append(weights)
         if kept[0] is not None:
             trace["attention"] = torch.stack(kept, 1)  # [B, layers, F and R, lines, N(s), N(o), N and the pair itself]
-        return self.meet(torch.cat([features, relations], -1))
+        return self.settle(self.meet(torch.cat([features, relations], -1)))
 
     @torch.no_grad()
     def halves(self) -> tuple[float, float]:
-        """Mean absolute weight that W_c gives to a feature and to an answer. DocRE-II figure 5."""
+        """Mean absolute weight that W_c gives to a feature and to an answer, norms aside. DocRE-II figure 5."""
         features, relations = (self.classify.weight @ self.meet.weight).abs().chunk(2, 1)
         return features.mean().item(), relations.mean().item()
 
@@ -213,15 +235,19 @@ class Base(nn.Module):
 
     def __init__(self, inputs: Inputs, options: DocREII.Options):
         super().__init__()
+        width = inputs.width if options.pair == "outer" else options.map_width
         if options.pair == "outer":
-            self.pairs = RoleBilinear(inputs.width, inputs.width, options.map_width, options.block)
+            self.pairs = RoleBilinear(width, width, width, options.block, 2 * width)
         else:
-            self.pairs = PairVector(inputs.width, inputs.width, options.map_width)
-        self.classify = nn.Linear(options.map_width, inputs.relations)
+            self.pairs = PairVector(inputs.width, inputs.width, width)
+        answer = nn.Linear(width, inputs.relations, bias=not options.norms)
+        norm = [nn.Dropout(options.inference_dropout), nn.LayerNorm(width), answer]
+        self.classify = nn.Sequential(*norm) if options.norms else answer
 
     def forward(self, pairs: PairFeatures, cells: Bool[Tensor, "B N N"]) -> Float[Tensor, "B N N W"]:
         if isinstance(self.pairs, RoleBilinear):
-            return torch.relu(self.pairs(pairs.entities, pairs.context, cells))
+            document = pairs.document.unsqueeze(1).expand_as(pairs.entities)
+            return torch.relu(self.pairs(torch.cat([pairs.entities, document], -1), pairs.context, cells))
         return self.pairs(pairs.entities, pairs)
 
 
@@ -231,7 +257,8 @@ class RefinementLayer(nn.Module):
     def __init__(self, width: int, options: DocREII.Options):
         super().__init__()
         kind = ExtendedCrossAttention if options.attention == "eca" else FullAttention
-        self.attend = nn.ModuleList(kind(width, 2 * width, options.self_bonus) for _ in range(2))
+        memory = width if options.norms else 2 * width
+        self.attend = nn.ModuleList(kind(width, memory, options.self_bonus) for _ in range(2))
         self.gate = nn.Linear(2 * width, width) if options.fusion else None
         self.feed = nn.ModuleList(
             nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(inplace=True), nn.Linear(2 * width, width))
@@ -239,12 +266,17 @@ class RefinementLayer(nn.Module):
         )
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.dropout = nn.Dropout(options.inference_dropout)
+        self.fuse = (
+            nn.Sequential(nn.Linear(2 * width, width), self.dropout, nn.LayerNorm(width))
+            if options.norms
+            else nn.Identity()
+        )
 
     def forward(
         self, features: Matrix, relations: Matrix, cells: Cells, keep_weights: bool = False
     ) -> tuple[Matrix, Matrix, Tensor | None]:
         """Both matrices anew, and with `keep_weights` where the two attentions looked."""
-        memory = torch.cat([features, relations], -1)
+        memory = self.fuse(torch.cat([features, relations], -1))
         found, weights = zip(
             *(look(x, memory, cells, keep_weights) for look, x in zip(self.attend, (features, relations), strict=True)),
             strict=True,
@@ -343,56 +375,3 @@ class FullAttention(nn.Module):
         seen = seen | ~seen.any(1, keepdim=True)  # no pairs at all: look at anything, not at NaN
         found = F.scaled_dot_product_attention(*flat, attn_mask=seen[:, None, None])
         return self.out(found.transpose(1, 2).flatten(2).view_as(queries)), None
-
-
-def disturb(answers: Answers, gold: Answers | None, mask: Cells, most: float) -> Answers:
-    """Answers with some made wrong, so that the inference module has something to correct. DocRE-II section 2.3.
-
-    A rate is drawn for each document, from 0 to `most`. So many of its related pairs lose their relations, and half of
-    those get one that is neither theirs nor gold; as many unrelated pairs get one too. (Noise on every cell would bury
-    the few related ones under invented ones.) Where no wrong relation is left, a pair stays without.
-    """
-    draw = torch.rand(*mask.shape, 3, device=mask.device)
-    rate = most * torch.rand(len(mask), 1, 1, device=mask.device)
-    related = answers.any(-1) & mask
-    hit = related & (draw[..., 0] < rate)
-    rank = draw[..., 1].masked_fill(related | ~mask, 2).flatten(1).argsort(-1).argsort(-1).view_as(mask)
-    invented = ~related & mask & (rank < hit.sum((1, 2), keepdim=True))
-    free = ~(answers if gold is None else answers | gold)
-    free[..., 0] = False
-    place = torch.rand(free.shape, device=mask.device).masked_fill(~free, -1).argmax(-1)
-    wrong = F.one_hot(place, answers.shape[-1]).bool() & free
-    gets = invented | hit & (draw[..., 2] < 0.5)
-    return torch.where(gets.unsqueeze(-1), wrong, answers & ~hit.unsqueeze(-1))
-
-
-def simsiam(
-    one: Float[Tensor, "P W"], two: Float[Tensor, "P W"], from_one: Float[Tensor, "P W"], from_two: Float[Tensor, "P W"]
-) -> Float[Tensor, ""]:
-    """How badly each view is predicted from the other, by cosine, targets without gradient. DocRE-II (14)."""
-    if not len(one):
-        return one.sum()
-    apart = 2 - F.cosine_similarity(from_two, one.detach(), -1) - F.cosine_similarity(from_one, two.detach(), -1)
-    return apart.mean()
-
-
-def simclr(one: Matrix, two: Matrix, mask: Cells) -> Float[Tensor, ""]:
-    """A cell's two views must find each other among all cells of the document: the control with negatives."""
-    if not mask.any():
-        return one.sum() * 0
-    one, two = (F.normalize(x.flatten(1, 2), dim=-1) for x in (one, two))
-    keep = mask.flatten(1)
-    alike = one @ two.transpose(1, 2) / TEMPERATURE
-    total = alike.new_zeros(())
-    for scores in (alike, alike.transpose(1, 2)):
-        own = scores.diagonal(dim1=1, dim2=2)
-        total = total + (scores.masked_fill(~keep[:, None], -torch.inf).logsumexp(-1) - own)[keep].mean()
-    return total / 2
-
-
-def spread(cells: Float[Tensor, "P W"]) -> Float[Tensor, ""]:
-    """Has the space collapsed? Spread of unit vectors a dimension, times √W: 1 if free, 0 if all are one."""
-    if len(cells) < 2:
-        return cells.new_ones(())
-    unit = F.normalize(full_precision(cells), dim=-1)
-    return unit.std(0, correction=0).mean() * cells.shape[-1] ** 0.5
