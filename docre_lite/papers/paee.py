@@ -375,7 +375,7 @@ PLACES = 16  # sines and cosines of four wavelengths for row and column
 def place_code(n: int, like: Tensor) -> Float[Tensor, "1 P n n"]:
     """Row and column of every cell as sines and cosines of wavelengths from 2π to 2π · 64 cells."""
     lengths = 4.0 ** torch.arange(4, device=like.device)
-    step = torch.arange(n, device=like.device, dtype=torch.float32)[:, None] / lengths
+    step = torch.arange(n, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))[:, None] / lengths
     code = torch.cat([step.sin(), step.cos()], -1).T.to(like.dtype)  # [8, n]
     rows, columns = code[:, :, None].expand(-1, -1, n), code[:, None, :].expand(-1, n, -1)
     return torch.cat([rows, columns]).unsqueeze(0)
