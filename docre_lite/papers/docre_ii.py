@@ -101,10 +101,11 @@ class DocREII(PairClassifier):
         "released_code": Variant(
             {"pair": "outer", "read": "both", "max_tokens": 1024, "norms": True, "predictor": "full"}
             | {"inference_layers": 1, "noise_from": "gold", "accumulate": True, "self_bonus": 1.0},
-            "the published network above the encoder, and its rounds. Not as there: tokens and attention are means of "
-            "three layers, in one pass up to 1,024 pieces, and cells are the pairs to be classified. Nor its training: "
-            "noise has rates of its own, losses count sampled pairs, both noisy passes are scored (a tenth of the "
-            "contrast), none learns from the swapped matrices, stage 2 leaves the base's head, attention drops out",
+            "the published network above the encoder, and its rounds. Only the published code has tokens and attention "
+            "averaged over three layers, one pass for up to 1,024 pieces, cells for no pairs but those to be "
+            "classified, other epsilons; and in training noise at rates of its own, losses over sampled pairs, both "
+            "noisy passes scored, the contrast at a fifth, swapped matrices without gradient, a base whose head stands "
+            "still in stage 2, dropout of attention",
         ),
     }
 
