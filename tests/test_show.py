@@ -129,7 +129,7 @@ def test_source_is_read_from_the_module():
 
 
 def test_results_reads_rows_and_single_records(tmp_path, monkeypatch):
-    monkeypatch.setattr("docre_lite.show.stored.PACKAGE", tmp_path / "docre_lite")
+    monkeypatch.setattr("docre_lite.support.PACKAGE", tmp_path / "docre_lite")
     assert show.results("atlop") == []
     folder = tmp_path / "benchmarks" / "results"
     folder.mkdir(parents=True)

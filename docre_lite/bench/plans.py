@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model import paper
-from ..support import PACKAGE
+from ..support import shipped
 from ..train import configure
 
 
@@ -90,8 +90,7 @@ class Plan:
 
 def plans() -> dict[str, Path]:
     """The plans that come with the package or the checkout."""
-    folders = (PACKAGE / "plans", PACKAGE.parent / "benchmarks" / "plans")
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.json"))}
+    return {path.stem: path for path in sorted(shipped("benchmarks/plans").glob("*.json"))}
 
 
 def load(which: str | Path) -> Plan:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from .generate import SPLITS, counterfactuals, generate, running_example, write
 from .rules import INVERSES, RELATIONS, RULES, Derived, Rule, close, derivations
-from .things import data_file
 
 __all__ = [
     "INVERSES",
@@ -22,7 +21,6 @@ __all__ = [
     "Rule",
     "close",
     "counterfactuals",
-    "data_file",
     "derivations",
     "generate",
     "running_example",

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ..formats.docred import document_from_json, document_to_json
 from ..formats.readers import write_text
+from ..support import shipped
 from ..types import Document
 from .plan import Group, Planner, candidates
 from .prose import Writer, document
 from .rules import RELATIONS, close
-from .things import Statement, World, data_file
+from .things import Statement, World
 from .world import Builder, options, possible
 
 SPLITS = ("train", "dev", "test")
@@ -106,7 +107,7 @@ def _alternatives(statement: Statement, rng: random.Random) -> list[tuple]:
 
 def running_example() -> Document:
     """The document that the whole book looks at: nine entities, six sentences, two facts that need two hops."""
-    path = data_file("running_example.json")
+    path = shipped("data/running_example.json")
     return document_from_json(json.loads(path.read_text(encoding="utf-8")), path.name)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
+from ..support import shipped
+from ..support.store import read_json
 from .rules import INVERSES, Fact
 
 TYPES = {
@@ -20,19 +20,10 @@ TYPES = {
 }
 
 
-def data_file(name: str) -> Path:
-    """A file of `data/`: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent.parent
-    for folder in (package / "data", package.parent / "data"):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"no {name} in {package / 'data'} or {package.parent / 'data'}; reinstall docre-lite")
-
-
 @cache
 def words() -> dict[str, list[str]]:
     """The lists of words that names are made of."""
-    return json.loads(data_file("names.json").read_text(encoding="utf-8"))
+    return read_json(shipped("data/names.json"))
 
 
 @dataclass
@@ -79,7 +70,7 @@ class Template:
 
 @cache
 def templates() -> dict[str, list[Template]]:
-    raw = json.loads(data_file("templates.json").read_text(encoding="utf-8"))
+    raw = read_json(shipped("data/templates.json"))
     return {key: [_template(key, text) for text in texts] for key, texts in raw.items()}
 
 

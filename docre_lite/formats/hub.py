@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..support import DataError
-from ..support.store import write_whole
+from ..support import DataError, shipped
+from ..support.store import read_json, write_whole
 from .convert import from_dwie, from_renet, split_dwie
 from .download import Source, download, to_stderr, verify
 from .readers import parquet_rows, read, read_bytes, write_docred
@@ -75,102 +75,21 @@ def _unpack(archive: Path, wanted: dict[str, Path]) -> None:
         raise DataError(f"{archive}: is no zip archive, or damaged; delete it and fetch again") from None
 
 
-def _docred(file: str, size: str) -> Source:
-    revision = "7985b4e0371e6c61a756feb41b7b27becf71c666"
-    return Source(file, size, "thunlp/docred", f"data/{file}", revision)
+CONVERSIONS = {"cdr": _unpack_cdr, "dwie": _convert_dwie, "gda": _convert_gda}
 
 
-def _redocred(file: str, size: str) -> Source:
-    return Source(file, size, "tonytan48/Re-DocRED", file, "e0ab3489edfe72c968261bffed5243b6fefddd22")
+def _sources() -> dict[str, Dataset]:
+    """`data/sources.json`: repositories, revisions and sizes as the hub's pages show them, counts as published."""
+    found = {}
+    for name, told in read_json(shipped("data/sources.json")).items():
+        sources = tuple(Source(**source) for source in told.pop("sources"))
+        counts = {file: tuple(numbers) for file, numbers in told.pop("counts").items()}
+        notes = tuple(told.pop("notes", ()))
+        found[name] = Dataset(**told, sources=sources, counts=counts, convert=CONVERSIONS.get(name), notes=notes)
+    return found
 
 
-# Repositories, revisions and sizes as the hub's pages show them; counts as published with each data set.
-SOURCES: dict[str, Dataset] = {
-    "docred": Dataset(
-        page="https://huggingface.co/datasets/thunlp/docred",
-        licence="MIT (the hub's card)",
-        sources=(
-            _docred("train_annotated.json.gz", "2.8 MB"),
-            _docred("dev.json.gz", "0.9 MB"),
-            _docred("test.json.gz", "0.8 MB"),
-            _docred("rel_info.json.gz", "1 kB"),
-        ),
-        counts={"train_annotated.json.gz": (3053, None), "dev.json.gz": (998, None), "test.json.gz": (1000, 0)},
-        notes=("test.json.gz has no labels: scores on it come from the CodaLab competition",),
-    ),
-    "docred-distant": Dataset(
-        page="https://huggingface.co/datasets/thunlp/docred",
-        licence="MIT (the hub's card)",
-        sources=(_docred("train_distant.json.gz", "91 MB"),),
-        counts={},  # 101,873 documents; reading them all takes minutes, so it is left to the first use
-    ),
-    "redocred": Dataset(
-        page="https://huggingface.co/datasets/tonytan48/Re-DocRED",
-        licence="MIT",
-        sources=(
-            _redocred("train_revised.json", "18.6 MB"),
-            _redocred("dev_revised.json", "3.3 MB"),
-            _redocred("test_revised.json", "3.2 MB"),
-            _docred("rel_info.json.gz", "1 kB"),
-        ),
-        counts={
-            "train_revised.json": (3053, None),
-            "dev_revised.json": (500, 17284),
-            "test_revised.json": (500, 17448),
-        },
-    ),
-    "cdr": Dataset(
-        page="https://huggingface.co/datasets/bigbio/bc5cdr",
-        licence="free for research (the hub's card: other, public-domain mark)",
-        sources=(
-            Source(
-                "CDR_Data.zip",
-                "20.4 MB",
-                "bigbio/bc5cdr",
-                "CDR_Data.zip",
-                "4f478773228f7640056a8d6230dd8be0120878fd",
-            ),
-        ),
-        counts={
-            "CDR_TrainingSet.PubTator.txt": (500, 1038),
-            "CDR_DevelopmentSet.PubTator.txt": (500, 1012),
-            "CDR_TestSet.PubTator.txt": (500, 1066),
-        },
-        convert=_unpack_cdr,
-    ),
-    "dwie": Dataset(
-        page="https://huggingface.co/datasets/DFKI-SLT/DWIE",
-        licence="other (the hub's card); the authors' code is GPL-3",
-        sources=(
-            Source(
-                "dwie.parquet",
-                "3.8 MB",
-                "DFKI-SLT/DWIE",
-                "Task_1/train-00000-of-00001.parquet",
-                "b662b33fc844916820ede39f66fe09594e0fee61",
-            ),
-        ),
-        counts={"train.json": (601, None), "dev.json": (101, None), "test.json": (100, None)},
-        convert=_convert_dwie,
-        notes=("dev is every seventh training article: not LogiRE's split, so scores do not compare to the digit",),
-    ),
-    "gda": Dataset(
-        page="https://bitbucket.org/alexwuhkucs/gda-extraction",
-        licence="not shown",
-        sources=(
-            Source("gda.zip", "not shown", url="https://bitbucket.org/alexwuhkucs/gda-extraction/get/fd4a7409365e.zip"),
-            Source(
-                "train_gda_docs",
-                "0.2 MB",
-                url="https://raw.githubusercontent.com/fenchri/edge-oriented-graph/"
-                "bfd917cb6c16d46ca29947c24afb7054d1502132/data_processing/train_gda_docs",
-            ),
-        ),
-        counts={"train.json.gz": (23353, None), "dev.json.gz": (5839, None), "test.json.gz": (1000, None)},
-        convert=_convert_gda,
-        notes=("the labels are distant: a database names gene and disease, nobody read the abstract",),
-    ),
-}
+SOURCES = _sources()
 
 
 def fetch(

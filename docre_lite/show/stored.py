@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 
-from ..support import PACKAGE
+from ..support import shipped
 
 
 def results(name: str = "") -> list[dict]:
     """Rows of the stored benchmarks whose file name starts with `name`; [] if there are none."""
-    folders = (PACKAGE / "results", PACKAGE.parent / "benchmarks" / "results")
-    folder = next((f for f in folders if f.is_dir()), folders[0])
     rows = []
-    for file in sorted(folder.glob(f"{name}*.json")):
+    for file in sorted(shipped("benchmarks/results").glob(f"{name}*.json")):
         content = json.loads(file.read_text(encoding="utf-8"))
         rows += content if isinstance(content, list) else [content]
     return rows
