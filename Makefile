@@ -46,7 +46,7 @@ chapters: $(READY)
 
 # After the book, whose pages are tested. By files: what the tests of a file share is made once.
 test: book
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .

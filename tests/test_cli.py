@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from patience import patience
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from small import made, several, tiny, written
@@ -214,7 +215,7 @@ def test_interrupted_and_resumed(data, tmp_path):
         assert piece, said
         said += piece.decode()
     process.send_signal(signal.SIGINT)
-    stdout, rest = process.communicate(timeout=60)
+    stdout, rest = process.communicate(timeout=patience(60))
     said += rest.decode()
     assert process.returncode == 130, said
     found = re.search(r"stopped after step (\d+); continue with: docre-lite train --resume", said)

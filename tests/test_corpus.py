@@ -278,7 +278,7 @@ def slow_closure(facts) -> set:
     return known
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from(sorted({r.first for r in RULES})), st.integers(0, 3)).filter(

@@ -217,7 +217,7 @@ def test_windows_of_512(length, windows):
     assert check_windows(tokenizer.collate([tokens]), tokens, 512, 384) == windows
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.integers(3, 12), st.integers(1, 10), st.integers(2, 60))
 def test_windows_of_any_size_cover_every_column(size, stride, length):
     stride = min(stride, size - 2)

@@ -423,7 +423,7 @@ def tasks(draw) -> tuple[list[Document], list[Triple], set]:
     return documents, draw(st.permutations(guesses)), seen
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(tasks())
 def test_fast_and_slow_agree(task):
     documents, guesses, seen = task
@@ -443,7 +443,7 @@ def test_fast_and_slow_agree(task):
             assert f1_of(counts([row], "dev", key).sum(1).astype(float))[0] == pytest.approx(100 * expected), key
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(tasks())
 def test_predicting_gold_is_perfect_wherever_there_is_gold(task):
     documents, _, _ = task

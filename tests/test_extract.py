@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from patience import patience
 from small import extract_with_forks, made, sgd_steps, tiny
 
 from docre_lite.cli.main import main
@@ -347,7 +348,7 @@ def test_killed_and_continued(workers, kills, home, whole, tmp_path, processes):
     while done < kills:
         out, ended = tmp_path / f"out {done}", False
         while not ended:
-            before, until = count(out), time.monotonic() + 300
+            before, until = count(out), time.monotonic() + patience(300)
             given = (home / "run" / "model", f"{home}/in/**", out)
             target = extract if workers == 1 or done == 0 else extract_with_forks  # one with processes as they are
             process = processes(target=target, args=given, kwargs=SMALL | {"workers": workers, "threads": 1})
@@ -364,7 +365,7 @@ def test_killed_and_continued(workers, kills, home, whole, tmp_path, processes):
             done += not ended
             for path in out.glob("triples-*"):
                 assert content(path) == content(whole / path.name)
-            until = time.monotonic() + 60
+            until = time.monotonic() + patience(60)
             while any(map(running, helpers)):
                 assert time.monotonic() < until
                 time.sleep(0.01)

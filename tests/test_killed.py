@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from patience import patience
 from safetensors.torch import load_file, save_file
 from small import made
 
@@ -99,7 +100,7 @@ def test_training_killed_at_random(data, tmp_path, processes):
             process = processes(target=main, args=(command(data, out),))
             process.start()
             for _ in range(draw.choice((1, 2)) if kills % 2 == 0 else 0):
-                before, until = checkpoint(out), time.monotonic() + 300
+                before, until = checkpoint(out), time.monotonic() + patience(300)
                 while process.is_alive() and checkpoint(out) in (before, None):
                     assert time.monotonic() < until
                     time.sleep(0.005)

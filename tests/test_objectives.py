@@ -67,7 +67,7 @@ def test_the_floor_of_k_positives(k):
     assert float(adaptive_threshold_loss(logits + torch.randn(1, k + 3), labels)) >= k * math.log(k)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(-30, 30), st.booleans()), min_size=2, max_size=6), st.floats(-50, 50))
 def test_adaptive_threshold_sees_differences_only(classes, shift):
     logits = torch.tensor([[value for value, _ in classes]]).double()
@@ -174,7 +174,7 @@ def test_positives_do_not_compete(k):
     assert float(BalancedSoftmax().loss(logits, labels)) == pytest.approx(0, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(-30, 30), st.booleans()), min_size=2, max_size=6), st.floats(-50, 50))
 def test_how_the_three_losses_are_related(classes, shift):
     logits = torch.tensor([[value for value, _ in classes]]).double()

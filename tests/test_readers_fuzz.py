@@ -18,7 +18,7 @@ from docre_lite.types import Document, Entity, Mention, Triple
 
 # the shape checks that run under test draw a random element of a container
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 any_words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)
 
 

@@ -61,7 +61,7 @@ def tables(axes: int):
     return shape.flatmap(table)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(tables(1), st.integers(0, 4))
 def test_best_threshold_against_trying_all(table, missed):
     scores, gold = table
@@ -88,7 +88,7 @@ def slow_cyclic(scores, gold, total) -> np.ndarray:
     return thetas
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(tables(2), st.integers(0, 4))
 def test_cyclic_thresholds_against_the_slow_ascent(table, missed):
     scores, gold = table

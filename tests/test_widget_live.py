@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import suppress
 
 import nbformat
 import pytest
 from conftest import ROOT
+from patience import patience
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
+pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
 pytest.importorskip("jupyterlab", reason="no JupyterLab here: pip install -e '.[test]'")
 
 CELL = """
@@ -53,9 +54,9 @@ def lab(tmp_path):
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(600):
+        while True:
             try:
-                urllib.request.urlopen(f"{address}/api?token={token}", timeout=5).close()
+                urllib.request.urlopen(f"{address}/api?token={token}", timeout=patience(5)).close()
                 break
             except OSError:
                 assert server.poll() is None, (tmp_path / "log").read_text()
@@ -63,7 +64,7 @@ def lab(tmp_path):
         yield f"{address}/lab/tree/live.ipynb?token={token}"
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(patience(60))
 
 
 def nest(options: dict) -> dict:
@@ -75,15 +76,15 @@ def nest(options: dict) -> dict:
 
 
 def test_the_kernel_recomputes_what_is_chosen(lab, page):
-    page.set_default_timeout(90_000)
     page.goto(lab)
-    root = page.locator(".dw[data-ready]")
-    for patience in (20_000, 40_000, 90_000):  # what is pressed before the kernel is up may be lost
+    prompt, until = page.locator(".jp-CodeCell .jp-InputPrompt").first, time.monotonic() + patience(120)
+    while not re.search(r"[*\d]", prompt.inner_text()):  # what is pressed before the kernel is up is lost
+        assert time.monotonic() < until
         page.locator(".jp-CodeCell .cm-content").first.click()
         page.keyboard.press("Shift+Enter")
-        with suppress(playwright.TimeoutError):
-            root.wait_for(timeout=patience)
-            break
+        page.wait_for_timeout(1000)
+    root = page.locator(".dw[data-ready]")
+    root.wait_for()
     assert root.count() == 1  # the view of the kernel's widget, and not the page's copy beside it
     assert root.locator(".dw-sign").inner_text() == "precomputed"
     before = root.locator(".dw-share").all_inner_texts()
