@@ -153,6 +153,45 @@ class BinaryCrossEntropy(Objective):
             self.cut[1:] = torch.as_tensor(cyclic_thresholds(scores, gold, int(gold.sum())), dtype=torch.float32)
 
 
+# Two views of the same cells, DocRE-II ------------------------------------------------------------------------------
+
+TEMPERATURE = 0.5  # of the SimCLR control; the paper gives none
+
+
+def simsiam(
+    one: Float[Tensor, "P W"], two: Float[Tensor, "P W"], from_one: Float[Tensor, "P W"], from_two: Float[Tensor, "P W"]
+) -> Float[Tensor, ""]:
+    """How badly each view is predicted from the other, by cosine, targets without gradient. DocRE-II (14)."""
+    if not len(one):
+        return one.sum()
+    apart = 2 - F.cosine_similarity(from_two, one.detach(), -1) - F.cosine_similarity(from_one, two.detach(), -1)
+    return apart.mean()
+
+
+def simclr(
+    one: Float[Tensor, "B N N W"], two: Float[Tensor, "B N N W"], mask: Bool[Tensor, "B N N"]
+) -> Float[Tensor, ""]:
+    """A cell's two views must find each other among all cells of the document: the control with negatives."""
+    if not mask.any():
+        return one.sum() * 0
+    one, two = (F.normalize(x.flatten(1, 2), dim=-1) for x in (one, two))
+    keep = mask.flatten(1)
+    alike = one @ two.transpose(1, 2) / TEMPERATURE
+    total = alike.new_zeros(())
+    for scores in (alike, alike.transpose(1, 2)):
+        own = scores.diagonal(dim1=1, dim2=2)
+        total = total + (scores.masked_fill(~keep[:, None], -torch.inf).logsumexp(-1) - own)[keep].mean()
+    return total / 2
+
+
+def spread(cells: Float[Tensor, "P W"]) -> Float[Tensor, ""]:
+    """Has the space collapsed? Spread of unit vectors a dimension, times √W: 1 if free, 0 if all are one."""
+    if len(cells) < 2:
+        return cells.new_ones(())
+    unit = F.normalize(full_precision(cells), dim=-1)
+    return unit.std(0, correction=0).mean() * cells.shape[-1] ** 0.5
+
+
 # The search for decision thresholds on development data --------------------------------------------------------------
 
 

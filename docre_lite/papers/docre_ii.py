@@ -11,14 +11,16 @@ from torch.nn import functional as F
 
 from ..layers import PairVector, RoleBilinear, pair_cells
 from ..model import Inputs, PairClassifier
-from ..objectives import TOP, AdaptiveThreshold
+from ..objectives import TOP, AdaptiveThreshold, simclr, simsiam, spread
 from ..ops import full_precision
 from ..support.settings import Amount, Count, Part, Rate, Variant, option, settings
 from ..types import PairFeatures
-from .views import Answers, Cells, Matrix, disturb, simclr, simsiam, spread
 
 # The line of the matrix that each head of a cell (s, o) looks along.
 LINES = ("row s", "column o", "column s", "row o")
+Cells = Bool[Tensor, "B N N"]
+Matrix = Float[Tensor, "B N N W"]
+Answers = Bool[Tensor, "B N N R"]
 
 
 class DocREII(PairClassifier):
@@ -124,13 +126,10 @@ class DocREII(PairClassifier):
         self.meet = nn.Linear(2 * width, width)
         self.settle = nn.Sequential(dropout, nn.LayerNorm(width)) if options.norms else nn.Identity()
         self.classify = nn.Linear(width, inputs.relations)
-        inner = width if options.predictor == "full" else width // 4
-        self.predictor = nn.Sequential(
-            nn.Linear(width, inner, bias=options.predictor == "full"),
-            nn.BatchNorm1d(inner, track_running_stats=False),
-            nn.ReLU(),
-            nn.Linear(inner, width),
-        )
+        full = options.predictor == "full"
+        inner = width if full else width // 4
+        norm = nn.BatchNorm1d(inner, track_running_stats=False)
+        self.predictor = nn.Sequential(nn.Linear(width, inner, bias=full), norm, nn.ReLU(), nn.Linear(inner, width))
         self.objective = AdaptiveThreshold(options.top)
         self.base_share, self.base_lr = options.base_share, options.base_lr
         self.register_buffer("stage", torch.tensor(2))  # saved with the weights: a base alone predicts as a base
@@ -376,3 +375,24 @@ class FullAttention(nn.Module):
         seen = seen | ~seen.any(1, keepdim=True)  # no pairs at all: look at anything, not at NaN
         found = F.scaled_dot_product_attention(*flat, attn_mask=seen[:, None, None])
         return self.out(found.transpose(1, 2).flatten(2).view_as(queries)), None
+
+
+def disturb(answers: Answers, gold: Answers | None, mask: Cells, most: float) -> Answers:
+    """Answers with some made wrong, so that the inference module has something to correct. DocRE-II section 2.3.
+
+    A rate is drawn for each document, from 0 to `most`. So many of its related pairs lose their relations, and half of
+    those get one that is neither theirs nor gold; as many unrelated pairs get one too. (Noise on every cell would bury
+    the few related ones under invented ones.) Where no wrong relation is left, a pair stays without.
+    """
+    draw = torch.rand(*mask.shape, 3, device=mask.device)
+    rate = most * torch.rand(len(mask), 1, 1, device=mask.device)
+    related = answers.any(-1) & mask
+    hit = related & (draw[..., 0] < rate)
+    rank = draw[..., 1].masked_fill(related | ~mask, 2).flatten(1).argsort(-1).argsort(-1).view_as(mask)
+    invented = ~related & mask & (rank < hit.sum((1, 2), keepdim=True))
+    free = ~(answers if gold is None else answers | gold)
+    free[..., 0] = False
+    place = torch.rand(free.shape, device=mask.device).masked_fill(~free, -1).argmax(-1)
+    wrong = F.one_hot(place, answers.shape[-1]).bool() & free
+    gets = invented | hit & (draw[..., 2] < 0.5)
+    return torch.where(gets.unsqueeze(-1), wrong, answers & ~hit.unsqueeze(-1))
