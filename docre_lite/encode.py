@@ -203,7 +203,7 @@ class Tokenizer:
             mention_start=_pad([tokens.start for tokens in encoded], -1),
             mention_end=_pad([tokens.end for tokens in encoded], -1),
             mention_entity=_pad(entity, -1),
-            **_pairs([tokens.document for tokens in encoded], self.types, self.relations, labels),
+            **pair_fields([tokens.document for tokens in encoded], self.types, self.relations, labels),
         )
 
 
@@ -226,7 +226,7 @@ def _windows(ids: list[int], size: int, stride: int) -> Iterator[tuple[list[int]
         yield [ids[0], *(ids[c] for c in piece), ids[-1]], [first, *piece, final]
 
 
-def _pairs(documents: list[Document], types: Sequence[str], relations: Relations, labels: bool) -> dict:
+def pair_fields(documents: list[Document], types: Sequence[str], relations: Relations, labels: bool) -> dict:
     """The fields of a batch that have an axis for entities."""
     size = max(1, *(len(document.entities) for document in documents), 1)
     kinds = {kind: i for i, kind in enumerate(types, start=1)}
