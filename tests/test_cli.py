@@ -314,6 +314,26 @@ def test_predictions_in_bf16(run, data, tmp_path, capsys, monkeypatch):
     assert [row["score"] for row in half] != [row["score"] for row in full]
 
 
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS], ids=errno.errorcode.get)
+def test_a_file_system_without_locks_is_told_and_used(code, data, tmp_path, capsys, monkeypatch):
+    """Clusters have such; nobody is kept from training there."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(code, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for _ in range(2):  # what the first run left behind stops no second one
+        assert train(data, tmp_path / "run", "--epochs", 1, "--limit", 2) == 0
+        [line] = [line for line in lines_of(capsys) if "locks" in line]
+        assert line.startswith(f"docre-lite: {tmp_path / 'run'}: its file system has no locks")
+        shutil.rmtree(tmp_path / "run" / "model")
+        (tmp_path / "run" / "run.json").unlink()
+    monkeypatch.undo()
+    with alone(tmp_path / "run"):
+        fails(capsys, train, data, tmp_path / "run", "--epochs", 1, says="run: another run is at work here")
+
+
 def test_a_warning_is_a_line_without_code(run, data, tmp_path, capsys):
     twice = [{"title": read(data / "dev.json")[0].title, "h_idx": 0, "t_idx": 1, "r": "r"}] * 2
     (tmp_path / "p.json").write_text(json.dumps(twice))

@@ -9,6 +9,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from . import DataError
 
+# A lock by a mere file, which newer versions fall back to, would outlive a process that is killed.
+HARD = {"fallback_to_soft": False} if "fallback_to_soft" in signature(FileLock.__init__).parameters else {}
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 ANEW = "copy it anew from where it is whole, or train again"
 
@@ -135,7 +138,7 @@ def alone(folder: Path, way_out: str = "choose another --out", name: str = ".loc
     with writing(folder, way_out):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            return FileLock(folder / name).acquire(blocking=False)
+            return FileLock(folder / name, **HARD).acquire(blocking=False)
         except Timeout:
             raise Busy(f"{folder}: another run is at work here; wait for it, or {way_out}") from None
         except (NotImplementedError, OSError) as error:
