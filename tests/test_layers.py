@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import slow
 import torch
+from small import several, tiny
 from test_ops import agree, draw
 from torch import nn
 from torch.nn import functional as F
 
 from docre_lite.layers import MapConv, MapNorm, RoleBilinear, blank, inside, sides_of, wrap
+from docre_lite.model import DocRE
 
 SIDES = torch.tensor([5, 3, 1])  # three documents in a batch; what lies beyond their sides is noise
 
@@ -267,3 +269,15 @@ def test_role_bilinear_with_tails_of_another_width(width):
     agree(logits[mask], torch.stack(rows), heads, tails, *layer.parameters(), *([pair] if width else []))
     assert (logits[~mask] == 0).all()
     assert torch.equal(layer(heads, pair, mask), layer(heads, pair, mask, heads))  # one vector for both roles
+
+
+@pytest.mark.parametrize("width", [None, 24])
+def test_a_roles_projection_may_be_wider_than_the_encoder(width, tmp_path):
+    """The published ATLOP has 768 for every encoder; here it is a setting, saved with the model."""
+    model = tiny("atlop", several(), role_width=width, block=4)
+    form = model.classifier.bilinear
+    assert form.head.weight.shape == (width or model.encoder.width, 2 * model.encoder.width)
+    model.save(tmp_path)
+    again, batch = DocRE.load(tmp_path), model.batch(several())
+    with torch.no_grad():
+        assert torch.equal(again.eval()(batch).logits, model.eval()(batch).logits)

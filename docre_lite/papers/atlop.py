@@ -24,6 +24,9 @@ class ATLOP(PairClassifier):
         block: Amount = option(
             64, "dimensions of a group in the bilinear form, Table 2 'group size'; 0 = all (full bilinear)"
         )
+        role_width: Count | None = option(
+            None, "width of a role's projection; none: the encoder's. The published code has 768 for every encoder"
+        )
         loss: Literal["adaptive", "bce"] = option("adaptive", "adaptive-threshold loss (section 4), or cross-entropy")
         threshold: Literal["adaptive", "global", "per_class"] = option(
             "adaptive", "a relation is chosen above class 0 (section 4), or above probabilities tuned on dev (Table 6)"
@@ -77,7 +80,8 @@ class ATLOP(PairClassifier):
                 f"threshold={options.threshold!r} needs loss='bce': the adaptive loss trains class 0 to be it"
             )
         context = inputs.width if inputs.context else 0
-        self.bilinear = RoleBilinear(inputs.width, context, inputs.relations, options.block or inputs.width)
+        width = options.role_width or inputs.width
+        self.bilinear = RoleBilinear(width, context, inputs.relations, options.block or width, inputs.width)
         self.objective = (
             AdaptiveThreshold(options.top)
             if options.loss == "adaptive"
