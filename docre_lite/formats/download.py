@@ -54,7 +54,7 @@ def download(source: Source, path: Path, *, progress: bool = True) -> None:
     """Put one file at `path`; an interrupted download goes on where it stopped, also in a later run.
 
     The hub's own library finds the address but does not load the file: it takes half a minute of retries to
-    notice that there is no connection, and since its version 2 a broken download begins anew.
+    notice that there is no connection, and since its version 2 a broken download begins anew, as with pooch.
 
     Raises:
         DataError: without connection, with what to fetch by hand and where to put it.
