@@ -607,7 +607,7 @@ def test_checkpoints_of_something_else(file, values, says, run, tmp_path, capsys
 
 
 def test_resume_takes_no_other_arguments(run, capsys):
-    call = ["train", "--resume", str(run), "--threads=1", "--paper=atlop", "--set=epochs=9", "--seed=66"]
+    call = ["train", "--resume", str(run), "--threads=1", "--paper=atlop", "--set=epochs=9", "--seed=0"]
     fails(capsys, main, call, says="begun with; leave out --paper and --seed and --set$")
 
 

@@ -59,7 +59,7 @@ def train(
     ] = None,
 ) -> int:
     """Train a paper's model and score it after every epoch."""
-    given = {key: value for key, value in locals().items() if value}
+    given = {key: value for key, value in locals().items() if value is not None}
     if help_paper:
         from .paper import describe
 
