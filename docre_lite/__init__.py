@@ -29,7 +29,7 @@ _HOME = {
     "corpus": ("counterfactuals", "generate", "running_example"),
     "formats.readers": ("read", "read_relations", "write_docred"),
     "formats.text": ("from_text",),
-    "model": ("DocRE", "build", "paper"),
+    "model": ("DocRE", "build", "load", "paper", "trained"),
     "train": ("Step", "TrainConfig", "configure", "fit"),
     "evaluate": ("Scores", "score", "seen_facts"),
     "formats.submission": ("read_predictions", "write_submission"),

@@ -21,7 +21,7 @@ from . import ops
 from .encode import Reading, Tokenizer
 from .encoder import Encoder, PretrainedEncoder, TinyConfig, TinyEncoder, tiny_tokenizer
 from .objectives import Objective
-from .support import PACKAGE, DataError
+from .support import PACKAGE, DataError, shipped
 from .support.settings import Variant, fields, update
 from .support.store import ANEW, read_json, read_tensors
 from .types import Batch, Document, PairFeatures, Prediction, Relations
@@ -162,25 +162,33 @@ class DocRE(nn.Module):
             "types": list(self.tokenizer.types),
         }
 
-    def save(self, folder: str | Path) -> None:
-        """Everything prediction needs, as JSON and safetensors."""
+    def save(self, folder: str | Path, half: bool = False, shares: str | None = None) -> None:
+        """Everything prediction needs, as JSON and safetensors; `half`: weights in 16 bits.
+
+        With `shares`, the path from here to another saved model's folder, encoder and words stay there and are not
+        written: they must be the same.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.json").write_text(
-            json.dumps(self.spec(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        self.encoder.save(folder)
-        self.tokenizer.subwords.save_pretrained(folder)
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
+        spec = self.spec() | ({"shares": shares} if shares else {})
+        (folder / "model.json").write_text(json.dumps(spec, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if not shares:
+            self.encoder.save(folder)
+            self.tokenizer.subwords.save_pretrained(folder)
+        weights = {k: v.contiguous() for k, v in self.state_dict().items() if not (shares and k.startswith("encoder."))}
+        if half:
+            weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+        save_file(weights, folder / "model.safetensors")
 
     @classmethod
     def load(cls, folder: str | Path, **options: Any) -> DocRE:
-        """A saved model. `options` change the paper's settings that say how to predict, such as `rounds` of DocRE-II.
+        """A saved model: a folder, or a paper's name for the model that comes with the package (`trained`).
 
-        Nothing that the folder holds is run: JSON and safetensors are all that is read. Raises ValueError if there is
+        `options` change the paper's settings that say how to predict, such as `rounds` of DocRE-II. Nothing that the
+        folder holds is run: JSON and safetensors are all that is read. Raises ValueError if there is
         no whole model, or an option is unknown or asks for other weights.
         """
-        folder = Path(folder)
+        folder = located(folder)
         if not (folder / "model.json").is_file():
             inside = folder / "model"
             way = (
@@ -189,11 +197,15 @@ class DocRE(nn.Module):
             raise ValueError(f"{folder}: no model.json here; {way}")
         spec = read_json(folder / "model.json")
         network = PretrainedEncoder if spec.get("encoder") == "pretrained" else TinyEncoder
+        home = folder / str(spec.get("shares", ""))
         for name in (network.file, "tokenizer.json", "tokenizer_config.json"):
-            read_json(folder / name)  # their own readers do not name a file that is torn
+            read_json(home / name)  # their own readers do not name a file that is torn
         weights = read_tensors(folder / "model.safetensors")
+        if home != folder:
+            lent = read_tensors(home / "model.safetensors")
+            weights |= {name: tensor for name, tensor in lent.items() if name.startswith("encoder.")}
         try:
-            encoder, subwords = network.from_folder(folder), PreTrainedTokenizerFast.from_pretrained(folder)
+            encoder, subwords = network.from_folder(home), PreTrainedTokenizerFast.from_pretrained(home)
             for key in ("is_local", "local_files_only"):  # or saving it again would tell where it came from
                 subwords.init_kwargs.pop(key, None)
             relations = Relations(tuple(spec["relations"]), spec["labels"])
@@ -219,6 +231,22 @@ class DocRE(nn.Module):
                 f"({fault}); put files together that were saved together"
             ) from None
         return model.eval()
+
+
+def trained() -> dict[str, Path]:
+    """The models that come with the package, by paper: tiny ones, trained on the embedded corpus."""
+    folder = shipped("data/models")
+    return {path.parent.name: path.parent for path in sorted(folder.glob("*/model.json"))}
+
+
+def located(model: str | Path) -> Path:
+    """The folder of a model: as given, or where there is none the one of `trained` by that name."""
+    return Path(model) if Path(model).exists() else trained().get(str(model), Path(model))
+
+
+def load(model: str | Path, **options: Any) -> DocRE:
+    """`DocRE.load`: the model of a folder, or by a paper's name the one that comes with the package."""
+    return DocRE.load(model, **options)
 
 
 def build(

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from ..evaluate import Fact, Row, checked, gold_of, is_seen, row_of
 from ..types import Document, Triple
 
+DEPTHS = (1, 2, 3)  # composition steps
 FREQUENCIES = ((0, 0), (1, 9), (10, 99), (100, 999), (1000, None))  # training triples of a relation
 
 
@@ -38,9 +39,10 @@ def by_document(
 ) -> dict[str, list[int]]:
     """Each document's gold, predicted and correct triples, and how many of the correct ones are `seen` facts.
 
-    The same for the pairs within a sentence ("intra_gold" …) and across ("inter_…"), and where gold triples say how
-    they came about for the composed ones ("composed_…"; predicted are all but the stated gold triples). One number a
-    document in each list, in the order of the documents. Summed, they give the scores of these names; drawn again with
+    The same for the pairs within a sentence ("intra_gold" …) and across ("inter_…"); and where gold triples say how
+    they came about, for the composed ones ("composed_…"; predicted are all but the stated gold triples) and those of
+    each of the `DEPTHS` ("depth_1_…"; predicted are all but the gold triples of another depth). One number a document
+    in each list, in the order of the documents. Summed, they give the scores of these names; drawn again with
     replacement, how far these would move with other documents (`results.paired_bootstrap`).
     """
     known, gold, _ = gold_of(documents)
@@ -50,6 +52,8 @@ def by_document(
     parts["inter_"] = parts[""] - parts["intra_"]
     if any(t.depth or t.premises for t in gold.values()):
         parts["composed_"] = parts[""] - {t for t in gold.values() if not t.depth}
+        for depth in DEPTHS:
+            parts[f"depth_{depth}_"] = parts[""] - {t for t in gold.values() if t.depth != depth}
     counts = {}
     for name, part in parts.items():
         counts |= {f"{name}gold": gold.keys() & part, f"{name}predicted": found.keys() & part}

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from .counts import DEPTHS
+
 SEEDS = 5  # fewer are no verdict
 SAME = 1.0  # points of F1 that make no difference to anybody
 TOO_LARGE = 10  # times the published effect: more likely a training that failed than a confirmation
@@ -24,6 +26,7 @@ COUNTED = {  # the scores that counts per document give, and the names of theirs
     "inter_f1": ("inter_gold", "inter_predicted", "inter_correct", None),
     "intra_f1": ("intra_gold", "intra_predicted", "intra_correct", None),
     "composed_f1": ("composed_gold", "composed_predicted", "composed_correct", None),
+    **{f"depth_{d}_f1": (f"depth_{d}_gold", f"depth_{d}_predicted", f"depth_{d}_correct", None) for d in DEPTHS},
 }
 
 

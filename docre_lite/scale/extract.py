@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 import torch
 from tqdm.auto import tqdm
 
+from ..model import located
 from ..predict import EVIDENCE
 from ..support import DataError
 from ..support.machine import give_back, warn_of_emulation
 from ..support.settings import Amount, Count, Share, option, settings
-from ..support.store import alone, sweep
+from ..support.store import alone, read_json, sweep
 from . import parts
 from .engines import ray_library, with_processes, with_ray
 from .parts import Job, Part, Source, find, loaded_model, parts_of, write
@@ -63,7 +64,7 @@ def extract(
     on. The result is the same for any number of workers and either engine.
 
     Args:
-        model: folder of a saved model.
+        model: folder of a saved model, or a name as for `docre_lite.load`.
         inputs: patterns of file names; JSON lines, gzipped or not, or parquet, see `stream`.
         out: folder to write `triples-<input>-<k>.parquet` (`SCHEMA`), `_manifest.json` and `_rejected/` to; as a whole
             it is a table to readers of parquet.
@@ -78,7 +79,7 @@ def extract(
     """
     out = Path(out)
     sources = find(inputs, out)
-    job = _job(Path(model), out, How(**how))
+    job = _job(located(model), out, How(**how))
     if engine == "ray":
         ray_library()  # before anything is written
     size, unit = sum(source.bytes for source in sources), {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
@@ -178,9 +179,9 @@ def _totals(counts: Iterable[Mapping[str, Any]]) -> Counter[str]:
 
 
 def _digest(folder: Path) -> str:
-    """One number for all files of a model."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+    """One number for all files of a model, and of the one whose encoder it shares."""
+    digest, home = hashlib.sha256(), folder / read_json(folder / "model.json").get("shares", "")
+    for path in sorted(p for place in {folder, home} for p in place.iterdir() if p.is_file()):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

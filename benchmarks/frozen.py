@@ -1,0 +1,165 @@
+"""Papers and all their ablations on the very same features: `python benchmarks/frozen.py` (a few minutes an arm).
+
+The encoder is the one that comes with the package. It stands still, and each paper's part is trained alone on documents
+that it has not seen, with five seeds: what differs between two rows of a seed is the module over the pairs, and nothing
+else. Each row goes to `results/frozen_{paper}.json` at once, with counts per document of 600 test documents; rows that
+stand there are skipped. Several of these scripts may work at once, on different papers.
+
+`python benchmarks/frozen.py --rates` tries two learning rates for each paper on dev, seed 0, and stores what they gave.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from corpus import by_round, closed
+from models import CHOSEN, DEV, RATES, READ, SHOWN, TEST, head
+
+from docre_lite.bench import rows
+from docre_lite.bench.counts import DEPTHS, by_document
+from docre_lite.bench.results import counts, f1_of
+from docre_lite.corpus import generate
+from docre_lite.evaluate import score, seen_facts
+from docre_lite.model import DocRE
+from docre_lite.predict import predict
+from docre_lite.support.machine import environment
+from docre_lite.train import shuffled
+from docre_lite.types import fingerprint
+
+RESULTS = Path(__file__).parent / "results"
+SEEDS = (0, 1, 2, 3, 4)
+WATCHED = 100  # dev documents scored after each epoch
+PLAN = {  # the full model and its decisive ablation first
+    "atlop": ["atlop", "no_context", "global_threshold", "no_adaptive_loss"],
+    "docunet": ["docunet", "no_unet", "similarity", "no_balanced_softmax"],
+    "paee": ["paee", "no_eer", "no_par", "zero_fill", "no_potential", "unet", "ffn", "soft_tag"],
+    "docre_ii": [
+        *("docre_ii", "base", "no_contrast", "negative_pairs", "no_fusion", "best_only", "freeze_base", "one_stage"),
+        "no_noise",
+    ],
+    "dre_mir": ["dre_mir", "no_inference", "no_mir", "only_mask_path", "only_masked_points", "no_imsa", "one_layer"],
+}
+
+
+def row_of(reader: DocRE, paper: str, variant: str, seed: int, data: dict, **settings) -> dict:
+    """A row: the arm trained, then scored on dev and test, and on test documents that were changed."""
+    given = {**settings} if variant == paper else {"variant": variant, **settings}
+    curve: list[dict] = []
+
+    def watch(epoch: int, model: DocRE) -> None:
+        curve.append({"epoch": epoch, "f1": score(predict(model, data["dev"][:WATCHED]), data["dev"][:WATCHED]).f1})
+
+    begin = time.process_time()
+    model = head(reader, paper, data["train"], data["dev"], seed, watch, **given)
+    row = {"paper": paper, "variant": variant, "seed": seed, "train": len(data["train"]), "settings": settings}
+    row |= {
+        "epochs": curve[-1]["epoch"],
+        "curve": stages(model, curve),
+        "rate": settings.get("classifier_lr", CHOSEN[paper]),
+    }
+    row |= {"cpu_seconds": round(time.process_time() - begin, 1), "rates_tried": list(RATES)}
+    row |= {"parameters": sum(p.numel() for p in model.classifier.parameters())}
+    for split in ("dev", "test"):
+        row[split] = scores(model, data[split], data["seen"], counted=split == "test")
+    row["documents"] = {
+        s: {"documents": len(data[s]), "checksum": fingerprint(data[s])[:12]} for s in ("train", "dev", "test")
+    }
+    if not model.classifier.equivariant:
+        row["test_orders"] = orders(model, data["test"], data["seen"])
+    if getattr(model.classifier.options, "mask_rate", 0):
+        row["test_hidden"] = hidden(model, data["test"], data["seen"])
+    row |= closed(model, data["test"], data["seen"]) | by_round(model, data["test"], data["seen"])
+    return row | {"environment": environment()}
+
+
+def stages(model: DocRE, curve: list[dict]) -> list[dict]:
+    """The curve, with the stage of each epoch where a base is trained first."""
+    first = int(model.classifier.base_share * len(curve))
+    return [point | {"stage": 1 if point["epoch"] <= first else 2} for point in curve] if first else curve
+
+
+def scores(model: DocRE, documents, seen, counted: bool = False) -> dict:
+    found = predict(model, documents)
+    figures = score(found, documents, seen).to_dict()
+    for key in ("by_relation", *(() if counted else ("by_entities", "by_related"))):
+        figures.pop(key, None)
+    by = by_document(found, documents, seen)
+    for depth in DEPTHS:
+        key = f"depth_{depth}_f1"
+        figures[key] = float(f1_of(counts([{"x": {"by_document": by}}], "x", key)[0].sum(0).astype(float))) / 100
+    return figures | ({"by_document": by} if counted else {})
+
+
+def orders(model: DocRE, documents, seen) -> dict:
+    """Scores with the entities numbered at random, and sorted by type."""
+    arranged = {
+        "shuffled": [shuffled(document, k) for k, document in enumerate(documents)],
+        "by type": [d.permuted(sorted(range(len(d.entities)), key=lambda i: d.entities[i].type)) for d in documents],
+    }
+    return {name: scores(model, some, seen) for name, some in arranged.items()}
+
+
+def hidden(model: DocRE, documents, seen) -> dict:
+    """Scores while this share of the pairs is hidden."""
+    found = {}
+    for rate in (0.1, 0.2, 0.3, 0.4, 0.5):
+        model.classifier.options.test_mask_rate = rate
+        torch.manual_seed(0)
+        found[str(rate)] = scores(model, documents, seen)
+    model.classifier.options.test_mask_rate = 0.0
+    return found
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    ask.add_argument("--papers", nargs="*", default=list(PLAN))
+    ask.add_argument("--variants", nargs="*", help="default: the plan's")
+    ask.add_argument("--first", type=int, help="of each paper's variants, so many")
+    ask.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
+    ask.add_argument("--rates", action="store_true", help="try the rates, on dev, and nothing else")
+    ask.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of an arm of its own")
+    args = ask.parse_args()
+    torch.set_num_threads(1)
+    whole = generate("train", READ + SHOWN)
+    data = {"train": whole[READ:], "dev": generate("dev", DEV), "test": generate("test", TEST)}
+    data["seen"] = seen_facts(data["train"])
+    reader, own = DocRE.load("atlop"), dict(item.split("=") for item in args.set)
+    for seed in args.seeds[:1] if args.rates else args.seeds:
+        for paper in args.papers:
+            variants = [paper] if args.rates else args.variants or PLAN[paper][: args.first]
+            for variant in variants:
+                for settings in [{"classifier_lr": rate} for rate in RATES] if args.rates else [own]:
+                    path = RESULTS / ("frozen_rates.json" if args.rates else f"frozen_{paper}.json")
+                    known = {"paper": paper, "variant": variant, "seed": seed, "settings": settings}
+                    if any(rows.same(row, known) for row in rows.stored(path)):
+                        continue
+                    row = row_of(reader, paper, variant, seed, data, **settings)
+                    if args.rates:
+                        kept = (
+                            "paper",
+                            "variant",
+                            "seed",
+                            "train",
+                            "epochs",
+                            "settings",
+                            "rate",
+                            "curve",
+                            "cpu_seconds",
+                        )
+                        row = {key: row[key] for key in (*kept, "environment")} | {"dev": {"f1": row["dev"]["f1"]}}
+                    rows.keep(path, row)
+                    figures = " ".join(
+                        f"{k} {100 * row[s][k]:.1f}"
+                        for s in ("dev", "test")
+                        if s in row
+                        for k in ("f1", "composed_f1")
+                        if k in row[s]
+                    )
+                    print(paper, variant, seed, settings, figures, f"{row['cpu_seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The models that come with the package: `python benchmarks/models.py`, or `make models` (about an hour of one core).
+
+ATLOP is trained whole, on 9,600 documents of the embedded corpus. Its encoder then stands still, and the other four
+papers' parts are trained on it alone, with documents that it has not seen. So there is one encoder for five papers:
+what differs between two of these models is the paper. Each folder in `data/models/` holds a model in 16 bits and
+`card.json`: data, seed, settings, scores of the very file on 600 test documents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from accelerate.utils import set_seed
+
+from docre_lite.corpus import generate
+from docre_lite.encode import Tokenizer
+from docre_lite.evaluate import score
+from docre_lite.model import DocRE, build, classifier
+from docre_lite.predict import predict, tune
+from docre_lite.support.machine import environment
+from docre_lite.support.store import read_json, write_json
+from docre_lite.train import configure, fit, fit_frozen
+from docre_lite.types import Document
+
+MODELS = Path(__file__).parent.parent / "data" / "models"
+SEED = 0
+READ, SHOWN = (
+    9600,
+    2400,
+)  # documents that the encoder learns to read from, and those that the other parts are trained on
+DEV, TEST, CHECK = 300, 600, 40  # CHECK: so many of the test documents a test of the package scores again
+ENCODER = {"epochs": 5, "encoder_lr": 2e-3, "classifier_lr": 2e-3, "min_count": 120}
+HEADS: dict[str, dict] = {
+    "atlop": {"epochs": 6},
+    "docunet": {"epochs": 6, "unet_width": 16, "channels": 16},
+    "paee": {"epochs": 6},
+    "docre_ii": {"epochs": 9},
+    "dre_mir": {"epochs": 6},
+}
+RATES = (1e-3, 3e-3)  # tried for each paper, see `frozen.py`
+CHOSEN = {"atlop": 3e-3, "docunet": 3e-3, "paee": 3e-3, "docre_ii": 3e-3, "dre_mir": 3e-3}  # by F1 on dev
+
+
+def head(
+    reader: DocRE,
+    paper: str,
+    documents: Sequence[Document],
+    dev: Sequence[Document],
+    seed: int,
+    watch: Callable[[int, DocRE], None] | None = None,
+    **settings,
+) -> DocRE:
+    """A paper's part, trained alone on what the encoder of `reader` makes of the documents; thresholds set on dev.
+
+    `watch` is called after each epoch, with the model as it then predicts.
+    """
+    given = {"classifier_lr": CHOSEN[paper], **HEADS[paper], **settings}
+    rate = given["classifier_lr"]
+    given.setdefault("matrix_lr", rate)
+    if paper == "docre_ii":
+        given.setdefault("base_lr", float(rate) / 10)
+    config, rest = configure(paper, "tiny", seed=seed, **given)
+    of = reader.tokenizer
+    reading = replace(of.reading, context=rest.get("context", of.reading.context))  # ATLOP's arm without context
+    tokenizer = Tokenizer(of.subwords, of.relations, of.types, reading)
+    set_seed(seed)
+    model = DocRE(tokenizer, reader.encoder, classifier(paper, tokenizer, reader.encoder, **rest))
+    for step in fit_frozen(model, documents, config):
+        if watch and step.step % (step.steps // config.epochs) == 0:
+            tune(model, dev)
+            watch(step.epoch, model)
+            model.classifier.train()
+    tune(model, dev)
+    return model.eval()
+
+
+def ship(model: DocRE, folder: Path, settings: dict, shares: str | None) -> None:
+    """Saves a model in 16 bits, and the scores of what was saved."""
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save(folder, half=True, shares=shares)
+    saved, test = DocRE.load(folder), generate("test", TEST)
+    card: dict = {"paper": model.classifier.name, "seed": SEED, "settings": settings}
+    card |= {"documents": {"encoder": READ, "part": READ if not shares else SHOWN, "test": TEST, "check": CHECK}}
+    for name, documents in (("test", test), ("check", test[:CHECK])):
+        scores = score(predict(saved, documents), documents).to_dict()
+        card[name] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
+        card[name]["composed_recall_by_depth"] = scores["composed_recall_by_depth"]
+    write_json(folder / "card.json", card | {"environment": environment()})
+    print(
+        folder.name, f"F1 {100 * card['test']['f1']:.1f}, composed {100 * card['test']['composed_f1']:.1f}", flush=True
+    )
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    ask.add_argument("--out", type=Path, default=MODELS)
+    ask.add_argument("--run", type=Path, help="finished run of ATLOP by these settings, in place of training it here")
+    ask.add_argument("--papers", nargs="*", default=list(HEADS))
+    args = ask.parse_args()
+    torch.set_num_threads(1)
+    documents, dev = generate("train", READ + SHOWN), generate("dev", DEV)
+    if args.run:
+        reader = DocRE.load(args.run / "model")
+        told = read_json(args.run / "run.json")
+        if (told["seed"], told["settings"]) != (SEED, ENCODER):
+            ask.error(f"{args.run}: seed {told['seed']} and {told['settings']}, not {SEED} and {ENCODER}")
+    elif (args.out / "atlop" / "model.json").is_file() and "atlop" not in args.papers:
+        reader = DocRE.load(args.out / "atlop")
+    else:
+        config, settings = configure("atlop", "tiny", seed=SEED, **ENCODER)
+        set_seed(SEED)
+        reader = build("atlop", documents[:READ], "tiny", **settings)
+        for step in fit(reader, documents[:READ], dev, config):
+            if step.scores:
+                print(f"encoder, epoch {step.epoch}: dev F1 {100 * step.scores.f1:.1f}", flush=True)
+    if "atlop" in args.papers:
+        ship(reader, args.out / "atlop", ENCODER, None)
+    for paper in (p for p in args.papers if p != "atlop"):
+        begin = time.process_time()
+        model = head(reader, paper, documents[READ:], dev, SEED)
+        print(paper, f"{time.process_time() - begin:.0f} CPU s", flush=True)
+        ship(model, args.out / paper, HEADS[paper], "../atlop")
+
+
+if __name__ == "__main__":
+    main()
