@@ -123,8 +123,7 @@ def main() -> None:
     ask.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of an arm of its own")
     args = ask.parse_args()
     torch.set_num_threads(1)
-    whole = generate("train", READ + SHOWN)
-    data = {"train": whole[READ:], "dev": generate("dev", DEV), "test": generate("test", TEST)}
+    data = {"train": generate("train", SHOWN, first=READ), "dev": generate("dev", DEV), "test": generate("test", TEST)}
     data["seen"] = seen_facts(data["train"])
     reader, own = DocRE.load("atlop"), dict(item.split("=") for item in args.set)
     for seed in args.seeds[:1] if args.rates else args.seeds:

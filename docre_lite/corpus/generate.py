@@ -19,15 +19,15 @@ from .world import Builder, options, possible
 SPLITS = ("train", "dev", "test")
 
 
-def generate(split: str, count: int, seed: int = 0) -> list[Document]:
-    """The first `count` documents of a split: "train", "dev" or "test".
+def generate(split: str, count: int, seed: int = 0, first: int = 0) -> list[Document]:
+    """`count` documents of a split, "train", "dev" or "test", from number `first`.
 
     Names of people, works and organisations never occur in two splits, and dev and test use phrasings that train
     has not. Raises ValueError for another split.
     """
     if split not in SPLITS:
         raise ValueError(f"no split {split!r}; have {list(SPLITS)}")
-    return [_draw(split, number, seed)[0] for number in range(count)]
+    return [_draw(split, number, seed)[0] for number in range(first, first + count)]
 
 
 def _draw(split: str, number: int, seed: int, purpose: str = "") -> tuple[Document, World, list[Group], str]:
