@@ -20,7 +20,7 @@ NOTEBOOKS = $(shell git ls-files -- '*.ipynb')
 STRIP_KEYS = metadata.language_info metadata.widgets metadata.colab metadata.accelerator \
 	cell.metadata.id cell.metadata.outputId cell.metadata.colab cell.metadata.execution
 
-.PHONY: help book test chapters lint format serve dist bench clean
+.PHONY: help book test chapters lint format serve dist models bench clean
 help:
 	@echo "make book      build the book unless it is up to date: execute the chapters, write _build/html"
 	@echo "make test      run the tests, those of the book's pages too: builds the book first unless it is up to date"
@@ -29,6 +29,7 @@ help:
 	@echo "make format    repair what 'make lint' can repair"
 	@echo "make serve     show the built book at http://localhost:$(PORT)/"
 	@echo "make dist      build sdist and wheel into dist/, try the wheel in an environment of its own"
+	@echo "make models    train the models that come with the package again (an hour)"
 	@echo "make bench     run the benchmarks on the embedded corpus again (hours)"
 	@echo "make clean     remove the built book and all caches, but not $(VENV)"
 
@@ -75,9 +76,13 @@ dist: $(READY)
 	rm -rf _build/smoke
 	@ls -l dist
 
+models: $(READY)
+	$(BIN)/python benchmarks/models.py
+
 bench: $(READY)
 	$(BIN)/docre-lite bench run lite
 	$(BIN)/python benchmarks/corpus.py
+	$(BIN)/python benchmarks/frozen.py
 	set -e; for file in benchmarks/corpus_*.py; do echo "$$file"; $(BIN)/python $$file; done
 
 clean:

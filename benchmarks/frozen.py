@@ -131,7 +131,7 @@ def main() -> None:
             variants = [paper] if args.rates else args.variants or PLAN[paper][: args.first]
             for variant in variants:
                 for settings in [{"classifier_lr": rate} for rate in RATES] if args.rates else [own]:
-                    path = RESULTS / ("frozen_rates.json" if args.rates else f"frozen_{paper}.json")
+                    path = RESULTS / ("rates_frozen.json" if args.rates else f"frozen_{paper}.json")
                     known = {"paper": paper, "variant": variant, "seed": seed, "settings": settings}
                     if any(rows.same(row, known) for row in rows.stored(path)):
                         continue

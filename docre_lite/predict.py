@@ -95,6 +95,18 @@ def room(batch: Sequence[Tokens]) -> int:
     return len(batch) * max(tokens, entities**2)
 
 
+@torch.inference_mode()
+def margin_of(model: DocRE, document: Document, head: int, relation: str, tail: int) -> float:
+    """By how much the model holds one fact of a document true: above 0 it names the fact, below it does not.
+
+    Raises ValueError for a relation that the model does not know.
+    """
+    if relation not in model.relations:
+        raise ValueError(f"the model knows no relation {relation!r}; it knows {', '.join(model.relations.names[1:])}")
+    ((_, _, _, prediction),) = run(model, [document], labels=False)
+    return float(prediction.margin[0, head, tail, model.relations.index(relation)])
+
+
 def sentence_shares(attention: Float[Tensor, "P L"], token_sentence: Tensor, sentences: int) -> Float[Tensor, "P S"]:
     """How much of each pair's attention lies in each sentence; markers count, [CLS] and [SEP] do not."""
     inside = token_sentence >= 0

@@ -170,10 +170,10 @@ class Reasoner(nn.Module):
     def forward(
         self, facts: Bool[Tensor, "B N N R"], sheet: Sheet, hidden: Bool[Tensor, "B N N"] | None = None
     ) -> Float[Tensor, "B N N R"]:
-        types = F.one_hot(sheet.types, len(TYPES)).float()
+        types = F.one_hot(sheet.types, len(TYPES)).to(self.classify.weight.dtype)
         n = types.shape[1]
         heads, tails = types.unsqueeze(2).expand(-1, -1, n, -1), types.unsqueeze(1).expand(-1, n, -1, -1)
-        cells = self.enter(torch.cat([facts.float(), heads, tails], -1))
+        cells = self.enter(torch.cat([facts.to(types.dtype), heads, tails], -1))
         if hidden is not None:
             cells = torch.where(hidden.unsqueeze(-1), self.hidden_cell, cells)
         return self.classify(self.leave(self.module(cells, sheet)))

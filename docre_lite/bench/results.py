@@ -6,7 +6,7 @@ fewer than five seeds. One function for all, `difference`; what is compared are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -28,6 +28,14 @@ COUNTED = {  # the scores that counts per document give, and the names of theirs
     "composed_f1": ("composed_gold", "composed_predicted", "composed_correct", None),
     **{f"depth_{d}_f1": (f"depth_{d}_gold", f"depth_{d}_predicted", f"depth_{d}_correct", None) for d in DEPTHS},
 }
+
+
+def by_variant(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, Mapping[str, Any]]]:
+    """The rows of a paper by variant, then by seed, as `difference` takes them."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["variant"], {})[row["seed"]] = row
+    return found
 
 
 def spread(values: Sequence[float]) -> str:

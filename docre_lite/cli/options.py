@@ -33,7 +33,15 @@ Evidence = Annotated[
 Arithmetic = Annotated[
     Precision, Option(help="of the calculation; bf16 is faster where the hardware multiplies it", show_choices=True)
 ]
-Model = Annotated[Path, Option("--run", help="folder of `train --out`", metavar="DIR")]
+Model = Annotated[
+    Path,
+    Option(
+        "--run",
+        help="folder of `train --out`; or a paper's name, such as atlop: the tiny model that comes with the package, "
+        "trained on the embedded corpus",
+        metavar="DIR",
+    ),
+]
 HowToPredict = Annotated[
     list[str] | None,
     Option(
@@ -58,11 +66,12 @@ def settings(items: list[str] | None) -> dict[str, Any]:
 
 
 def model_folder(run: Path) -> Path:
-    """The model in the folder of a run; a model's own folder will do."""
+    """The model in the folder of a run, or in this very folder, or the one of that name that comes with the package."""
+    from ..model import located
     from ..support.store import whole
 
     found = whole(run / "model")
-    return found if found.is_dir() else run
+    return found if found.is_dir() else located(run)
 
 
 def show(values: Any) -> None:

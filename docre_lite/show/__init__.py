@@ -4,10 +4,23 @@ Nothing here is needed to train or predict. Figures come back closed, so a cell 
 Colour never speaks alone: entities carry their number, weights a bar, cells their sign, lines their dash and marker.
 """
 
-from .plots import COLOURS, DIVERGING, SEQUENTIAL, alt, bars, curves, pair_matrix, style, triples_matrix
+from .plots import COLOURS, DIVERGING, SEQUENTIAL, alt, bars, curves, forest, pair_matrix, style, triples_matrix
 from .stored import results, speed
 from .text import document, heat, say, source, table
 
 __all__ = ["COLOURS", "DIVERGING", "SEQUENTIAL"]
-__all__ += ["alt", "bars", "curves", "document", "heat", "pair_matrix", "results", "say", "source", "speed", "style"]
+__all__ += [
+    "alt",
+    "bars",
+    "curves",
+    "document",
+    "forest",
+    "heat",
+    "pair_matrix",
+    "results",
+    "say",
+    "source",
+    "speed",
+    "style",
+]
 __all__ += ["table", "triples_matrix"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -143,6 +144,33 @@ def bars(
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set(xlabel=xlabel, title=title)
+    sns.despine(figure)
+    return figure
+
+
+def forest(differences: Mapping[str, Any], xlabel: str = "difference in F1 (points)", title: str = "") -> Figure:
+    """Paired differences by name, as `bench.results.difference` gives them: mean, 95 % interval, the paper's beside it.
+
+    A filled dot has a verdict, a hollow one has none; the band is where a difference makes no difference (±1 point).
+    """
+    figure, axes = plt.subplots(figsize=(6.4, 1.1 + 0.42 * len(differences)))
+    plt.close(figure)
+    axes.axvspan(-1, 1, color="#e9e9e9", zorder=0)
+    axes.axvline(0, color="#777777", linewidth=0.8, zorder=1)
+    looks = {"ours": {"fmt": "o", "color": COLOURS[2]}, "paper": {"marker": "D", "color": COLOURS[3]}}
+    for row, found in enumerate(differences.values()):
+        whiskers = None if found.low is None else [[found.mean - found.low], [found.high - found.mean]]
+        hollow = {"markerfacecolor": "white"} if found.verdict.startswith("no verdict") else {}
+        axes.errorbar(found.mean, row, xerr=whiskers, capsize=3, linestyle="none", **looks["ours"], **hollow)
+        if found.published is not None:
+            axes.plot(found.published, row + 0.22, linestyle="none", markersize=4, **looks["paper"])
+    handles = [
+        plt.Line2D([], [], linestyle="none", marker="o", color=COLOURS[2], label="ours, 95 % interval"),
+        plt.Line2D([], [], linestyle="none", marker="D", markersize=4, color=COLOURS[3], label="the paper, DocRED"),
+    ]
+    axes.legend(handles=handles, frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    axes.set_yticks(range(len(differences)), list(differences))
+    axes.set(xlabel=xlabel, title=title, ylim=(len(differences) - 0.4, -0.6))
     sns.despine(figure)
     return figure
 
