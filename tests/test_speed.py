@@ -183,7 +183,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     for _ in range(2):  # the second row is in the place of the first
         assert main(call) == 0
     [row] = json.loads((tmp_path / "speed.json").read_text())
-    assert capsys.readouterr().out.count("| atlop | fp32 |") == 2
+    assert capsys.readouterr().out.count("| atlop | docred | fp32 |") == 2
     assert repeats == 2 * [1, 1, 1, 5, 5, 1, 1]  # single documents are short work, and are measured more often
     seconds = row["seconds"]
     assert row["times_bare"]["train_whole"] == pytest.approx(seconds["train_whole"] / seconds["train_bare"], rel=0.02)

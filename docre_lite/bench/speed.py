@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +26,7 @@ from ..formats.readers import read
 from ..model import DocRE, build
 from ..support.machine import arithmetic, bf16_in_hardware, environment, give_back, peak_memory
 from ..support.schedule import parameter_groups
-from ..train import TrainConfig
+from ..train import TrainConfig, configure
 from ..types import Batch
 from .meter import Meter, fresh, kind, malloc, plain_malloc
 from .works import (
@@ -48,6 +48,7 @@ ENTITIES = (10, 20, 42, 80, 120, 200)
 TOKENS = (128, 256, 512, 1024, 2048, 4096)
 ONE_DOCUMENT = ((20, 400), (42, 400), (80, 440))  # entities and tokens; one of DocRED has 19.5 entities on average
 LARGEST = (200, 1200)
+KIND = ("paper", "variant", "recipe", "encoder", "data", "device", "precision", "batch_size")  # tells rows apart
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,15 @@ class Setting:
     batch_size: int = 4
     batches: int = 5
     repeats: int = 5
+    recipe: str = "docred"
+    variant: str | None = None
 
     def load(self, paper: str) -> tuple[DocRE, list[Batch]]:
         """The model, in training mode, and batches of documents of like length, from the shortest to the longest."""
         torch.manual_seed(0)
         documents = read(self.data) if self.data else made(self.batch_size * self.batches)
-        model = build(paper, documents, self.encoder).to(self.device).train()
+        _, settings = configure(paper, self.recipe, **({"variant": self.variant} if self.variant else {}))
+        model = build(paper, documents, self.encoder, **settings).to(self.device).train()
         window = model.tokenizer.reading.window
         encoded = sorted(
             (t for t in model.tokenizer.encode(documents) if len(t.ids) <= window), key=lambda t: len(t.ids)
@@ -101,6 +105,9 @@ def measure(
     both = {name: seconds[name] + seconds["optimiser"] for name in ("train_bare", "train_whole")}
     row = {
         "paper": paper,
+        "variant": setting.variant or paper,
+        "recipe": setting.recipe,
+        "options": asdict(model.classifier.options),
         "encoder": Path(setting.encoder).name if Path(setting.encoder).is_dir() else setting.encoder,
         "data": Path(setting.data).name if setting.data else "made documents",
         "device": setting.device,
@@ -202,7 +209,7 @@ def same(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Is a row the same measurement on the same kind of machine?"""
 
     def key(row):
-        kind = [row[k] for k in ("paper", "encoder", "data", "device", "precision", "batch_size")]
+        kind = [row.get(k) for k in KIND]
         return kind, _machine(row)
 
     return key(row) == key(other)
@@ -215,7 +222,8 @@ def _machine(row: Mapping[str, Any]) -> str:
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows for people: what a step and a prediction cost over the bare encoder's."""
-    titles = ["paper", "precision", "training step", "with optimiser", "prediction", "20 entities", "42", "80"]
+    titles = ["paper", "recipe", "precision", "training step", "with optimiser", "prediction"]
+    titles += ["20 entities", "42", "80"]
     lines = [[*titles, "documents/s", "GB", "on"], ["-"] * (len(titles) + 3)]
     for row in rows:
         times, ones = row["times_bare"], row["one_document"]
@@ -223,7 +231,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         line += [one["predict_whole"] / one["predict_bare"] for one in ones]
         line += [row["documents_per_second"]["train"], row["peak_gb"]["train_whole"]]
         numbers = [f"{number:.2f}" for number in line]
-        lines.append([row["paper"], row["precision"], *numbers, _machine(row)])
+        lines.append([row["variant"], row["recipe"], row["precision"], *numbers, _machine(row)])
     said = "Times of the bare encoder's on the same batch; documents/s and GB are those of training."
     return "\n".join([said, "", *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
 

@@ -70,6 +70,10 @@ def speed(
     encoder: Annotated[str, Option(help="as in `docre-lite train`", metavar="tiny|NAME|PATH")],
     data: Annotated[str | None, Option(help="documents to time on; none = made ones", metavar="FILE")] = None,
     paper: Annotated[list[str] | None, Option(help="which paper, repeatable; none = all five", metavar="PAPER")] = None,
+    recipe: Annotated[str, Option(help="the settings that `train` runs with", metavar="NAME")] = "docred",
+    variant: Annotated[
+        str | None, Option(help="an ablation of the paper; none = the full model", metavar="NAME")
+    ] = None,
     precision: Annotated[Precision, Option(help="of the calculation")] = "fp32",
     device: Annotated[Literal["cpu", "cuda"] | None, Option(help="none = the GPU if there is one")] = None,
     batch_size: Annotated[int, count("documents of a batch")] = 4,
@@ -84,19 +88,20 @@ def speed(
 
     from ..bench import rows, works
     from ..bench import speed as measured
-    from ..model import paper as known
+    from ..train import configure
 
     torch.set_num_threads(threads)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if place == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: there is no GPU here; leave it out, or take cpu")
-    setting = measured.Setting(encoder, data, place, precision, batch_size, repeats=repeats)
+    given = {"recipe": recipe, "variant": variant, "repeats": repeats}
+    setting = measured.Setting(encoder, data, place, precision, batch_size, **given)
     growth = entities or measured.ENTITIES, tokens or measured.TOKENS
     for size in measured.sizes(*growth):  # what cannot be measured is told before anything is
         works.document(*size)
     found = []
     for name in (names := paper or measured.PAPERS):
-        known(name)
+        configure(name, recipe, **({"variant": variant} if variant else {}))  # are there such?
     for name in names:
         row = measured.measure(name, setting, *growth, say=lambda line: print(line, file=sys.stderr, flush=True))
         rows.keep((results or rows.RESULTS) / "speed.json", row, measured.same)
