@@ -408,12 +408,14 @@ def test_stored_plans(name):
                 assert named and set(named) <= plan.paths.keys()
 
 
-def test_lite_is_everything_that_has_a_name():
+def test_lite_is_every_paper_and_its_decisive_ablation_with_five_seeds_and_equal_budgets():
     runs = plans.load("lite").runs
-    assert {run.paper for run in runs} == {"atlop", "docunet", "paee", "docre_ii", "dre_mir"}
-    for name in {run.paper for run in runs}:
+    decisive = {"atlop": "no_context", "docunet": "no_unet", "paee": "no_eer", "docre_ii": "base"}
+    decisive["dre_mir"] = "no_inference"
+    for name, other in decisive.items():
         arms = {(run.variant, run.seed) for run in runs if run.paper == name}
-        assert arms == {(variant, seed) for variant in paper(name).variants for seed in (0, 1, 2)}
+        assert arms == {(variant, seed) for variant in (name, other) for seed in range(5)}
+    assert {run.paper for run in runs} == decisive.keys() and {run.epochs for run in runs} == {12}
 
 
 def test_published_is_every_recipe_but_the_tiny_one():
