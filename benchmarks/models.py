@@ -84,8 +84,8 @@ def head(
     return model.eval()
 
 
-def ship(model: DocRE, folder: Path, settings: dict, shares: str | None) -> None:
-    """Saves a model in 16 bits, and the scores of what was saved."""
+def ship(model: DocRE, folder: Path, settings: dict, shares: str | None, curve: Sequence[dict] = ()) -> None:
+    """Saves a model in 16 bits, and the scores of what was saved; `curve`: dev scores of each epoch."""
     shutil.rmtree(folder, ignore_errors=True)
     model.save(folder, half=True, shares=shares)
     saved, test = DocRE.load(folder), generate("test", TEST)
@@ -95,6 +95,8 @@ def ship(model: DocRE, folder: Path, settings: dict, shares: str | None) -> None
         scores = score(predict(saved, documents), documents).to_dict()
         card[name] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
         card[name]["composed_recall_by_depth"] = scores["composed_recall_by_depth"]
+    kept = ("f1", "intra_f1", "inter_f1", "composed_f1")
+    card["curve"] = [{"epoch": k, **{key: dev[key] for key in kept}} for k, dev in enumerate(curve, 1)]
     write_json(folder / "card.json", card | {"environment": environment()})
     print(
         folder.name, f"F1 {100 * card['test']['f1']:.1f}, composed {100 * card['test']['composed_f1']:.1f}", flush=True
@@ -109,8 +111,10 @@ def main() -> None:
     args = ask.parse_args()
     torch.set_num_threads(1)
     dev = generate("dev", DEV)
+    curve: list[dict] = []
     if args.run:
         reader = DocRE.load(args.run / "model")
+        curve = [epoch["dev"] for epoch in read_json(args.run / "metrics.json")["history"]]
         told = read_json(args.run / "run.json")
         if told["seed"] != SEED or plain(told["settings"]) != plain(ENCODER):
             ask.error(f"{args.run}: seed {told['seed']} and {told['settings']}, not {SEED} and {ENCODER}")
@@ -123,9 +127,10 @@ def main() -> None:
         reader = build("atlop", documents, "tiny", **settings)
         for step in fit(reader, documents, dev, config):
             if step.scores:
+                curve.append(step.scores.to_dict())
                 print(f"encoder, epoch {step.epoch}: dev F1 {100 * step.scores.f1:.1f}", flush=True)
     if "atlop" in args.papers:
-        ship(reader, args.out / "atlop", ENCODER, None)
+        ship(reader, args.out / "atlop", ENCODER, None, curve)
     for paper in (p for p in args.papers if p != "atlop"):
         begin = time.process_time()
         model = head(reader, paper, generate("train", SHOWN, first=READ), dev, SEED)
