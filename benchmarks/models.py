@@ -110,6 +110,7 @@ def main() -> None:
     ask.add_argument("--papers", nargs="*", default=list(HEADS))
     args = ask.parse_args()
     torch.set_num_threads(1)
+    environment()  # the commit, before anything is written
     dev = generate("dev", DEV)
     curve: list[dict] = []
     if args.run:
