@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from corpus import by_round, closed
 from models import CHOSEN, DEV, RATES, READ, SHOWN, TEST, head
+from torch import nn
 
 from docre_lite.bench import rows
 from docre_lite.bench.counts import DEPTHS, by_document
@@ -24,6 +25,7 @@ from docre_lite.bench.results import counts, f1_of
 from docre_lite.corpus import generate
 from docre_lite.evaluate import score, seen_facts
 from docre_lite.model import DocRE
+from docre_lite.papers.dre_mir import MODES, InferenceLayer
 from docre_lite.predict import predict
 from docre_lite.support.machine import environment
 from docre_lite.train import shuffled
@@ -37,23 +39,58 @@ PLAN = {  # the full model and its decisive ablation first
     "docunet": ["docunet", "no_unet", "similarity", "no_balanced_softmax"],
     "paee": ["paee", "no_eer", "no_par", "zero_fill", "no_potential", "unet", "ffn", "soft_tag"],
     "docre_ii": [
-        *("docre_ii", "base", "no_contrast", "negative_pairs", "no_fusion", "best_only", "freeze_base", "one_stage"),
+        *(
+            "docre_ii",
+            "base",
+            "with_paths",
+            "no_contrast",
+            "negative_pairs",
+            "no_fusion",
+            "best_only",
+            "freeze_base",
+            "one_stage",
+        ),
         "no_noise",
     ],
     "dre_mir": ["dre_mir", "no_inference", "no_mir", "only_mask_path", "only_masked_points", "no_imsa", "one_layer"],
 }
 
 
+class Paths(InferenceLayer):
+    """DRE-MIR's attention over paths in the place of DocRE-II's along lines."""
+
+    def __init__(self, width: int):
+        super().__init__(width, width)
+        del self.norm, self.feed, self.feed_norm
+        self.fuse = nn.Linear(2 * width, width)
+
+    def forward(self, queries, memory, cells, keep_weights=False):
+        found = [self.query(queries), *(part(self.fuse(memory)) for part in (self.key, self.value))]
+        split = [x.unflatten(-1, (len(MODES), self.width)).unbind(-2) for x in found]
+        mixed = [self._head(h, *(part[h] for part in split), cells)[0] for h in range(len(MODES))]
+        return self.out(torch.cat(mixed, -1)), None
+
+
+def with_paths(model: DocRE) -> None:
+    for layer in model.classifier.matrix:
+        layer.attend = nn.ModuleList(Paths(model.classifier.options.map_width) for _ in range(2))
+
+
+# Arms of our own that are no setting of a paper: what is exchanged in the new model.
+OURS = {("docre_ii", "with_paths"): with_paths}
+
+
 def row_of(reader: DocRE, paper: str, variant: str, seed: int, data: dict, **settings) -> dict:
     """A row: the arm trained, then scored on dev and test, and on test documents that were changed."""
-    given = {**settings} if variant == paper else {"variant": variant, **settings}
+    change = OURS.get((paper, variant))
+    given = {**settings} if variant == paper or change else {"variant": variant, **settings}
     curve: list[dict] = []
 
     def watch(epoch: int, model: DocRE) -> None:
         curve.append({"epoch": epoch, "f1": score(predict(model, data["dev"][:WATCHED]), data["dev"][:WATCHED]).f1})
 
     begin = time.process_time()
-    model = head(reader, paper, data["train"], data["dev"], seed, watch, **given)
+    model = head(reader, paper, data["train"], data["dev"], seed, watch, change, **given)
     row = {"paper": paper, "variant": variant, "seed": seed, "train": len(data["train"]), "settings": settings}
     row |= {
         "epochs": curve[-1]["epoch"],

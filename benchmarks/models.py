@@ -58,11 +58,12 @@ def head(
     dev: Sequence[Document],
     seed: int,
     watch: Callable[[int, DocRE], None] | None = None,
+    change: Callable[[DocRE], None] | None = None,
     **settings,
 ) -> DocRE:
     """A paper's part, trained alone on what the encoder of `reader` makes of the documents; thresholds set on dev.
 
-    `watch` is called after each epoch, with the model as it then predicts.
+    `watch` is called after each epoch with the model as it then predicts; `change` may exchange parts of the new model.
     """
     given = {"classifier_lr": CHOSEN[paper], **HEADS[paper], **settings}
     rate = given["classifier_lr"]
@@ -75,6 +76,8 @@ def head(
     tokenizer = Tokenizer(of.subwords, of.relations, of.types, reading)
     set_seed(seed)
     model = DocRE(tokenizer, reader.encoder, classifier(paper, tokenizer, reader.encoder, **rest))
+    if change:
+        change(model)
     for step in fit_frozen(model, documents, config):
         if watch and step.step % (step.steps // config.epochs) == 0:
             tune(model, dev)
