@@ -66,6 +66,14 @@ def test_margin_of_is_the_score_of_what_is_found():
         margin_of(model, document, 0, "owns", 1)
 
 
+def test_claras_question_is_answered_as_the_readme_says():
+    document = running_example()
+    names = [entity.name for entity in document.entities]
+    asked = names.index("Clara Ramvik"), "citizenship", names.index("Velmark")
+    assert margin_of(docre_lite.load("atlop"), document, *asked) < 0
+    assert margin_of(docre_lite.load("dre_mir"), document, *asked) > 1
+
+
 def test_models_are_made_by_the_script(tmp_path, monkeypatch, capsys):
     """All of it on a few documents: the encoder, a part on it, both saved in 16 bits with their cards."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
