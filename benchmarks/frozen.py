@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -141,12 +142,12 @@ def orders(model: DocRE, documents, seen) -> dict:
 
 def hidden(model: DocRE, documents, seen) -> dict:
     """Scores while this share of the pairs is hidden."""
-    found = {}
+    found, options = {}, model.classifier.options
     for rate in (0.1, 0.2, 0.3, 0.4, 0.5):
-        model.classifier.options.test_mask_rate = rate
+        model.classifier.options = replace(options, test_mask_rate=rate)
         torch.manual_seed(0)
         found[str(rate)] = scores(model, documents, seen)
-    model.classifier.options.test_mask_rate = 0.0
+    model.classifier.options = options
     return found
 
 
