@@ -13,6 +13,7 @@ import torch
 matplotlib.use("Agg")
 
 from docre_lite import show
+from docre_lite.bench.results import Difference
 from docre_lite.types import Document, Entity, Mention, Triple
 
 
@@ -120,6 +121,18 @@ def test_curves_and_bars_carry_labels():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("steps", "loss / F1 in %")
     axes = show.bars({"ATLOP": 61.09, "DocuNet": 61.83}, xlabel="dev F1 in %").axes[0]
     assert texts(axes) == ["61.1", "61.8"] and [p.get_width() for p in axes.patches] == [61.09, 61.83]
+
+
+def test_forest_draws_means_intervals_and_the_papers_effect():
+    clear = Difference(2.0, (1.9, 2.1), 1.5, 2.5, "better", published=2.2)
+    unclear = Difference(-1.0, (-3.0, 1.0), -4.0, 2.0, "no verdict: 2 seeds")
+    (axes,) = show.forest({"one": clear, "two": unclear}).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]
+    places = [(float(x), float(y)) for line in axes.lines[1:] for x, y in zip(*line.get_data(), strict=True)]
+    assert (2.0, 0) in places and (-1.0, 1) in places and (2.2, 0.22) in places
+    left, right = show.forest({"F1": {"one": clear, "two": unclear}, "inter F1": {"two": clear, "one": None}}).axes
+    assert (left.get_xlabel(), right.get_xlabel()) == ("F1", "inter F1")
+    assert (2.0, 1) in [tuple(np.ravel(line.get_data())) for line in right.lines if len(line.get_xdata()) == 1]
 
 
 def test_source_is_read_from_the_module():

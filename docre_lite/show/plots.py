@@ -152,27 +152,44 @@ def forest(differences: Mapping[str, Any], xlabel: str = "difference in F1 (poin
     """Paired differences by name, as `bench.results.difference` gives them: mean, 95 % interval, the paper's beside it.
 
     A filled dot has a verdict, a hollow one has none; the band is where a difference makes no difference (±1 point).
+    Differences by name, by score, are drawn side by side, a panel for each score with its name on the axis; a name
+    that one score lacks leaves a gap in its panel.
     """
-    figure, axes = plt.subplots(figsize=(6.4, 1.1 + 0.42 * len(differences)))
+    panels = differences if isinstance(next(iter(differences.values()), None), Mapping) else {xlabel: differences}
+    rows = list(dict.fromkeys(name for panel in panels.values() for name in panel))
+    width = 6.4 if len(panels) == 1 else 3.6 + 2.1 * len(panels)
+    figure, axes = plt.subplots(1, len(panels), figsize=(width, 1.1 + 0.42 * len(rows)), sharey=True, squeeze=False)
     plt.close(figure)
-    axes.axvspan(-1, 1, color="#e9e9e9", zorder=0)
-    axes.axvline(0, color="#777777", linewidth=0.8, zorder=1)
-    looks = {"ours": {"fmt": "o", "color": COLOURS[2]}, "paper": {"marker": "D", "color": COLOURS[3]}}
-    for row, found in enumerate(differences.values()):
-        whiskers = None if found.low is None else [[found.mean - found.low], [found.high - found.mean]]
-        hollow = {"markerfacecolor": "white"} if found.verdict.startswith("no verdict") else {}
-        axes.errorbar(found.mean, row, xerr=whiskers, capsize=3, linestyle="none", **looks["ours"], **hollow)
-        if found.published is not None:
-            axes.plot(found.published, row + 0.22, linestyle="none", markersize=4, **looks["paper"])
+    for panel, (score, found) in zip(axes[0], panels.items(), strict=True):
+        _forest(panel, {rows.index(name): one for name, one in found.items() if one is not None})
+        panel.set(xlabel=score, ylim=(len(rows) - 0.4, -0.6))
     handles = [
         plt.Line2D([], [], linestyle="none", marker="o", color=COLOURS[2], label="ours, 95 % interval"),
         plt.Line2D([], [], linestyle="none", marker="D", markersize=4, color=COLOURS[3], label="the paper, DocRED"),
     ]
-    axes.legend(handles=handles, frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-    axes.set_yticks(range(len(differences)), list(differences))
-    axes.set(xlabel=xlabel, title=title, ylim=(len(differences) - 0.4, -0.6))
+    look = {"handles": handles, "frameon": False, "fontsize": 8, "ncols": 2}
+    if len(panels) == 1:
+        axes[0, 0].legend(**look, loc="lower center", bbox_to_anchor=(0.5, 1))
+        axes[0, 0].set_title(title)
+    else:
+        figure.legend(**look, loc="outside upper center")
+        figure.suptitle(title)
+    axes[0, 0].set_yticks(range(len(rows)), rows)
     sns.despine(figure)
     return figure
+
+
+def _forest(axes: plt.Axes, found: Mapping[int, Any]) -> None:
+    """One panel: differences by row."""
+    axes.axvspan(-1, 1, color="#e9e9e9", zorder=0)
+    axes.axvline(0, color="#777777", linewidth=0.8, zorder=1)
+    for row, one in found.items():
+        whiskers = None if one.low is None else [[one.mean - one.low], [one.high - one.mean]]
+        hollow = {"markerfacecolor": "white"} if one.verdict.startswith("no verdict") else {}
+        look = {"fmt": "o", "color": COLOURS[2], "capsize": 3, "linestyle": "none"}
+        axes.errorbar(one.mean, row, xerr=whiskers, **look, **hollow)
+        if one.published is not None:
+            axes.plot(one.published, row + 0.22, linestyle="none", marker="D", markersize=4, color=COLOURS[3])
 
 
 def alt(figure: Figure) -> str:
