@@ -21,7 +21,7 @@ from docre_lite.corpus import generate
 from docre_lite.support.machine import environment
 
 RESULTS = Path(__file__).parent / "results" / "lab.json"
-TRAIN, TEST = 480, 300
+TRAIN, TEST = 240, 120
 ARMS = (
     ("alone", {}),
     ("unet", {}),
@@ -52,7 +52,7 @@ def tests(kind: str) -> dict[str, dict]:
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     ask.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
-    ask.add_argument("--epochs", type=int, default=12)
+    ask.add_argument("--epochs", type=int, default=8)
     args = ask.parse_args()
     torch.set_num_threads(1)
     train, test = lab.sheets(generate("train", TRAIN)), lab.sheets(generate("test", TEST))
