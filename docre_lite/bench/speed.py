@@ -103,16 +103,8 @@ def measure(
     seconds = meter.on(model, batches, **works)
     seconds["optimiser"] = len(batches) * _optimiser(meter, model, batches[0])
     both = {name: seconds[name] + seconds["optimiser"] for name in ("train_bare", "train_whole")}
-    row = {
-        "paper": paper,
-        "variant": setting.variant or paper,
-        "recipe": setting.recipe,
+    row = _identity(paper, setting) | {
         "options": asdict(model.classifier.options),
-        "encoder": Path(setting.encoder).name if Path(setting.encoder).is_dir() else setting.encoder,
-        "data": Path(setting.data).name if setting.data else "made documents",
-        "device": setting.device,
-        "precision": setting.precision,
-        "batch_size": setting.batch_size,
         "batch_tokens": [int(b.windows.shape[1]) for b in batches],
         "batch_pairs": [int(b.mask.sum()) for b in batches],
         "seconds": _rounded(seconds),
@@ -139,6 +131,20 @@ def measure(
     row["peak_gb"] = {name: round(peak_gb(paper, setting, name), 3) for name in (*parts, "predict_largest")}
     about = {"bf16_in_hardware": bf16_in_hardware(torch.device(setting.device)), "malloc": malloc()}
     return row | {"environment": environment() | about}
+
+
+def _identity(paper: str, setting: Setting) -> dict[str, Any]:
+    """What tells a row from others, see `KIND`."""
+    return {
+        "paper": paper,
+        "variant": setting.variant or paper,
+        "recipe": setting.recipe,
+        "encoder": Path(setting.encoder).name if Path(setting.encoder).is_dir() else setting.encoder,
+        "data": Path(setting.data).name if setting.data else "made documents",
+        "device": setting.device,
+        "precision": setting.precision,
+        "batch_size": setting.batch_size,
+    }
 
 
 def _works(paper: str, setting: Setting, model: DocRE) -> dict[str, Callable[[DocRE, Batch], Any]]:
