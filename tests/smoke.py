@@ -35,7 +35,7 @@ def main() -> None:
     assert len(generate("train", 5)) == 5
     example = running_example()
     assert example.sentences and example.triples
-    assert results("corpus_atlop")[0]["paper"] == "atlop"
+    assert results("frozen_atlop")[0]["paper"] == "atlop"
 
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         call("corpus", "--out", "corpus", "--train", "8", "--dev", "4", "--test", "4")
