@@ -34,10 +34,8 @@ from docre_lite.types import Document
 
 MODELS = Path(__file__).parent.parent / "data" / "models"
 SEED = 0
-READ, SHOWN = (
-    9600,
-    2400,
-)  # documents that the encoder learns to read from, and those that the other parts are trained on
+READ = 9600  # documents that the encoder learns to read from
+SHOWN = 2400  # documents after those, which the other parts are trained on
 DEV, TEST, CHECK = 300, 600, 40  # CHECK: so many of the test documents a test of the package scores again
 ENCODER = {"epochs": 5, "encoder_lr": 2e-3, "classifier_lr": 2e-3, "min_count": 120}
 HEADS: dict[str, dict] = {
