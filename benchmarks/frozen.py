@@ -98,7 +98,7 @@ def row_of(reader: DocRE, paper: str, variant: str, seed: int, data: dict, **set
         "curve": stages(model, curve),
         "rate": settings.get("classifier_lr", CHOSEN[paper]),
     }
-    row |= {"cpu_seconds": round(time.process_time() - begin, 1), "rates_tried": list(RATES)}
+    row |= {"cpu_seconds": round(time.process_time() - begin, 1), "rates_tried": tried(paper)}
     row |= {"parameters": sum(p.numel() for p in model.classifier.parameters())}
     for split in ("dev", "test"):
         row[split] = scores(model, data[split], data["seen"], counted=split == "test")
@@ -111,6 +111,12 @@ def row_of(reader: DocRE, paper: str, variant: str, seed: int, data: dict, **set
         row["test_hidden"] = hidden(model, data["test"], data["seen"])
     row |= closed(model, data["test"], data["seen"]) | by_round(model, data["test"], data["seen"])
     return row | {"environment": environment()}
+
+
+def tried(paper: str) -> list[float]:
+    """The rates that dev has decided between, as far as they are stored; the one in use if none are."""
+    stored = [row["rate"] for row in rows.stored(RESULTS / "rates_frozen.json") if row["paper"] == paper]
+    return sorted({*stored, CHOSEN[paper]})
 
 
 def stages(model: DocRE, curve: list[dict]) -> list[dict]:

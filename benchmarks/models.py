@@ -45,8 +45,8 @@ HEADS: dict[str, dict] = {
     "docre_ii": {"epochs": 8},  # two stages share them
     "dre_mir": {"epochs": 5},
 }
-RATES = (1e-3, 3e-3)  # tried for each paper, see `frozen.py`
-CHOSEN = {"atlop": 3e-3, "docunet": 3e-3, "paee": 3e-3, "docre_ii": 3e-3, "dre_mir": 3e-3}  # by F1 on dev
+RATES = (1e-3, 3e-3)  # to be tried for each paper: `frozen.py --rates`; `rates_frozen.json` holds what has been
+CHOSEN = {"atlop": 3e-3, "docunet": 3e-3, "paee": 3e-3, "docre_ii": 3e-3, "dre_mir": 3e-3}
 
 
 def head(

@@ -190,11 +190,7 @@ class DocRE(nn.Module):
         """
         folder = located(folder)
         if not (folder / "model.json").is_file():
-            inside = folder / "model"
-            way = (
-                f"give {inside}" if inside.is_dir() else "`docre-lite train` writes it into model/ in its --out folder"
-            )
-            raise ValueError(f"{folder}: no model.json here; {way}")
+            raise ValueError(f"{folder}: no model.json here; {_way_to_a_model(folder)}")
         spec = read_json(folder / "model.json")
         network = PretrainedEncoder if spec.get("encoder") == "pretrained" else TinyEncoder
         home = folder / str(spec.get("shares", ""))
@@ -242,6 +238,14 @@ def trained() -> dict[str, Path]:
 def located(model: str | Path) -> Path:
     """The folder of a model: as given, or where there is none the one of `trained` by that name."""
     return Path(model) if Path(model).exists() else trained().get(str(model), Path(model))
+
+
+def _way_to_a_model(folder: Path) -> str:
+    inside = folder / "model"
+    if inside.is_dir():
+        return f"give {inside}"
+    way = "`docre-lite train` writes it into model/ in its --out folder"
+    return way if folder.exists() else f"{way}; with the package come {', '.join(trained())}"
 
 
 def load(model: str | Path, **options: Any) -> DocRE:

@@ -180,7 +180,7 @@ def _totals(counts: Iterable[Mapping[str, Any]]) -> Counter[str]:
 
 def _digest(folder: Path) -> str:
     """One number for all files of a model, and of the one whose encoder it shares."""
-    digest, home = hashlib.sha256(), folder / read_json(folder / "model.json").get("shares", "")
+    digest, home = hashlib.sha256(), folder / str(read_json(folder / "model.json").get("shares", ""))
     for path in sorted(p for place in {folder, home} for p in place.iterdir() if p.is_file()):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
