@@ -5,6 +5,7 @@ from .context import ContextExplorer
 from .image import EntityImage
 from .masking import MaskRateExplorer
 from .potential import PotentialPairs
+from .reader import Reader
 from .refinement import RefinementStepper
 from .threshold import ThresholdPlayground
 
@@ -14,6 +15,7 @@ __all__ = [
     "MaskRateExplorer",
     "ModelComparer",
     "PotentialPairs",
+    "Reader",
     "RefinementStepper",
     "ThresholdPlayground",
 ]

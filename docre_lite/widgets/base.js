@@ -61,17 +61,19 @@ function start({ model, el }, title) {
     /** What the model recomputed for exactly this state; null if it has not (yet), or there is no kernel. */
     answer() {
       const answer = model.get("answer");
-      return answer && answer.state && Object.keys(state()).every((k) => same(answer.state[k], state()[k])) ? answer : null;
+      return answer?.state && Object.keys(state()).every((k) => same(answer.state[k], state()[k])) ? answer : null;
     },
     /** Draw now and after every change. `draw` returns the sentence for the status line. */
     run(draw) {
       const redraw = () => {
-        const recomputed = widget.answer() !== null;
-        sign.textContent = recomputed ? "recomputed by the model" : "precomputed";
-        sign.dataset.live = recomputed;
+        const computed = widget.answer() !== null, failed = model.page && model.get("failed");
+        sign.textContent = !computed ? "stored" : model.page ? "computed here" : "by your kernel";
+        sign.title = failed || "";
+        sign.dataset.live = computed;
         const said = draw();
-        if (said !== undefined && said !== status.textContent) status.textContent = said;
+        if (said !== undefined && said !== status.textContent) status.textContent = failed ? `${said} ${failed}` : said;
       };
+      model.on("change:failed", redraw);
       model.on("change:state", redraw);
       model.on("change:answer", redraw);
       redraw();

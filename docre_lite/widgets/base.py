@@ -15,7 +15,9 @@ import numpy as np
 import traitlets
 from torch import Tensor
 
-from ..types import Document
+from ..model import DocRE
+from ..page.export import name_of
+from ..types import Document, Entity, Mention
 
 FOLDER = Path(__file__).resolve().parent
 _numbers = itertools.count(1)
@@ -26,6 +28,7 @@ const host = document.getElementById(ID);
 const state = JSON.parse(host.querySelector('script[type="application/json"]').textContent);
 const heard = new Map(), tell = (name) => (heard.get(name) ?? []).forEach((f) => f());
 const model = {
+  page: true,
   get: (name) => state[name],
   set(name, value) { state[name] = value; tell("change:" + name); },
   save_changes() {},
@@ -46,10 +49,11 @@ class Widget(anywidget.AnyWidget):
 
     `data` never changes and travels with the page: the document, and the answers to the states that were computed
     beforehand. `state` is what the reader has chosen. With a kernel, every change of `state` asks `recompute`, and
-    its result is `answer`; without one, the script shows what `data` holds. A sign on the widget says which.
+    its result is `answer`. Without one, `answer` comes from the page's own models where `data["live"]` names one, and
+    else the script shows what `data` holds. A sign on the widget says which.
     """
 
-    script: ClassVar[str]  # file of the subclass beside this one; `base.js` is put before it
+    script: ClassVar[str]  # file of the subclass beside this one; `base.js` and `live.js` are put before it
 
     data = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
@@ -57,7 +61,7 @@ class Widget(anywidget.AnyWidget):
 
     def __init_subclass__(cls, **more):
         if "script" in vars(cls):
-            parts = [(FOLDER / name).read_text(encoding="utf-8") for name in ("base.js", cls.script)]
+            parts = [(FOLDER / name).read_text(encoding="utf-8") for name in ("base.js", "live.js", cls.script)]
             cls._esm = "\n".join(parts)
             cls._css = (FOLDER / "base.css").read_text(encoding="utf-8")
         super().__init_subclass__(**more)
@@ -146,6 +150,25 @@ def document_data(document: Document) -> dict[str, Any]:
             for t in document.triples
         ],
     }
+
+
+def live(*models: DocRE) -> dict[str, Any]:
+    """What tells the script that the page has these very models: the names they have there, or nothing."""
+    names = [name_of(model) for model in models]
+    return {"live": names} if all(names) else {}
+
+
+def changed(document: Document, state: dict[str, Any]) -> Document:
+    """The document as the reader has changed it: `state["change"]["document"]`, as the script's `changed` gives it."""
+    if not (change := state.get("change")):
+        return document
+    made = change["document"]
+    mentions: list[list[Mention]] = [[] for _ in made["types"]]
+    for m in made["mentions"]:
+        words = made["sentences"][m["sentence"]][m["start"] : m["end"]]
+        kind = m.get("type") or made["types"][m["entity"]]
+        mentions[m["entity"]].append(Mention(" ".join(words), m["sentence"], m["start"], m["end"], kind))
+    return Document(made["title"], tuple(map(tuple, made["sentences"])), tuple(Entity(tuple(m)) for m in mentions))
 
 
 def html_table(caption: str, head: list[str], rows: list[list]) -> str:

@@ -1,0 +1,85 @@
+"""A document that the reader changes, and the facts that the models then find."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from ..model import DocRE
+from ..page.export import ENGINE, as_script, encoder_file, paper_file
+from ..predict import predict
+from ..types import Document, Triple
+from .base import Widget, changed, document_data, html_table, live
+
+
+class Reader(Widget):
+    """The facts that models find in a document: strike a sentence, rename an entity, or write a document of your own.
+
+        from docre_lite.widgets import Reader
+        Reader({"my model": model}, document)
+
+    Facts stand in a graph, a matrix and a list with their margins and evidence; what a change adds or takes away is
+    marked. `question` is one fact (head, relation, tail) that the widget asks for and answers first. Raises ValueError
+    if there is no model or no entity.
+    """
+
+    script = "reader.js"
+
+    def __init__(
+        self, models: Mapping[str, DocRE], document: Document, question: tuple[int, str, int] | None = None
+    ):
+        if not models or not document.entities:
+            raise ValueError("nothing to read: give a model or more, and a document with entities")
+        self._models, self._document = dict(models), document
+        data = {
+            "document": document_data(document),
+            "models": list(models),
+            "found": [[_fact(t) for t in predict(model, [document])] for model in models.values()],
+            "question": list(question) if question else None,
+            **live(*models.values()),
+        }
+        super().__init__(data, {"model": 0, "change": None})
+
+    def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
+        model = list(self._models.values())[state["model"]]
+        return {"found": [_fact(t) for t in predict(model, [changed(self._document, state)])]}
+
+    def fallback(self) -> str:
+        names = [entity.name for entity in self._document.entities]
+        text = " ".join(" ".join(sentence) for sentence in self._document.sentences)
+        tables = []
+        for name, found in zip(self.data["models"], self.data["found"], strict=True):
+            rows = [[names[h], r, names[t], f"{s:.1f}", ", ".join(map(str, e))] for h, r, t, s, e in found]
+            head = ["head", "relation", "tail", "margin (logits)", "evidence sentences"]
+            tables.append(html_table(f"What {name} finds", head, rows))
+        return f"<p>{escape(text)}</p>" + "".join(tables)
+
+
+def _fact(t: Triple) -> list:
+    return [t.head, t.relation, t.tail, round(t.score, 2), list(t.evidence)]
+
+
+def whole_page(model: DocRE, document: Document, title: str) -> str:
+    """One HTML file that holds the model, its engine and a document to begin with; it needs no network and no server.
+
+    Raises ValueError, in one line, for a model that a page cannot run.
+    """
+    name = model.classifier.name
+    scripts = [as_script("encoder", encoder_file(model)), as_script(name, paper_file(model))]
+    widget = Reader({name: model}, document)
+    widget.data = {**widget.data, "live": [name]}
+    engine = "".join(f"<script>{text}</script>\n" for text in (*scripts, ENGINE.read_text(encoding="utf-8")))
+    policy = "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src blob:; "
+    policy += "style-src 'unsafe-inline'"
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n"
+        "<style>body { font-family: system-ui, sans-serif; max-width: 60rem; margin: 1rem auto; padding: 0 .7rem; }\n"
+        "@media (prefers-color-scheme: dark) { body { background: #0f1319; color: #e8ebf0; } }</style>\n"
+        "<script>if (matchMedia('(prefers-color-scheme: dark)').matches) "
+        "document.documentElement.dataset.theme = 'dark';</script></head>\n"
+        f"<body><main><h1>{escape(title)}</h1>\n{engine}{widget.html()}</main></body></html>\n"
+    )
