@@ -137,7 +137,7 @@ def main() -> None:
         begin = time.process_time()
         model = head(reader, paper, generate("train", SHOWN, first=READ), dev, SEED)
         print(paper, f"{time.process_time() - begin:.0f} CPU s", flush=True)
-        ship(model, args.out / paper, HEADS[paper], "../atlop")
+        ship(model, args.out / paper, {"classifier_lr": CHOSEN[paper], **HEADS[paper]}, "../atlop")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sphinx extension of the book: MathJax from the disk, no script twice, executed notebooks to download, how to cite."""
+"""Sphinx extension of the book: MathJax and models from the disk, executed notebooks to download, how to cite."""
 
 from __future__ import annotations
 
@@ -29,6 +29,27 @@ def copy_mathjax(app) -> None:
             shutil.copytree(source, target, dirs_exist_ok=True)
         else:
             shutil.copyfile(source, target)
+
+
+def write_models(app) -> None:
+    """The package's models, for widgets to run in the page: each file is loaded when a reader comes to one."""
+    if app.builder.format == "html":
+        from docre_lite.page.export import write_site
+
+        write_site(Path(app.outdir) / "_static" / "models")
+
+
+# Pages ask for nothing from outside. The theme has scripts and styles within its pages; models run in a worker that a
+# page makes of its own text, with a product of matrices in WebAssembly. `file:` is for a book read from the disk.
+POLICY = (
+    "default-src 'self' file: data: blob:; script-src 'self' file: blob: 'unsafe-inline' 'wasm-unsafe-eval'; "
+    "style-src 'self' file: 'unsafe-inline'; worker-src blob:; object-src 'none'"
+)
+
+
+def state_policy(app, page, template, context, doctree) -> None:
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+    context["metatags"] = meta + context.get("metatags", "")
 
 
 def drop_unused_widgets(app, page, template, context, doctree) -> None:
@@ -71,6 +92,21 @@ def copy_executed(app, exception) -> None:
         except KeyError:  # a chapter that failed
             continue
         nbformat.write(executed, file)
+
+
+class AskTheModels(SphinxDirective):
+    """The five models on the running document, asked the book's opening question."""
+
+    def run(self) -> list[nodes.Node]:
+        from docre_lite import load
+        from docre_lite.corpus import running_example
+        from docre_lite.model import trained
+        from docre_lite.widgets import Reader
+
+        document, titles = running_example(), {name: load(name).classifier.title.split(":")[0] for name in trained()}
+        models = {titles[name]: load(name) for name in sorted(titles, key=lambda name: name != "dre_mir")}
+        clara, velmark = ([e.name for e in document.entities].index(name) for name in ("Clara Ramvik", "Velmark"))
+        return [nodes.raw("", Reader(models, document, (clara, "citizenship", velmark)).html(), format="html")]
 
 
 class CiteThis(SphinxDirective):
@@ -117,7 +153,10 @@ def setup(app) -> dict:
     # The previews need the public address, which _config.yml names once, as the base of the pages.
     app.connect("config-inited", lambda app, config: setattr(config, "ogp_site_url", config.html_baseurl))
     app.add_directive("cite-this", CiteThis)
+    app.add_directive("ask-the-models", AskTheModels)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("builder-inited", write_models)
+    app.connect("html-page-context", state_policy)
     app.connect("html-page-context", drop_unused_widgets, priority=400)
     app.connect("html-page-context", dedupe_scripts, priority=900)
     app.connect("html-page-context", name_download, priority=900)

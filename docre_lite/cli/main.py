@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from . import bench, corpus, data, extract, predict, score, train
+from . import bench, corpus, data, extract, page, predict, score, train
 
 # Everything heavy is imported inside the commands: `--help` answers at once.
 PLAIN = {"rich_markup_mode": None, "add_completion": False, "no_args_is_help": False}
@@ -22,6 +22,7 @@ for command, example in (
     (train.train, "train --paper atlop --train corpus/train.json --dev corpus/dev.json --out runs/first"),
     (predict.predict, "predict --run runs/first --data corpus/test.json --out result.json"),
     (extract.extract, "extract --run runs/first --input documents/*.jsonl.gz --out triples --workers 4"),
+    (page.page, "page --run atlop --out ask.html"),
     (score.score, "score --predictions result.json --gold corpus/test.json --train corpus/train.json"),
 ):
     app.command(epilog=f"example: docre-lite {example}")(command)

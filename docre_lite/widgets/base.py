@@ -138,7 +138,7 @@ def document_data(document: Document) -> dict[str, Any]:
         "title": document.title,
         "sentences": [list(sentence) for sentence in document.sentences],
         "mentions": [
-            {"sentence": m.sentence, "start": m.start, "end": m.end, "entity": i}
+            {"sentence": m.sentence, "start": m.start, "end": m.end, "entity": i, "type": m.type}
             for i, entity in enumerate(document.entities)
             for m in entity.mentions
         ],
@@ -149,7 +149,7 @@ def document_data(document: Document) -> dict[str, Any]:
             | ({"premises": [list(p) for p in t.premises]} if t.premises else {})
             for t in document.triples
         ],
-    }
+    } | ({} if document.candidates is None else {"candidates": document.pairs()})
 
 
 def live(*models: DocRE) -> dict[str, Any]:

@@ -26,9 +26,7 @@ class Reader(Widget):
 
     script = "reader.js"
 
-    def __init__(
-        self, models: Mapping[str, DocRE], document: Document, question: tuple[int, str, int] | None = None
-    ):
+    def __init__(self, models: Mapping[str, DocRE], document: Document, question: tuple[int, str, int] | None = None):
         if not models or not document.entities:
             raise ValueError("nothing to read: give a model or more, and a document with entities")
         self._models, self._document = dict(models), document
