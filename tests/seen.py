@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Locator, Page
 from small import sgd_steps, tiny
 
 from docre_lite.corpus import running_example
 from docre_lite.model import DocRE
+from docre_lite.page.export import write_site
 from docre_lite.types import Document, Triple
 from docre_lite.widgets import (
     ContextExplorer,
@@ -16,6 +19,7 @@ from docre_lite.widgets import (
     MaskRateExplorer,
     ModelComparer,
     PotentialPairs,
+    Reader,
     RefinementStepper,
     ThresholdPlayground,
 )
@@ -53,6 +57,7 @@ SAMPLES = {
     "PotentialPairs": lambda: PotentialPairs(tiny("paee", [running_example()]), running_example()),
     "EntityImage": lambda: EntityImage(tiny("docunet", [running_example()], unet_width=8), running_example()),
     "MaskRateExplorer": lambda: MaskRateExplorer(restorer(), running_example()),
+    "Reader": lambda: Reader({"mine": tiny("atlop", [running_example()])}, running_example(), (0, "citizenship", 3)),
     "ThresholdPlayground": lambda: ThresholdPlayground(),
 }
 
@@ -74,6 +79,26 @@ def shown(page: Page, widget: Widget, folder, dark: bool = False) -> Locator:
     page.goto(file.as_uri())
     page.wait_for_selector(".dw[data-ready]")
     return page.locator(".dw")
+
+
+@cache
+def _models() -> dict[str, str]:
+    with TemporaryDirectory() as made:
+        write_site(Path(made))
+        return {file.name: file.read_text(encoding="utf-8") for file in Path(made).iterdir()}
+
+
+def with_models(folder: Path) -> None:
+    """The package's models beside a page, as the book has them."""
+    (folder / "_static" / "models").mkdir(parents=True, exist_ok=True)
+    for name, text in _models().items():
+        (folder / "_static" / "models" / name).write_text(text, encoding="utf-8")
+
+
+def computed(root: Locator) -> None:
+    """Waits until the page has computed what it shows."""
+    root.locator(".dw-sign[data-live='true']").wait_for()
+    assert root.locator(".dw-sign").inner_text().startswith("computed here")
 
 
 def drag(slider: Locator, share: float) -> None:

@@ -88,11 +88,11 @@ def test_the_kernel_recomputes_what_is_chosen(lab, page):
     root = page.locator(".dw[data-ready]")
     root.wait_for()
     assert root.count() == 1  # the view of the kernel's widget, and not the page's copy beside it
-    assert root.locator(".dw-sign").inner_text() == "precomputed"
+    assert root.locator(".dw-sign").inner_text() == "stored"
     before = root.locator(".dw-share").all_inner_texts()
     root.get_by_label("Tail entity", exact=True).select_option("6")
     root.locator(".dw-sign[data-live='true']").wait_for()
-    assert root.locator(".dw-sign").inner_text() == "recomputed by the model"
+    assert root.locator(".dw-sign").inner_text() == "by your kernel"
     assert root.locator(".dw-share").all_inner_texts() != before
     root.get_by_label("head entity", exact=True).check()
     root.locator(".dw-sign[data-live='true']").wait_for()

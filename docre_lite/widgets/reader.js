@@ -89,7 +89,7 @@ export default {
       question.textContent = ask(seen, state);
       question.hidden = !question.textContent;
       const order = { new: 0, missed: 1, hit: 2 }, list = [...seen.facts].sort((a, b) => order[a.kind] - order[b.kind] || a.head - b.head || a.tail - b.tail);
-      facts.replaceChildren(table(`Facts that ${data.models[state.model]} finds`, ["", "head", "relation", "tail", "margin (logits)", "evidence"], list.map((f) => [
+      facts.replaceChildren(table(`Facts that ${data.models[state.model]} finds`, ["change", "head", "relation", "tail", "margin (logits)", "evidence"], list.map((f) => [
         h("span", { class: `dw-cell dw-${f.kind}`, role: "img", "aria-label": words[f.kind] }, signs[f.kind]), seen.names[f.head], f.relation, seen.names[f.tail], number(f.score, 1), f.evidence.map((s) => `[${s}]`).join(" ") || "none"])));
       const count = (kind) => list.filter((f) => f.kind === kind).length, total = count("hit") + count("new");
       const name = (f) => `${seen.names[f.head]} ${f.relation} ${seen.names[f.tail]}`;
