@@ -18,9 +18,10 @@ function docreEngine() {
   /** A matrix for `product`'s right side: panels of 8 columns. `at(k, n)` is where element (k, n) stands in `values`. */
   function panels(values, depth, columns, stepDeep, stepAcross, offset = 0) {
     const count = Math.ceil(columns / 8), data = new Float32Array(count * depth * 8);
-    for (let n = 0; n < columns; n += 1) {
-      let to = (n >> 3) * depth * 8 + (n & 7), from = offset + n * stepAcross;
-      for (let k = 0; k < depth; k += 1, to += 8, from += stepDeep) data[to] = values[from];
+    for (let p = 0; p < count; p += 1) {
+      const wide = Math.min(8, columns - 8 * p);
+      let to = p * depth * 8, from = offset + 8 * p * stepAcross;
+      for (let k = 0; k < depth; k += 1, to += 8, from += stepDeep) for (let n = 0; n < wide; n += 1) data[to + n] = values[from + n * stepAcross];
     }
     return { data, depth, columns, count };
   }
@@ -32,10 +33,12 @@ function docreEngine() {
     for (let first = 0; first < rows; first += most) {
       const some = Math.min(most, rows - first), full = (some + 3) & ~3;
       const part = a.subarray(first * depth, (first + some) * depth);
-      const found = (fast ? swift : plain)(part, full, data, depth, count);
+      const found = (fast ? swift : plain)(part, full, data, depth, count), to = first * columns;
+      if (columns === wide && !bias) { out.set(found.subarray(0, some * columns), to); continue; }
       for (let r = 0; r < some; r += 1) {
-        const to = (first + r) * columns;
-        for (let n = 0; n < columns; n += 1) out[to + n] = found[r * wide + n] + (bias ? bias[n] : 0);
+        const row = r * wide, put = to + r * columns;
+        if (bias) for (let n = 0; n < columns; n += 1) out[put + n] = found[row + n] + bias[n];
+        else for (let n = 0; n < columns; n += 1) out[put + n] = found[row + n];
       }
     }
     return out;
@@ -76,11 +79,11 @@ function docreEngine() {
     const y = 1 - ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t * Math.exp(-z * z);
     return x < 0 ? -y : y;
   }
-  const each = (x, f) => { for (let i = 0; i < x.length; i += 1) x[i] = f(x[i]); return x; };
-  const gelu = (x) => 0.5 * x * (1 + erf(x * Math.SQRT1_2));
-  const relu = (x) => (x > 0 ? x : 0);
-  const leaky = (x) => (x > 0 ? x : 0.1 * x);
-  const sigmoid = (x) => 1 / (1 + Math.exp(-x));
+  // Loops of their own, in place: a function that is called for each number costs as much as what it computes.
+  function gelu(x) { for (let i = 0; i < x.length; i += 1) x[i] *= 0.5 * (1 + erf(x[i] * Math.SQRT1_2)); return x; }
+  function relu(x) { for (let i = 0; i < x.length; i += 1) if (x[i] < 0) x[i] = 0; return x; }
+  function leaky(x) { for (let i = 0; i < x.length; i += 1) if (x[i] < 0) x[i] *= 0.1; return x; }
+  function sigmoid(x) { for (let i = 0; i < x.length; i += 1) x[i] = 1 / (1 + Math.exp(-x[i])); return x; }
   const tanh = (x) => 1 - 2 / (1 + Math.exp(2 * x));
   const plus = (x, y) => { for (let i = 0; i < x.length; i += 1) x[i] += y[i]; return x; };
 
@@ -88,7 +91,8 @@ function docreEngine() {
     let peak = -Infinity, total = 0;
     for (let i = from; i < to; i += 1) if (x[i] > peak) peak = x[i];
     for (let i = from; i < to; i += 1) total += x[i] = Math.exp(x[i] - peak);
-    for (let i = from; i < to; i += 1) x[i] /= total;
+    total = 1 / total;
+    for (let i = from; i < to; i += 1) x[i] *= total;
   }
 
   function dot(x, atX, y, atY, length) {
@@ -277,7 +281,7 @@ function docreEngine() {
         if (from >= 0 && from < length) for (let d = 0; d < width; d += 1) around[(t * width + d) * 3 + j] = embedded[from * width + d];
       }
     }
-    let x = plus(each(product(around, length, w.right("encoder.blend.weight"), w.get("encoder.blend.bias")), gelu), embedded), query, key;
+    let x = plus(gelu(product(around, length, w.right("encoder.blend.weight"), w.get("encoder.blend.bias"))), embedded), query, key;
     for (let l = 0; l < layers; l += 1) {
       await pause();
       const name = (part) => `encoder.layers.${l}.${part}`, y = w.norm(x, length, name("norm_attention"));
@@ -288,21 +292,28 @@ function docreEngine() {
         const own = new Float32Array(length * size);
         for (let t = 0; t < length; t += 1) own.set(query.subarray(t * width + h * size, t * width + (h + 1) * size), t * size);
         const scores = product(own, length, panels(key, size, length, 1, width, h * size));
-        for (let i = 0; i < length; i += 1) biased(scores, i * length, i, length, bias, h, size);
+        const line = biasLine(bias, h, length);
+        for (let i = 0; i < length; i += 1) biased(scores, i * length, i, length, line, size);
         const found = product(scores, length, panels(value, length, size, width, 1, h * size));
         for (let t = 0; t < length; t += 1) mixed.set(found.subarray(t * size, (t + 1) * size), t * width + h * size);
       }
       x = plus(w.linear(mixed, length, name("out")), x);
-      const fed = each(w.linear(w.norm(x, length, name("norm_feed")), length, name("feed.0")), gelu);
+      const fed = gelu(w.linear(w.norm(x, length, name("norm_feed")), length, name("feed.0")));
       x = plus(w.linear(fed, length, name("feed.2")), x);
     }
     return { hidden: w.norm(x, length, "encoder.norm"), query, key };
   }
 
-  /** A row of scores, scaled, with the bias by distance from token `i`, as weights. */
-  function biased(scores, at, i, length, bias, h, size) {
-    const scale = 1 / Math.sqrt(size), middle = h * (2 * REACH + 1) + REACH;
-    for (let j = 0; j < length; j += 1) scores[at + j] = scores[at + j] * scale + bias[middle + Math.max(-REACH, Math.min(REACH, j - i))];
+  /** A head's bias by distance, for every distance of a window: token j from token i at j - i + length - 1. */
+  function biasLine(bias, h, length) {
+    const middle = h * (2 * REACH + 1) + REACH;
+    return Float32Array.from({ length: 2 * length - 1 }, (_, k) => bias[middle + Math.max(-REACH, Math.min(REACH, k - length + 1))]);
+  }
+
+  /** A row of scores from token `i`, scaled, with the bias by distance, as weights. */
+  function biased(scores, at, i, length, line, size) {
+    const scale = 1 / Math.sqrt(size), shift = length - 1 - i;
+    for (let j = 0; j < length; j += 1) scores[at + j] = scores[at + j] * scale + line[shift + j];
     softmaxRow(scores, at, at + length);
   }
 
@@ -313,6 +324,7 @@ function docreEngine() {
     const rows = new Float32Array(heads * positions.length * length), both = new Float32Array(positions.length * length);
     for (const [piece, column] of parts) {
       const { hidden, query, key } = await readWindow(piece, w, sizes, pause), here = piece.length;
+      const lines = Array.from({ length: heads }, (_, h) => biasLine(bias, h, here));
       column.forEach((c, t) => {
         if (c < 0) return;
         seen[c] += 1;
@@ -325,7 +337,7 @@ function docreEngine() {
         for (let h = 0; h < heads; h += 1) {
           const row = new Float32Array(here);
           for (let j = 0; j < here; j += 1) row[j] = dot(query, t * width + h * size, key, j * width + h * size, size);
-          biased(row, 0, t, here, bias, h, size);
+          biased(row, 0, t, here, lines[h], size);
           column.forEach((c, j) => { if (c >= 0) rows[(h * positions.length + p) * length + c] += row[j]; });
         }
       });
@@ -450,12 +462,13 @@ function docreEngine() {
     });
     const relations = w.shape(`${name}.bilinear.weight`)[0], out = new Float32Array(n * n * relations), some = 128;
     for (let first = 0; first < cells.length; first += some) {
-      const count = Math.min(some, cells.length - first), outer = new Float32Array(count * width * b);
+      const count = Math.min(some, cells.length - first), outer = new Float32Array(count * width * b), [one, two] = projected;
       for (let p = 0, at = 0; p < count; p += 1) {
-        const row = (first + p) * width;
-        for (let i = 0; i < width; i += 1) {
-          const x = projected[0][row + i], group = row + i - (i % b);
-          for (let j = 0; j < b; j += 1, at += 1) outer[at] = x * projected[1][group + j];
+        for (let group = (first + p) * width, last = group + width; group < last; group += b) {
+          for (let i = group; i < group + b; i += 1) {
+            const x = one[i];
+            for (let j = group; j < group + b; j += 1, at += 1) outer[at] = x * two[j];
+          }
         }
       }
       const found = w.linear(outer, count, `${name}.bilinear`);
@@ -477,7 +490,7 @@ function docreEngine() {
         }
       }
     }
-    return w.linear(each(w.linear(context, n * n, `${name}.cell.0`), relu), n * n, `${name}.cell.2`);
+    return w.linear(relu(w.linear(context, n * n, `${name}.cell.0`)), n * n, `${name}.cell.2`);
   }
 
   // Maps are [side · side, channels]; `wrap` says whether a convolution goes round the border or sees zeros there.
@@ -580,9 +593,10 @@ function docreEngine() {
         const rounds = asked.rounds ?? options.rounds;
         for (let k = 0; k < rounds; k += 1) {
           await pause();
-          const held = readAnswers(logits, pairs, options, asked.answers?.[k]);
+          const held = readAnswers(logits, pairs, options, asked.answers?.[k]), before = trace.read[k - 1];
           trace.read.push(held);
-          logits = refine(w, features, relationMatrix(w, held, n), pairs, options, trace, asked.keep);
+          // A round is a function of the answers it reads: where they stand, it says again what it said.
+          if (!before || asked.keep || held.some((x, i) => x !== before[i])) logits = refine(w, features, relationMatrix(w, held, n), pairs, options, trace, asked.keep);
           trace.rounds.push(logits);
         }
         return logits;
@@ -614,7 +628,7 @@ function docreEngine() {
 
   // DocuNet
   function twoConvs(w, name, map, side) {
-    for (let k = 0; k < 2; k += 1) map = each(groupNorm(w, `${name}.norms.${k}`, conv(w, `${name}.convs.${k}`, map, side, w.circular), side * side), relu);
+    for (let k = 0; k < 2; k += 1) map = relu(groupNorm(w, `${name}.norms.${k}`, conv(w, `${name}.convs.${k}`, map, side, w.circular), side * side));
     return map;
   }
 
@@ -630,7 +644,7 @@ function docreEngine() {
   }
 
   function cellNet(w, name, image, side) {
-    return w.linear(each(w.linear(image, side * side, `${name}.net.0`), relu), side * side, `${name}.net.2`);
+    return w.linear(relu(w.linear(image, side * side, `${name}.net.0`)), side * side, `${name}.net.2`);
   }
 
   /** The largest value of each 2 × 2 block; blocks at an odd border are smaller. */
@@ -686,7 +700,7 @@ function docreEngine() {
     if (options.potential === "off") return cells;
     const near = localMean(product(cells, n * n, w.right("classifier.detector.weight", 0, options.map_width)), n, options.potential_window);
     trace.potential = plus(product(known, n * n, w.right("classifier.detector.weight", options.map_width, options.map_width + 1 + 2 * wide), w.get("classifier.detector.bias")), near);
-    const probability = Float32Array.from(trace.potential, sigmoid);
+    const probability = sigmoid(Float32Array.from(trace.potential));
     trace.tag = Float32Array.from(probability, (p) => (p > options.potential_threshold ? 1 : 0));
     return join(n * n, cells, options.potential === "soft" ? probability : trace.tag);
   }
@@ -705,7 +719,7 @@ function docreEngine() {
   function extract(w, map, side, circular) {
     for (let k = 0; k < 3; k += 1) {
       const name = (part) => `classifier.matrix.extractor.${part}.${k}`;
-      map = plus(each(groupNorm(w, name("norms"), conv(w, name("convs"), map, side, circular), side * side), leaky), map);
+      map = plus(leaky(groupNorm(w, name("norms"), conv(w, name("convs"), map, side, circular), side * side)), map);
     }
     return map;
   }
@@ -771,7 +785,7 @@ function docreEngine() {
       rows[at + 2 * channels] = Math.floor(p / m) / m;
       rows[at + 2 * channels + 1] = (p % m) / m;
     }
-    const scores = w.linear(each(w.linear(rows, m * m, "classifier.matrix.locate.0"), leaky), m * m, "classifier.matrix.locate.2");
+    const scores = w.linear(leaky(w.linear(rows, m * m, "classifier.matrix.locate.0")), m * m, "classifier.matrix.locate.2");
     const length = Math.sqrt(Math.max(dot(scores, 0, scores, 0, scores.length), 1e-12));
     const order = [...scores.keys()].sort((a, b) => scores[b] - scores[a] || a - b), looked = new Float32Array(m * m);
     order.slice(0, Math.ceil(Math.fround(budget) * m * m - 1e-4)).forEach((p) => { looked[p] = 1; });
@@ -794,7 +808,7 @@ function docreEngine() {
     for (let l = 0; l < options.re_layers; l += 1) {
       const name = (part) => `classifier.re_encoder.transformer.layers.${l}.${part}`;
       line = w.norm(plus(selfAttention(w, name("self_attn"), line, rows, width, options.re_heads), line), rows, name("norm1"));
-      line = w.norm(plus(w.linear(each(w.linear(line, rows, name("linear1")), relu), rows, name("linear2")), line), rows, name("norm2"));
+      line = w.norm(plus(w.linear(relu(w.linear(line, rows, name("linear1"))), rows, name("linear2")), line), rows, name("norm2"));
     }
     return line.slice(0, n * width);
   }
@@ -852,36 +866,57 @@ function docreEngine() {
       kept.push(looks.map((look) => look.weights));
       let found = looks.map((look) => look.found);
       if (options.fusion) {
-        const gate = each(w.linear(join(cells, ...found), cells, name("gate")), sigmoid);
+        const gate = sigmoid(w.linear(join(cells, ...found), cells, name("gate")));
         const mixed = found[1].map((x, i) => x + gate[i] * (found[0][i] - x));
         found = [mixed, mixed];
       }
       [features, relations] = [features, relations].map((x, k) =>
-        w.norm(plus(w.linear(each(w.linear(found[k], cells, name(`feed.${k}.0`)), relu), cells, name(`feed.${k}.2`)), x), cells, name(`norm.${k}`)));
+        w.norm(plus(w.linear(relu(w.linear(found[k], cells, name(`feed.${k}.0`))), cells, name(`feed.${k}.2`)), x), cells, name(`norm.${k}`)));
     }
     if (keep) trace.attention.push(kept);  // [round][layer][F, R] of [lines, N, N, N + 1]
     return w.linear(w.linear(join(cells, features, relations), cells, "classifier.meet"), cells, "classifier.classify");
+  }
+
+  // The cells that the queries of a line look at: of row s, (s, k) and (k, s); of column o, (k, o) and (o, k).
+  const LINES = [(s, k, n) => s * n + k, (o, k, n) => k * n + o, (s, k, n) => k * n + s, (o, k, n) => o * n + k];
+
+  /** A head's share of some cells, [n, size]. */
+  function gather(x, cell, n, width, from, size) {
+    const out = new Float32Array(n * size);
+    for (let k = 0; k < n; k += 1) {
+      const at = cell(k) * width + from;
+      for (let d = 0; d < size; d += 1) out[k * size + d] = x[at + d];
+    }
+    return out;
   }
 
   /** Each cell (s, o) looks at (s, k), (k, o), (k, s) and (o, k), one head each, and at itself. DocRE-II (5)-(7). */
   function crossAttention(w, name, queries, memory, n, bonus, keep) {
     const cells = n * n, query = w.linear(queries, cells, `${name}.query`), key = w.linear(memory, cells, `${name}.key`), value = w.linear(memory, cells, `${name}.value`);
     const width = query.length / (cells || 1), size = width / 4, scale = 1 / Math.sqrt(size), mixed = new Float32Array(query.length), weights = keep ? new Float32Array(4 * cells * (n + 1)) : null;
-    const lines = [(s, o, k) => s * n + k, (s, o, k) => k * n + o, (s, o, k) => k * n + s, (s, o, k) => o * n + k], row = new Float32Array(n + 1);
+    const itself = new Float32Array(n), row = new Float32Array(n + 1);
     for (let h = 0; h < 4; h += 1) {
-      for (let c = 0; c < cells; c += 1) {
-        const [s, o] = [Math.floor(c / n), c % n], at = c * width + h * size;
-        for (let k = 0; k < n; k += 1) {
-          const from = lines[h](s, o, k), hidden = from === c || from % n === Math.floor(from / n);
-          row[k] = hidden ? -Infinity : scale * dot(query, at, key, from * width + h * size, size);
+      const from = h * size, place = (line, k) => LINES[h](line, k, n);
+      for (let line = 0; line < n; line += 1) {
+        const own = (k) => (h % 2 ? k * n + line : line * n + k);  // the queries of this line: row s, or column o
+        const q = gather(query, own, n, width, from, size), k = gather(key, (x) => place(line, x), n, width, from, size), v = gather(value, (x) => place(line, x), n, width, from, size);
+        const scores = product(q, n, panels(k, size, n, 1, size));
+        for (let i = 0; i < n; i += 1) {
+          const cell = own(i);
+          for (let x = 0; x < n; x += 1) {
+            const c = place(line, x);
+            row[x] = c === cell || c % n === Math.floor(c / n) ? -Infinity : scale * scores[i * n + x];
+          }
+          row[n] = scale * dot(query, cell * width + from, key, cell * width + from, size) + bonus;
+          softmaxRow(row, 0, n + 1);
+          itself[i] = row[n];
+          scores.set(row.subarray(0, n), i * n);
+          if (weights) weights.set(row, (h * cells + cell) * (n + 1));
         }
-        row[n] = scale * dot(query, at, key, at, size) + bonus;
-        softmaxRow(row, 0, n + 1);
-        if (weights) weights.set(row, (h * cells + c) * (n + 1));
-        for (let k = 0; k <= n; k += 1) {
-          if (!row[k]) continue;
-          const from = (k < n ? lines[h](s, o, k) : c) * width + h * size;
-          for (let d = 0; d < size; d += 1) mixed[at + d] += row[k] * value[from + d];
+        const found = product(scores, n, panels(v, n, size, size, 1));
+        for (let i = 0; i < n; i += 1) {
+          const at = own(i) * width + from;
+          for (let d = 0; d < size; d += 1) mixed[at + d] = found[i * size + d] + itself[i] * value[at + d];
         }
       }
     }
@@ -899,27 +934,38 @@ function docreEngine() {
       const [q, k, v] = [query, key, value].map(of), fromA = h === 2 || h === 3, fromB = h === 0 || h === 3;
       const leg = (x, i) => product(x, count, panels(legs, size, size, size, 1, (h * 4 + i) * size * size));
       const [key1, key2, value1, value2] = [[k, 0], [k, 1], [v, 2], [v, 3]].map(([x, i]) => leg(x, i));
-      const at1 = (a, x) => (fromA ? x * n + a : a * n + x) * size, at2 = (b, x) => (fromB ? x * n + b : b * n + x) * size;
-      for (let a = 0; a < n; a += 1) {
-        for (let b = 0; b < n; b += 1) {
-          const own = (a * n + b) * size, shift = dot(q, own, biases, h * 2 * size, size), to = (a * n + b) * width + h * size;
-          for (let x = 0; x < n; x += 1) row[x] = x === a || x === b ? -Infinity : scale * (dot(q, own, key1, at1(a, x), size) + dot(q, own, key2, at2(b, x), size) + shift);
-          row[n] = scale * dot(q, own, k, own, size);
-          softmaxRow(row, 0, n + 1);
-          if (weights) weights.set(row, (h * count + a * n + b) * (n + 1));
-          if (asked.without === h) continue;
-          for (let x = 0; x < n; x += 1) {
-            if (!row[x]) continue;
-            const [one, two] = [at1(a, x), at2(b, x)];
-            for (let d = 0; d < size; d += 1) mixed[to + d] += row[x] * (value1[one + d] + value2[two + d]);
-          }
-          for (let d = 0; d < size; d += 1) mixed[to + d] += (1 - row[n]) * biases[(h * 2 + 1) * size + d] + row[n] * v[own + d];
+      const at1 = (a, x) => (fromA ? x * n + a : a * n + x), at2 = (b, x) => (fromB ? x * n + b : b * n + x);
+      const scores = new Float32Array(count * n);
+      // the legs of A: all pairs (A, b) at once; those of B: all pairs (a, B)
+      const sides = [[(a, b) => a * n + b, at1, key1, value1], [(b, a) => a * n + b, at2, key2, value2]];
+      for (const [cell, at, keys] of sides) {
+        for (let e = 0; e < n; e += 1) {
+          const rows = gather(q, (x) => cell(e, x), n, size, 0, size), of = gather(keys, (x) => at(e, x), n, size, 0, size);
+          const some = product(rows, n, panels(of, size, n, 1, size));
+          for (let i = 0; i < n; i += 1) for (let x = 0, to = cell(e, i) * n; x < n; x += 1) scores[to + x] += some[i * n + x];
+        }
+      }
+      for (let c = 0; c < count; c += 1) {
+        const [a, b] = [Math.floor(c / n), c % n], own = c * size, shift = dot(q, own, biases, h * 2 * size, size), to = c * width + h * size;
+        for (let x = 0; x < n; x += 1) row[x] = x === a || x === b ? -Infinity : scale * (scores[c * n + x] + shift);
+        row[n] = scale * dot(q, own, k, own, size);
+        softmaxRow(row, 0, n + 1);
+        if (weights) weights.set(row, (h * count + c) * (n + 1));
+        scores.set(row.subarray(0, n), c * n);
+        if (asked.without !== h) for (let d = 0; d < size; d += 1) mixed[to + d] = (1 - row[n]) * biases[(h * 2 + 1) * size + d] + row[n] * v[own + d];
+      }
+      if (asked.without === h) continue;
+      for (const [cell, at, , values] of sides) {
+        for (let e = 0; e < n; e += 1) {
+          const shares = gather(scores, (x) => cell(e, x), n, n, 0, n), of = gather(values, (x) => at(e, x), n, size, 0, size);
+          const some = product(shares, n, panels(of, n, size, size, 1));
+          for (let i = 0; i < n; i += 1) for (let d = 0, to = cell(e, i) * width + h * size; d < size; d += 1) mixed[to + d] += some[i * size + d];
         }
       }
     }
     if (weights) trace.attention.push(weights);  // a layer: [modes, N, N, N + 1]
     cells = w.norm(plus(w.linear(mixed, count, `${name}.out`), cells), count, `${name}.norm`);
-    const fed = w.linear(each(w.linear(cells, count, `${name}.feed.0`), gelu), count, `${name}.feed.2`);
+    const fed = w.linear(gelu(w.linear(cells, count, `${name}.feed.0`)), count, `${name}.feed.2`);
     return w.norm(plus(fed, cells), count, `${name}.feed_norm`);
   }
 
