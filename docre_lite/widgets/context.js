@@ -156,14 +156,6 @@ export default {
 
     // Drawing --------------------------------------------------------------------------------------------------------
 
-    /** The document that is shown, its entities in the numbers of `base`. */
-    function seen({ change }) {
-      const { names: before, types } = base(change), doc = change?.document ?? given, left = change ? doc.from : every;
-      const names = before.map((name, e) => (left.includes(e) ? doc.names[left.indexOf(e)] : name));
-      const shown = { ...doc, mentions: doc.mentions.map((m) => ({ ...m, entity: left[m.entity] })), names, types };
-      return { shown, left, names, lines: doc.lines ?? doc.sentences.map((_, s) => s), about: (e) => (names[e] === before[e] ? names[e] : `${names[e]} (${before[e]})`) };
-    }
-
     let offered = null, drawn = null;  // lists and text are built once, not for every pair
     function offer({ left, about }) {
       const entities = left.map((e) => [e, `${e} ${about(e)}`]), key = JSON.stringify(entities);
@@ -208,7 +200,7 @@ export default {
     }
 
     widget.run(() => {
-      const state = current(), answer = widget.answer() ?? (state.change ? null : known(state)), doc = seen(state);
+      const state = current(), answer = widget.answer() ?? (state.change ? null : known(state)), doc = numbered(given, state.change);
       view.set(state.view); which.set(state.attention);
       if (can) { edit.draw(); task?.draw(state, widget.answer()?.challenge); }
       offer(doc);
@@ -216,7 +208,7 @@ export default {
       const [s, o] = answer?.pair ?? pairOf(state);
       head.set(s); tail.set(o);
       click.textContent = `Click an entity in the text to make it the ${next} entity.`;
-      const picture = textFor(doc.shown);
+      const picture = textFor(doc);
       if (!answer) { picture.draw({ strong: [[s, "head"], [o, "tail"]] }); return undefined; }  // an answer is on its way
       if (!answer.pair) { picture.draw({}); margins.draw([]); return "Fewer than two entities are left: there is no pair to look at. Put something back."; }
       const { words, shares } = answer, evidence = shares.flatMap((x, k) => (x >= data.evidence ? [k] : []));
