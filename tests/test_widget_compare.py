@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
 
-from seen import compared, computed, guesses, shipped, shown, with_models
+from seen import compared, computed, guesses, shipped, shown, violations, with_models
 from small import made, tiny
 
 from docre_lite.corpus import generate, running_example
@@ -166,6 +166,19 @@ def test_compare_a_struck_sentence_and_what_each_model_loses(page, comparer, doc
     computed(comparer)
     assert "F1" in said(comparer)[0] and comparer.locator("thead th").all_inner_texts()[1] == "gold"
     assert page.problems == []
+
+
+def test_compare_a_changed_document_is_accessible_and_fits_a_phone(page, comparer):
+    page.set_viewport_size({"width": 390, "height": 800})
+    comparer.locator("[data-key='w11']").click()
+    computed(comparer)
+    comparer.locator(".dw-fact").nth(3).click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert violations(page) == []
+    page.evaluate(
+        "document.documentElement.dataset.theme = 'dark'; document.body.style = 'background: #111; color: #eee'"
+    )
+    assert violations(page, "color-contrast") == []
 
 
 def test_compare_another_name_leaves_gold_what_it_is(page, comparer, documents):

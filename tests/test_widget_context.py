@@ -10,7 +10,7 @@ import torch
 
 pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
 
-from seen import computed, shipped, shown, with_models
+from seen import computed, shipped, shown, violations, with_models
 from small import made, tiny
 
 from docre_lite.corpus import running_example
@@ -197,6 +197,20 @@ def test_context_the_page_and_the_kernel_say_the_same_of_a_change(what, page, ex
     assert shares(root) == pytest.approx(looked, abs=1.1)
     if what == "all but one entity":
         assert "no pair to look at" in status and not said
+
+
+def test_context_a_changed_document_is_accessible_and_fits_a_phone(page, explorer):
+    page.set_viewport_size({"width": 390, "height": 800})
+    explorer.locator("[data-key='w11']").click()
+    computed(explorer)
+    explorer.get_by_text("One answer").click()
+    explorer.get_by_text("Write your own document").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert violations(page) == []
+    page.evaluate(
+        "document.documentElement.dataset.theme = 'dark'; document.body.style = 'background: #111; color: #eee'"
+    )
+    assert violations(page, "color-contrast") == []
 
 
 def test_context_a_pair_that_went_comes_back(explorer):
