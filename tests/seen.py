@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page
 from small import sgd_steps, tiny
 
 from docre_lite.corpus import running_example
-from docre_lite.model import DocRE
+from docre_lite.model import DocRE, trained
 from docre_lite.page.export import write_site
 from docre_lite.types import Document, Triple
 from docre_lite.widgets import (
@@ -67,18 +67,24 @@ def sample(name: str) -> Widget:
     return SAMPLES[name]()
 
 
-def shown(page: Page, widget: Widget, folder, dark: bool = False) -> Locator:
+def shown(page: Page, widget: Widget, folder, dark: bool = False, above: str = "") -> Locator:
     """The widget on an otherwise empty page, as the book carries it: no kernel, no network."""
     html = widget.html()
     assert len(html.encode()) <= LIMIT
     file = folder / "page.html"
     ground = 'data-theme="dark" style="background:#111;color:#eee"' if dark else 'data-theme="light"'
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Widget</title>'
-    body = f"<main><h1>Page</h1>{html}</main>"
+    body = f"<main><h1>Page</h1>{above}{html}</main>"
     file.write_text(f'<!doctype html><html lang="en" {ground}><head>{head}</head><body>{body}</body></html>')
     page.goto(file.as_uri())
     page.wait_for_selector(".dw[data-ready]")
     return page.locator(".dw")
+
+
+@cache
+def shipped(name: str) -> DocRE:
+    """A model that comes with the package."""
+    return DocRE.load(trained()[name])
 
 
 @cache

@@ -176,12 +176,13 @@ function matrix(names, { caption, onchoose, columns = names, rowHead = "head", c
   return { el, draw };
 }
 
-/** The text of a document: `sentences` of words, `mentions` as { sentence, start, end, entity }, `names`, `types`.
+/** The text of a document: `sentences` of words, `mentions` as { sentence, start, end, entity }, `names`, `types`;
+ * `lines`, where there are some, are the numbers of the sentences.
  *
  * draw({ weights, shares, strong, evidence }): one weight a word shades and underlines it, one share a sentence is
  * written before it, `strong` entities stand out as [entity, "head"], `evidence` sentences carry a bar.
  */
-function textOf({ sentences, mentions, names, types }, onchoose) {
+function textOf({ sentences, mentions, names, types, lines = null }, onchoose) {
   let place = 0;
   const words = [], marks = [], shares = [];
   const paragraphs = sentences.map((sentence, s) => {
@@ -189,7 +190,7 @@ function textOf({ sentences, mentions, names, types }, onchoose) {
     words.push(...spans);
     place += sentence.length;
     shares.push(h("span", { class: "dw-share" }));
-    const line = h("p", { class: "dw-sentence" }, h("small", {}, `[${s}] `), shares[s], " ");
+    const line = h("p", { class: "dw-sentence" }, h("small", {}, `[${lines?.[s] ?? s}] `), shares[s], " ");
     const opening = new Map();
     for (const m of mentions.filter((m) => m.sentence === s)) {
       const other = opening.get(m.start);
@@ -232,18 +233,20 @@ function textOf({ sentences, mentions, names, types }, onchoose) {
   return { el, draw };
 }
 
-/** Bars to the left and right of a line at 0, with their numbers; items are { label, value, kind, title }. */
+/** Bars to the left and right of a line at 0, with their numbers; items are { label, value, kind, title, was, text }:
+ * a thin line marks what the value was, and `text` is said in the number's stead. */
 function bars(caption, digits = 2) {
   const body = h("tbody", {});
   const el = h("table", { class: "dw-bars" }, h("caption", {}, caption), body);
   function draw(items) {
-    const reach = Math.max(...items.map(({ value }) => Math.abs(value)), 1e-9);
-    const low = items.some(({ value }) => value < 0) ? 0.5 : 0;
-    body.replaceChildren(...items.map(({ label, value, kind = "", title }) => {
+    const every = items.flatMap(({ value, was = value }) => [value, was]), reach = Math.max(...every.map(Math.abs), 1e-9);
+    const low = every.some((value) => value < 0) ? 0.5 : 0;
+    body.replaceChildren(...items.map(({ label, value, kind = "", title, was, text = number(value, digits) }) => {
       const length = ((1 - low) * Math.abs(value)) / reach;
       const bar = h("span", { class: `dw-bar ${kind && `dw-${kind}`}`, style: `left:${100 * (value < 0 ? low - length : low)}%;width:${100 * length}%` });
       const zero = h("span", { class: "dw-zero", style: `left:${100 * low}%` });
-      return h("tr", { title }, h("th", { scope: "row" }, label), h("td", { class: "dw-track" }, h("div", {}, bar, zero)), h("td", { class: "dw-value" }, number(value, digits)));
+      const before = was === undefined ? null : h("span", { class: "dw-was", style: `left:${100 * (low + ((1 - low) * was) / reach)}%` });
+      return h("tr", { title }, h("th", { scope: "row" }, label), h("td", { class: "dw-track" }, h("div", {}, bar, before, zero)), h("td", { class: "dw-value" }, text));
     }));
   }
   return { el, draw };

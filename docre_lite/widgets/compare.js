@@ -1,38 +1,68 @@
+// Several models side by side: a map and a column a model, a row a fact; in a document that the reader changes, too.
 export default {
   render(context) {
     const widget = start(context, "Models side by side"), { data } = widget;
     const side = 150;  // of a map, in the units of its picture
-    const which = select("Document", data.documents.map((d, k) => [k, d.title]), (v) => widget.choose({ document: v, fact: "" }));
+    const can = data.asked && changeable(context, widget);
+    const which = select("Document", data.documents.map((d, k) => [k, d.title]), (v) => widget.choose({ document: v, fact: "", change: null }));
     const kind = choice("Facts", [["all", "all"], ["intra", "within a sentence"], ["inter", "across sentences"], ["composed", "composed"]], (v) => widget.choose({ kind: v }));
     const agree = choice("Models", [["all", "any"], ["disagree", "disagree"], ["agree", "agree"]], (v) => widget.choose({ agree: v }));
     const maps = h("div", { class: "dw-row dw-maps" });
     const facts = h("div", { class: "dw-scroll dw-facts" });
-    const text = h("div", {});
+    const text = h("div", {}), edit = h("div", {});
+    const changes = h("details", { class: "dw-change" }, h("summary", {}, "Change the document"), edit);
+    const signs = h("div", {});
     widget.body.append(
-      row(which.el), row(kind.el, agree.el), maps,
-      legend(["hit", "right: gold and claimed", "✓"], ["wrong", "wrong: claimed, not gold", "✗"], ["missed", "missed: gold, not claimed", "○"]),
+      row(which.el), ...(can ? [changes] : []), row(kind.el, agree.el), maps, signs,
       facts, widget.status, text,  // what is said of a fact stands beside it
     );
-    const marks = { hit: ["✓", "right"], wrong: ["✗", "wrong"], missed: ["○", "missed"], "": ["", "not claimed"] };
+    // What a mark says: of a model where gold is known, since a change of what the text says, in a text without gold.
+    const marks = {
+      gold: { hit: ["✓", "right"], wrong: ["✗", "wrong"], missed: ["○", "missed"], "": ["", "not claimed"] },
+      change: { hit: ["✓", "as before"], new: ["+", "new"], lost: ["−", "lost"], "": ["", "not claimed"] },
+      own: { hit: ["✓", "claimed"], "": ["", "not claimed"] },
+    };
+    const legends = {
+      gold: legend(["hit", "right: gold and claimed", "✓"], ["wrong", "wrong: claimed, not gold", "✗"], ["missed", "missed: gold, not claimed", "○"]),
+      change: legend(["hit", "claimed, as before", "✓"], ["new", "claimed since your change", "+"], ["missed", "lost with your change", "−"]),
+      own: legend(["hit", "claimed; what is right in your text only you know", "✓"]),
+    };
     const key = ([head, relation, tail]) => `${head}|${relation}|${tail}`;
 
-    /** Every fact that is gold or claimed by a model, with what each model makes of it. */
-    function factsOf(doc, claims) {
-      const together = new Set(doc.together.map(([a, b]) => `${a}|${b}`)), found = new Map();
-      const add = (head, relation, tail) => {
+    /** Another name leaves the gold facts what they are; who strikes words changes what the text says. */
+    function modeOf(change) {
+      if (change?.text) return "own";
+      return change?.words?.length || change?.sentences?.length ? "change" : "gold";
+    }
+
+    /** Every fact that is gold or claimed by a model, before or now, with what each model makes of it. */
+    function factsOf(doc, { gold, before, claims, mode }) {
+      const found = new Map(), stands = doc.names.map((_, e) => new Set(doc.mentions.filter((m) => m.entity === e).map((m) => m.sentence)));
+      const add = ([head, relation, tail]) => {
         const id = key([head, relation, tail]);
-        if (!found.has(id)) found.set(id, { id, head, relation, tail, gold: null, intra: together.has(`${head}|${tail}`), margins: claims.map(() => undefined) });
+        if (!found.has(id)) found.set(id, { id, head, relation, tail, gold: null, intra: [...stands[head]].some((s) => stands[tail].has(s)), margins: claims.map(() => undefined), was: claims.map(() => false) });
         return found.get(id);
       };
-      doc.gold.forEach((t) => { add(t.head, t.relation, t.tail).gold = t; });
-      claims.forEach((list, m) => list.forEach(([head, relation, tail, margin]) => { add(head, relation, tail).margins[m] = margin; }));
-      const list = [...found.values()];
-      list.forEach((f) => { f.says = f.margins.map((margin) => (margin !== undefined ? (f.gold ? "hit" : "wrong") : f.gold ? "missed" : "")); });
+      claims.forEach((list, m) => list.forEach((claim) => { [,,, add(claim).margins[m]] = claim; }));
+      if (mode === "change") before.forEach((list, m) => list.forEach((claim) => { add(claim).was[m] = true; }));
+      gold.forEach((t) => {
+        const fact = [t.head, t.relation, t.tail];
+        if (mode === "gold" || found.has(key(fact))) add(fact).gold = t;
+      });
+      const list = [...found.values()], say = {
+        gold: (f, claimed) => (claimed ? (f.gold ? "hit" : "wrong") : f.gold ? "missed" : ""),
+        change: (f, claimed, was) => (claimed ? (was ? "hit" : "new") : was ? "lost" : ""),
+        own: (f, claimed) => (claimed ? "hit" : ""),
+      }[mode];
+      list.forEach((f) => {
+        f.claimed = f.margins.map((margin) => margin !== undefined);
+        f.says = f.claimed.map((claimed, m) => say(f, claimed, f.was[m]));
+      });
       return list.sort((a, b) => a.head - b.head || a.tail - b.tail || a.relation.localeCompare(b.relation));
     }
 
-    /** One model's pairs: a filled square where all its facts are right, a cross where one is wrong, a ring where one is missed. */
-    function mapOf(doc, name, m, list, chosen) {
+    /** One model's pairs: a filled square for facts that are right or as before, and signs for all else that a mark says. */
+    function mapOf(doc, name, m, list, chosen, mode) {
       const count = doc.names.length, step = side / count, pairs = new Map();
       list.forEach((f) => {
         if (!f.says[m]) return;
@@ -40,48 +70,79 @@ export default {
         said.kinds.add(f.says[m]);
         pairs.set(id, said);
       });
-      const counts = { hit: 0, wrong: 0, missed: 0 };
+      const counts = { hit: 0, wrong: 0, missed: 0, new: 0, lost: 0 };
       list.forEach((f) => { if (f.says[m]) counts[f.says[m]] += 1; });
       const { hit, wrong, missed } = counts, composed = widget.state().kind === "composed";
       const f1 = composed ? hit / Math.max(hit + missed, 1) : (2 * hit) / Math.max(2 * hit + wrong + missed, 1);
-      const measure = composed ? "recall" : "F1";
+      const measure = composed ? "recall" : "F1", total = `${hit + counts.new} found`;
+      const under = {
+        gold: [`${measure} ${number(100 * f1, 1)} %`, h("br"), `✓ ${hit}`, composed ? "" : `  ✗ ${wrong}`, `  ○ ${missed}`],
+        change: [total, h("br"), `✓ ${hit}, + ${counts.new}, − ${counts.lost}`], own: [total],
+      }[mode];
       const line = (head, tail, look) => {
         const [x, y, p] = [tail * step, head * step, step * 0.18];
         if (look === "hit") return h("rect", { class: "dw-map-hit", x: x + p / 2, y: y + p / 2, width: step - p, height: step - p });
         if (look === "missed") return h("circle", { class: "dw-map-missed", cx: x + step / 2, cy: y + step / 2, r: step / 2 - p });
+        if (look === "new" || look === "lost") {
+          const [u, v] = [x + step / 2, y + step / 2], upright = look === "new" ? `M${u} ${y + p}L${u} ${y + step - p}` : "";
+          return h("path", { class: `dw-map-${look}`, d: `M${x + p} ${v}L${x + step - p} ${v}${upright}` });
+        }
         return h("path", { class: "dw-map-wrong", d: `M${x + p} ${y + p}L${x + step - p} ${y + step - p}M${x + step - p} ${y + p}L${x + p} ${y + step - p}` });
       };
-      const label = `${name}: ${hit} right, ${wrong} wrong, ${missed} missed`;
+      const label = { gold: `${name}: ${hit} right, ${wrong} wrong, ${missed} missed`, change: `${name}: ${hit} as before, ${counts.new} new, ${counts.lost} lost`, own: `${name}: ${hit}` }[mode];
       const picture = h("svg", { class: "dw-map", viewBox: `-1 -1 ${side + 2} ${side + 2}`, role: "img", "aria-label": `Pairs of ${label}; heads in rows, tails in columns` },
         h("rect", { class: "dw-map-ground", x: 0, y: 0, width: side, height: side }),
         ...Array.from({ length: count }, (_, k) => h("rect", { class: "dw-map-none", x: k * step, y: k * step, width: step, height: step })),
-        ...[...pairs.values()].flatMap(({ head, tail, kinds }) => ["hit", "missed", "wrong"].filter((k) => kinds.has(k)).map((k) => line(head, tail, k))),
+        ...[...pairs.values()].flatMap(({ head, tail, kinds }) => ["hit", "missed", "wrong", "lost", "new"].filter((k) => kinds.has(k)).map((k) => line(head, tail, k))),
         chosen && h("rect", { class: "dw-map-on", x: chosen.tail * step, y: chosen.head * step, width: step, height: step }));
       return h("figure", { class: "dw-figure" }, picture,
-        h("figcaption", {}, h("strong", {}, name), h("br"), `${measure} ${number(100 * f1, 1)} %`, h("br"), `✓ ${hit}`, composed ? "" : `  ✗ ${wrong}`, `  ○ ${missed}`));
+        h("figcaption", {}, h("strong", {}, name), h("br"), ...under));
     }
 
-    let drawn = null;  // the text of a document is built once, not for every fact
-    function textFor(k, doc) {
-      if (drawn?.k !== k) {
-        drawn = { k, ...textOf(doc) };
+    // What the models say --------------------------------------------------------------------------------------------
+
+    let held = null;  // what they said of the last document: to choose a fact asks nobody
+    const keyOf = (state) => JSON.stringify([state.document, state.change]);
+    liven(context, widget, async (state, think) => {
+      if (held?.key === keyOf(state)) return { claims: held.claims };
+      const doc = state.change?.document ?? data.documents[state.document];
+      const answers = await Promise.all(data.live.map((paper) => think(paper, doc)));
+      return { claims: answers.map(({ triples }) => triples.map((t) => [t.head, t.relation, t.tail, Math.round(100 * t.score) / 100])) };
+    });
+    /** Claims, where they are known, in the numbers of the document before words were struck. */
+    function said(state, doc) {
+      const answer = widget.answer()?.claims, before = data.models.map((model) => model.claims[state.document]);
+      if (answer) held = { key: keyOf(state), claims: answer };
+      const own = held?.key === keyOf(state) ? held.claims : state.change ? null : before;
+      return { before, claims: own?.map((list) => list.map(([s, r, o, margin]) => [doc.left[s], r, doc.left[o], margin])) };
+    }
+
+    // Drawing --------------------------------------------------------------------------------------------------------
+
+    let drawn = null, editing = null;  // built once a document, not for every fact
+    function textFor(state, doc) {
+      if (drawn?.key !== keyOf(state)) {
+        drawn = { key: keyOf(state), ...textOf(doc) };
         text.replaceChildren(drawn.el);
       }
       return drawn;
     }
+    function editorFor(k) {
+      if (editing?.k === k) return editing;
+      const choose = ({ change }) => widget.choose({ change, ...(change?.text === widget.state().change?.text ? {} : { fact: "" }) });
+      editing = { k, ...editor({ ...widget, choose }, data.documents[k]) };
+      edit.replaceChildren(editing.el);
+      return editing;
+    }
+    /** The state to draw: that of the reader, or the given document where the models do not run. */
+    function current() {
+      const failed = context.model.page && context.model.get("failed");
+      changes.hidden = !!failed;
+      return failed ? { ...widget.state(), change: null } : widget.state();
+    }
 
-    widget.run(() => {
-      const state = widget.state(), doc = data.documents[state.document];
-      which.set(state.document); kind.set(state.kind); agree.set(state.agree);
-      const claims = widget.answer()?.claims ?? data.models.map((model) => model.claims[state.document]);
-      const wanted = { all: () => true, intra: (f) => f.intra, inter: (f) => !f.intra, composed: (f) => !!f.gold?.depth }[state.kind];
-      const narrowed = factsOf(doc, claims).filter(wanted);
-      const united = (f) => new Set(f.says.map((s) => s === "hit" || s === "wrong")).size === 1;
-      const list = narrowed.filter((f) => state.agree === "all" || united(f) === (state.agree === "agree"));
-      const chosen = list.find((f) => f.id === state.fact);
-      maps.replaceChildren(...data.models.map(({ name }, m) => mapOf(doc, name, m, narrowed, chosen)));
-
-      const focused = facts.contains(document.activeElement);
+    /** Buttons for facts; arrow keys walk. */
+    function buttonsOf(list, doc, chosen) {
       const buttons = list.map((f, k) => h("button", {
         type: "button", class: "dw-fact", "aria-pressed": String(f === chosen), tabindex: f === chosen || (!chosen && k === 0) ? 0 : -1,
         onclick: () => widget.choose({ fact: f.id }),
@@ -92,33 +153,71 @@ export default {
           if (list[k + step]) { buttons[k + step].focus(); widget.choose({ fact: list[k + step].id }); }
         },
       }, `${doc.names[f.head]} → ${doc.names[f.tail]}: ${f.relation}`));
+      return buttons;
+    }
+    function drawFacts(list, all, doc, chosen, mode) {
+      const focused = facts.contains(document.activeElement), place = facts.scrollTop, buttons = buttonsOf(list, doc, chosen);
       const cell = (says, margin) => {
-        const [mark, word] = marks[says];
-        return h("td", {}, h("span", { class: `dw-cell${says && ` dw-${says}`}`, role: "img", "aria-label": word, title: margin === undefined || margin === null ? word : `${word}, margin ${number(margin)}` }, mark));
+        const [mark, word] = marks[mode][says], look = says === "lost" ? "missed" : says;
+        return h("td", {}, h("span", { class: `dw-cell${look && ` dw-${look}`}`, role: "img", "aria-label": word, title: margin === undefined || margin === null ? word : `${word}, margin ${number(margin)}` }, mark));
       };
-      const place = facts.scrollTop;
+      const about = (f) => (mode === "own" ? `${f.claimed.filter(Boolean).length} of ${f.claimed.length}` : f.gold ? (f.gold.depth ? `composed, ${f.gold.depth}` : "stated") : "no");
+      const what = { gold: "gold or claimed", change: "claimed before or now", own: "claimed" }[mode];
       facts.replaceChildren(h("table", { class: "dw-table" },
-        h("caption", {}, `${list.length} of ${narrowed.length} facts, gold or claimed; arrow keys walk`),
-        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "fact"), h("th", { scope: "col" }, "gold"), ...data.models.map(({ name }) => h("th", { scope: "col" }, name)))),
+        h("caption", {}, `${list.length} of ${all.length} facts, ${what}; arrow keys walk`),
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "fact"), h("th", { scope: "col" }, { gold: "gold", change: "gold before", own: "found by" }[mode]), ...data.models.map(({ name }) => h("th", { scope: "col" }, name)))),
         h("tbody", {}, ...list.map((f, k) => h("tr", { class: f === chosen ? "dw-on" : null },
-          h("th", { scope: "row" }, buttons[k]),
-          h("td", {}, f.gold ? (f.gold.depth ? `composed, ${f.gold.depth}` : "stated") : "no"),
-          ...f.says.map((says, m) => cell(says, f.margins[m])))))));
+          h("th", { scope: "row" }, buttons[k]), h("td", {}, about(f)), ...f.says.map((says, m) => cell(says, f.margins[m])))))));
       facts.scrollTop = place;
       if (focused && chosen) buttons[list.indexOf(chosen)].focus();
+    }
 
-      textFor(state.document, doc).draw({
-        strong: chosen ? [[chosen.head, "head"], [chosen.tail, "tail"]] : [], evidence: chosen?.gold?.evidence ?? [],
+    const united = (f) => new Set(f.claimed).size === 1;
+    function sayAll(state, doc, list, { before, claims }, mode) {
+      const apart = list.filter((f) => !united(f)).length, choose = "Choose a fact to find it in the text.";
+      if (!state.change) return `${doc.title}: ${list.length} facts, and the models disagree on ${apart}. ${choose}`;
+      if (mode === "own") return `Your text: the models find ${list.length} facts, and disagree on ${apart}. ${choose}`;
+      const moved = data.models.map(({ name }, m) => {
+        const [was, now] = [before[m], claims[m]].map((one) => new Set(one.map(key)));
+        return [name, [...now].filter((id) => !was.has(id)).length, [...was].filter((id) => !now.has(id)).length];
       });
-      if (!chosen) {
-        const apart = narrowed.filter((f) => !united(f)).length;
-        return `${doc.title}: ${narrowed.length} facts, and the models disagree on ${apart}. Choose a fact to find it in the text.`;
-      }
-      const by = (says) => data.models.filter((_, m) => chosen.says[m] === says).map(({ name }) => name).join(", ") || "none";
+      const still = moved.filter(([, more, less]) => !more && !less).map(([name]) => name);
+      const parts = moved.filter(([, more, less]) => more || less).map(([name, more, less]) => `${name} ${[more && `gains ${more}`, less && `loses ${less}`].filter(Boolean).join(" and ")}`);
+      return `With your change ${parts.length ? parts.join(", ") : "no model gains or loses a fact"}${still.length && parts.length ? `; nothing changes for ${still.join(", ")}` : ""}. ${choose}`;
+    }
+    function sayOne(doc, f, mode) {
+      const by = (...says) => data.models.filter((_, m) => says.includes(f.says[m])).map(({ name }) => name).join(", ") || "none";
       const name = ([head, relation, tail]) => `${doc.names[head]} ${relation} ${doc.names[tail]}`;
-      const source = !chosen.gold ? `It is not gold; claimed by ${by("wrong")}.` : `Gold; claimed by ${by("hit")}; missed by ${by("missed")}.`;
-      const from = chosen.gold?.premises?.length ? ` It follows from: ${chosen.gold.premises.map(name).join("; ")}.` : "";
-      return `${name([chosen.head, chosen.relation, chosen.tail])}, ${chosen.intra ? "within a sentence" : "across sentences"}. ${source}${from}`;
+      const there = [f.head, f.tail].every((e) => doc.left.includes(e));
+      const where = there ? `${f.intra ? "within a sentence" : "across sentences"}.` : "one of the two is not in the text any more.";
+      const source = {
+        gold: f.gold ? `Gold; claimed by ${by("hit")}; missed by ${by("missed")}.` : `It is not gold; claimed by ${by("wrong")}.`,
+        change: `${[["hit", "As before"], ["new", "New"], ["lost", "Lost"]].filter(([says]) => f.says.includes(says)).map(([says, word]) => `${word}: ${by(says)}.`).join(" ")}${f.gold ? " It was gold before your change." : ""}`,
+        own: `Claimed by ${by("hit")}; not by ${by("")}.`,
+      }[mode];
+      const from = f.gold?.premises?.length ? ` It ${mode === "change" ? "followed" : "follows"} from: ${f.gold.premises.map(name).join("; ")}.` : "";
+      return `${name([f.head, f.relation, f.tail])}, ${where} ${source}${from}`;
+    }
+
+    widget.run(() => {
+      const state = current(), given = data.documents[state.document], doc = numbered(given, state.change), mode = modeOf(state.change);
+      const shown = state.kind === "composed" && mode === "own" ? "all" : state.kind;  // which is composed, nobody knows
+      which.set(state.document); kind.set(shown); agree.set(state.agree);
+      kind.el.lastChild.hidden = mode === "own";
+      if (can) editorFor(state.document).draw();
+      const picture = textFor(state, doc), { before, claims } = said(state, doc);
+      if (!claims) { picture.draw({}); return undefined; }  // an answer is on its way
+      signs.replaceChildren(legends[mode]);
+      const gold = mode === "own" ? [] : given.gold;
+      const wanted = { all: () => true, intra: (f) => f.intra, inter: (f) => !f.intra, composed: (f) => !!f.gold?.depth }[shown];
+      const narrowed = factsOf(doc, { gold, before, claims, mode }).filter(wanted);
+      const list = narrowed.filter((f) => state.agree === "all" || united(f) === (state.agree === "agree"));
+      const chosen = list.find((f) => f.id === state.fact);
+      maps.replaceChildren(...data.models.map(({ name }, m) => mapOf(doc, name, m, narrowed, chosen, mode)));
+      drawFacts(list, narrowed, doc, chosen, mode);
+      const evidence = doc.lines.flatMap((line, s) => (chosen?.gold?.evidence.includes(line) ? [s] : []));
+      picture.draw({ strong: chosen ? [[chosen.head, "head"], [chosen.tail, "tail"]] : [], evidence });
+      return chosen ? sayOne(doc, chosen, mode) : sayAll(state, doc, narrowed, { before, claims }, mode);
     });
   },
 };

@@ -8,7 +8,7 @@ from typing import Any
 from ..model import DocRE
 from ..predict import predict
 from ..types import Document, Triple
-from .base import Widget, document_data, html_table
+from .base import Widget, changed, document_data, html_table, live
 
 
 class ModelComparer(Widget):
@@ -19,7 +19,8 @@ class ModelComparer(Widget):
 
     `predictions` holds each model's triples of all documents by its name, such as `predict` or a file of results gives
     them. A map a model shows the pairs it is right about, wrong about, or misses; below, one row a fact. Facts can be
-    narrowed to pairs within or across sentences, to composed ones, and to those that the models disagree on. Raises
+    narrowed to pairs within or across sentences, to composed ones, and to those that the models disagree on. Where the
+    models can be asked, the reader changes the document, and sees which facts each one gains and loses. Raises
     ValueError if there is no document or no model, and KeyError for a triple of another document.
     """
 
@@ -40,28 +41,25 @@ class ModelComparer(Widget):
                 claims[name][place[t.title]].append(_claim(t))
         self._claims = claims
         data = {
-            "documents": [self._shown(document) for document in documents],
+            "documents": [document_data(document) for document in documents],
             "models": [{"name": name, "claims": found} for name, found in claims.items()],
+            "asked": False,  # are the models themselves here, to be asked about a changed document?
         }
-        super().__init__(data, {"document": 0, "kind": "all", "agree": "all", "fact": ""})
+        super().__init__(data, {"document": 0, "kind": "all", "agree": "all", "fact": "", "change": None})
 
     @classmethod
     def of(cls, models: Mapping[str, DocRE], documents: Sequence[Document]) -> ModelComparer:
-        """The models themselves on the documents; with a kernel they are asked again for the document that is shown."""
+        """The models themselves on the documents. They are asked again for the document that is shown, as the reader
+        changes it: by a kernel, or in the page if all are models that come with the package."""
         found = cls(documents, {name: predict(model, documents) for name, model in models.items()})
         found._models = dict(models)
+        found.data = {**found.data, "asked": True, **live(*models.values())}
         return found
-
-    @staticmethod
-    def _shown(document: Document) -> dict[str, Any]:
-        found = document_data(document)
-        n = len(document.entities)
-        return found | {"together": [[h, t] for h in range(n) for t in range(n) if document.same_sentence(h, t)]}
 
     def recompute(self, state: dict[str, Any]) -> dict[str, Any] | None:
         if not self._models:
             return None
-        document = self._documents[state["document"]]
+        document = changed(self._documents[state["document"]], state)
         return {"claims": [[_claim(t) for t in predict(model, [document])] for model in self._models.values()]}
 
     def fallback(self) -> str:

@@ -10,7 +10,8 @@ from .. import ops
 from ..model import DocRE
 from ..predict import EVIDENCE, predict, sentence_shares
 from ..types import Document
-from .base import Widget, document_data, html_table, pack, rounded, with_pairs
+from .base import Widget, changed, document_data, html_table, live, pack, rounded, with_pairs
+from .challenge import one_word
 
 SHOWN = 6  # relations of a pair whose margins are drawn
 
@@ -23,7 +24,8 @@ class ContextExplorer(Widget):
 
     Words are shaded by the attention of the head entity, the tail entity, or the product of both, for one attention
     head or all; sentences carry their share, those above `predict.EVIDENCE` a bar. Below, the pair's relations by
-    their margin over the threshold. Raises ValueError if the model has no localized context or the document no pair.
+    their margin over the threshold. Strike words, rename or hide an entity, or write another text, and see both move.
+    Raises ValueError if the model has no localized context or the document no pair.
     """
 
     script = "context.js"
@@ -33,24 +35,20 @@ class ContextExplorer(Widget):
             raise ValueError(f"context={how!r}: only products of attention over their sum (context='sum') can be shown")
         with_pairs(document)
         self._model, self._document = model, document
-        self._encoded = model.tokenizer.encode([document])[0]
-        looks, margins = self._run()
+        encoded, looks, margins = self._run(document)
         head, tail = pair or self._first(document)
-        state = {"head": head, "tail": tail, "view": "both", "attention": -1}
-        names = model.relations.names
-        gold = {(t.head, t.tail, t.relation) for t in document.triples}
-        count = len(document.entities)
-        shown = [
-            [self._best(margins[h, t], [r for r in names if (h, t, r) in gold]) for t in range(count)]
-            for h in range(count)
-        ]
+        state = {"head": head, "tail": tail, "view": "both", "attention": -1, "change": None}
+        count, page = range(len(document.entities)), live(model)
         data = {
             "document": document_data(document),
             "attention": pack(looks.sqrt()),  # [A, N, L]
-            "word": self._encoded.word,
-            "sentence": self._encoded.sentence,
-            "margins": shown,
+            "word": encoded.word,
+            "sentence": encoded.sentence,
+            "margins": [[self._best(margins[h, t], self._gold(h, t)) for t in count] for h in count],
             "evidence": EVIDENCE,
+            "shown": SHOWN,
+            "challenge": one_word(model, document) if page else None,
+            **page,
         }
         super().__init__(data, state)
 
@@ -61,38 +59,69 @@ class ContextExplorer(Widget):
         return next((p for p in pairs if not document.same_sentence(*p)), pairs[0])
 
     @torch.inference_mode()
-    def _run(self):
-        """Each entity's attention [A, N, L] and each pair's margins [N, N, R]."""
+    def _run(self, document: Document):
+        """A document's tokens, each entity's attention [A, N, L] and each pair's margins [N, N, R]."""
         model, training = self._model, self._model.training
         model.eval()
         try:
-            batch = model.batch([self._document], labels=False)
-            return model.read(batch)[1][0].float().cpu(), model(batch).margin[0].float().cpu()
+            batch = model.batch([document], labels=False)
+            looks, margins = model.read(batch)[1][0].float().cpu(), model(batch).margin[0].float().cpu()
         finally:
             model.train(training)
+        return model.tokenizer.encode([document])[0], looks, margins
 
-    def _best(self, margins, gold: list[str]) -> list[list]:
-        """The relations nearest to being claimed, and the gold ones, as [name, margin], falling."""
+    def _gold(self, head: int, tail: int) -> list[str]:
+        names = self._model.relations.names
+        held = {t.relation for t in self._document.triples if (t.head, t.tail) == (head, tail)}
+        return [r for r in names if r in held]
+
+    def _best(self, margins, gold: list[str], before=None) -> list[list]:
+        """The relations nearest to being claimed, the gold ones and those claimed before, as [name, margin], falling.
+
+        With the margins of the unchanged document, `before`, as [name, margin, margin before].
+        """
         names = self._model.relations.names
         order = [r for r in margins.argsort(descending=True).tolist() if r][:SHOWN]
-        order += [r for r in map(self._model.relations.index, gold) if r not in order]
-        return [[names[r], round(float(margins[r]), 2)] for r in sorted(order, key=lambda r: -margins[r])]
+        more = [*map(self._model.relations.index, gold)]
+        more += [] if before is None else [r for r in (before > 0).nonzero()[:, 0].tolist() if r]
+        order += [r for r in dict.fromkeys(more) if r not in order]
+        order.sort(key=lambda r: -margins[r])
+        was = [[] if before is None else [round(float(before[r]), 2)] for r in order]
+        return [[names[r], round(float(margins[r]), 2), *w] for r, w in zip(order, was, strict=True)]
 
     def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
-        head, tail, view, only = (state[k] for k in ("head", "tail", "view", "attention"))
-        looks, margins = self._run()
-        looks = looks if only < 0 else looks[only : only + 1]
-        weights = looks[:, head] * looks[:, tail] if view == "both" else looks[:, head if view == "head" else tail]
-        weights = weights.sum(0) / weights.sum().clamp_min(ops.EPSILON)
-        places, sentences = (torch.tensor(x) for x in (self._encoded.word, self._encoded.sentence))
-        words = torch.zeros(self._document.words).index_add_(0, places[places >= 0], weights[places >= 0])
-        shares = sentence_shares(weights[None], sentences, len(self._document.sentences))[0]
-        gold = [t.relation for t in self._document.triples if (t.head, t.tail) == (head, tail)]
+        """`pair` in the numbers of the document before words were struck: where one of the two that were asked for is
+        None, the pair of the model's strongest fact. None if no pair is left. `challenge` is the margin of its fact."""
+        document, change = changed(self._document, state), state.get("change")
+        kept = change["document"]["from"] if change else list(range(len(document.entities)))
+        if len(kept) < 2:
+            empty = {"words": [0] * document.words, "shares": [0] * len(document.sentences)}
+            return {"pair": None, **empty, "margins": [], "challenge": None}
+        encoded, looks, margins = self._run(document)
+        asked = [None if state[k] is None else kept.index(state[k]) for k in ("head", "tail")]
+        head, tail = _strongest(margins, *asked) if None in asked else asked
+        pair, given = (kept[head], kept[tail]), not (change and change.get("text"))
+        before = self._run(self._document)[2][pair] if change and given else None
+        weights = _weights(looks, head, tail, state["view"], state["attention"])
+        places, sentences = (torch.tensor(x) for x in (encoded.word, encoded.sentence))
+        words = torch.zeros(document.words).index_add_(0, places[places >= 0], weights[places >= 0])
+        shares = sentence_shares(weights[None], sentences, len(document.sentences))[0]
         return {
+            "pair": list(pair),
             "words": rounded(words, 5),
             "shares": rounded(shares, 4),
-            "margins": self._best(margins[head, tail], gold),
+            "margins": self._best(margins[head, tail], self._gold(*pair) if given else [], before),
+            "challenge": self._challenge(margins, kept) if given else None,
         }
+
+    def _challenge(self, margins, kept: list[int]) -> float | None:
+        """The margin of the fact that the reader is to make the model lose."""
+        if not (challenge := self.data["challenge"]):
+            return None
+        head, relation, tail = challenge["fact"]
+        if head not in kept or tail not in kept:
+            return None
+        return round(float(margins[kept.index(head), kept.index(tail), self._model.relations.index(relation)]), 2)
 
     def fallback(self) -> str:
         names = [entity.name for entity in self._document.entities]
@@ -102,3 +131,20 @@ class ContextExplorer(Widget):
         ]
         head = ["head", "relation", "tail", "margin (logits)", "sentences that both look at"]
         return html_table(f"{self._document.title}: what the model claims, and where it looked", head, rows)
+
+
+def _strongest(margins, head: int | None, tail: int | None) -> tuple[int, int]:
+    """The pair, with this head or tail where one is given, whose best relation has the highest margin."""
+    best = margins[..., 1:].amax(-1).fill_diagonal_(-torch.inf)
+    for at, axis in ((head, 0), (tail, 1)):
+        if at is not None:
+            others = [k for k in range(len(best)) if k != at]
+            best.index_fill_(axis, torch.tensor(others), -torch.inf)
+    return divmod(int(best.argmax()), len(best))
+
+
+def _weights(looks, head: int, tail: int, view: str, only: int):
+    """What a pair looks at, one weight a token: the product of both, or the attention of one of them."""
+    looks = looks if only < 0 else looks[only : only + 1]
+    weights = looks[:, head] * looks[:, tail] if view == "both" else looks[:, head if view == "head" else tail]
+    return weights.sum(0) / weights.sum().clamp_min(ops.EPSILON)

@@ -111,7 +111,7 @@ function changed(given, change) {
   const base = change?.text ? fromText(change.text) : given;
   if (!change) return { ...base, from: base.names.map((_, e) => e), lines: base.sentences.map((_, s) => s) };
   const [gone, words, names] = [new Set(change.sentences ?? []), new Set(change.words ?? []), change.names ?? {}];
-  const sentences = [], lines = [], mentions = [], named = new Map();
+  const sentences = [], lines = [], mentions = [], named = new Map(), touched = new Set();
   let place = 0;
   base.sentences.forEach((sentence, s) => {
     const first = place;
@@ -131,6 +131,7 @@ function changed(given, change) {
     for (const m of here) {
       const [start, end] = [at[m.start], at[m.end]];
       if (start < end) mentions.push({ ...m, sentence: sentences.length, start, end });
+      if (said(m) === base.names[m.entity] && sentence.some((_, w) => m.start <= w && w < m.end && words.has(first + w))) touched.add(m.entity);
     }
     if (line.length) { sentences.push(line); lines.push(s); }
     else while (mentions.length && mentions[mentions.length - 1].sentence === sentences.length) mentions.pop();
@@ -140,9 +141,20 @@ function changed(given, change) {
   mentions.forEach((m) => { if (!named.has(m.entity)) named.set(m.entity, sentences[m.sentence].slice(m.start, m.end).join(" ")); });
   return {
     title: base.title, sentences, mentions: mentions.map((m) => ({ ...m, entity: now.get(m.entity) })), from, lines,
-    names: from.map((e) => names[e] ?? (base.names[e] && !change.words?.length ? base.names[e] : named.get(e))), types: from.map((e) => base.types[e]),
+    names: from.map((e) => names[e] ?? (touched.has(e) ? named.get(e) : base.names[e])), types: from.map((e) => base.types[e]),
     gold: (base.gold ?? []).filter((t) => now.has(t.head) && now.has(t.tail)).map((t) => ({ ...t, head: now.get(t.head), tail: now.get(t.tail) })),
   };
+}
+
+/** A changed document as it is drawn: its entities keep the numbers they had, and have the names of now.
+ *
+ * `left` are the numbers of those that are still there, `about(e)` is a name with the one before it. */
+function numbered(given, change) {
+  const base = change?.text ? fromText(change.text) : given, doc = change?.document ?? given, left = doc.from ?? base.names.map((_, e) => e);
+  const names = base.names.map((name, e) => (left.includes(e) ? doc.names[left.indexOf(e)] : name));
+  const mentions = doc.mentions.map((m) => ({ ...m, entity: left[m.entity] })), lines = doc.lines ?? doc.sentences.map((_, s) => s);
+  const about = (e) => (names[e] === base.names[e] ? names[e] : `${names[e]} (${base.names[e]})`);
+  return { title: doc.title, sentences: doc.sentences, mentions, names, types: base.types, lines, left, about };
 }
 
 const ABBREVIATIONS = new Set(("al approx apr aug ca capt cf co col corp dec dr ed eds eq eqs feb fig figs ft gen gov hon inc jan jr jul jun lt ltd maj mar messrs "
@@ -264,7 +276,7 @@ function editor(widget, given) {
     drawn = key;
     const chosen = who.input.value, focused = lines.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     who.fill(doc.names.map((text, e) => [e, `${e} ${now?.names?.[e] ?? text}`]));
-    who.set(chosen || 0);
+    who.set(chosen in doc.names ? chosen : 0);
     let place = 0;
     lines.replaceChildren(...doc.sentences.map((sentence, s) => {
       const off = !!now?.sentences?.includes(s), toggle = (list, k) => (list.includes(k) ? list.filter((x) => x !== k) : [...list, k]);
