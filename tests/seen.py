@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Locator, Page
 from small import sgd_steps, tiny
 
 from docre_lite.corpus import running_example
 from docre_lite.model import DocRE
+from docre_lite.page.export import write_site
 from docre_lite.types import Document, Triple
 from docre_lite.widgets import (
     ContextExplorer,
@@ -74,6 +77,20 @@ def shown(page: Page, widget: Widget, folder, dark: bool = False) -> Locator:
     page.goto(file.as_uri())
     page.wait_for_selector(".dw[data-ready]")
     return page.locator(".dw")
+
+
+@cache
+def site_files() -> dict[str, str]:
+    with TemporaryDirectory() as folder:
+        write_site(Path(folder))
+        return {file.name: file.read_text(encoding="utf-8") for file in Path(folder).iterdir()}
+
+
+def with_models(folder: Path) -> None:
+    """Beside a page of this folder lie the engine and the package's models: its widgets compute."""
+    (folder / "_static" / "models").mkdir(parents=True)
+    for name, text in site_files().items():
+        (folder / "_static" / "models" / name).write_text(text, encoding="utf-8")
 
 
 def drag(slider: Locator, share: float) -> None:

@@ -51,7 +51,7 @@ def test_the_page_and_the_kernel_show_the_same(name, page, tmp_path):
     widget = sample(name)
     assert {"text/html", "application/vnd.jupyter.widget-view+json"} <= set(widget._repr_mimebundle_()[0])
     first = shown(page, widget, tmp_path)
-    assert first.locator(".dw-sign").inner_text() == "precomputed"
+    assert first.locator(".dw-sign").inner_text() == "stored"
     said = first.locator(".dw-status").inner_text()
     answer = widget.recompute(dict(widget.state))
     if answer is None:
@@ -60,7 +60,7 @@ def test_the_page_and_the_kernel_show_the_same(name, page, tmp_path):
     (tmp_path / "live.html").write_text(f"<meta charset=utf-8>{embedded}")
     page.goto((tmp_path / "live.html").as_uri())
     page.wait_for_selector(".dw[data-ready]")
-    assert page.locator(".dw-sign").inner_text() == "recomputed by the model"
+    assert page.locator(".dw-sign").inner_text() == "computed here"
     assert page.locator(".dw-status").inner_text() == said
 
 

@@ -96,7 +96,7 @@ export default {
       x: rates.map((r) => r / 100), series: [{ name: "mean F1", values: mean }], band: [low, high],
       xlabel: "pairs hidden (%)", ylabel: "F1 (%)",
     });
-    const numbers = h("div", {}), restored = h("div", { class: "dw-facts" }), pair = h("div", { class: "dw-pair" });
+    const numbers = h("div", {}), restored = h("div", { class: "dw-facts dw-restored" }), pair = h("div", { class: "dw-pair" });
     widget.body.append(
       row(rate.el, h("div", { class: "dw-control" }, button("Resample", resample), none, which)),
       row(clicks.el),
@@ -220,7 +220,7 @@ export default {
       rate.set(state.rate);
       tools.forEach((el) => { el.hidden = !can || failed(); });
       if (!found) {
-        if (state.hidden) drawGiven(state.hidden, chosen, []);  // what was clicked is seen at once
+        if (clicked) drawGiven(hiddenOf(state), chosen, []);  // what was clicked is seen at once
         return undefined;
       }
       const moved = follow(found, `${s} ${o}`);

@@ -273,7 +273,7 @@ export default {
       const f1 = found.scores[k][1], moves = (sign) => facts.filter((f) => f.change === sign).length;
       const top = best.find(({ entry }) => entry !== own);
       return `${first ? `${first.put}, ${first.said}. ` : ""}${k ? `Round ${k} adds ${moves("+")} and removes ${moves("−")}` : "Round 0, the base alone"}${judged ? `; F1 ${f1} %` : ""}. `
-        + `${names[s]} → ${names[o]}: ${k ? `${list((f) => f.was)} before, ${list((f) => f.now)} now` : list((f) => f.now)}; `
+        + `${names[s]} → ${names[o]}: ${k ? `${handOf(k - 1, s, o) ? `${handOf(k - 1, s, o).join(", ") || "no relation"} by hand` : list((f) => f.was)} before, ${list((f) => f.now)} now` : list((f) => f.now)}; `
         + `gold: ${gold.map((t) => t.relation + (t.depth ? " (composed)" : "")).join(", ") || "none"}.`
         + `${top ? ` It looks most at ${names[top.a]} → ${names[top.b]} (${percent(top.value)} of ${lineName(top.line)})` : ""}`
         + `${via >= 0 ? `, and over all lines most through ${names[via]}.` : top ? "." : ""}`;
