@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import replace
@@ -11,11 +12,13 @@ import torch
 
 pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
 
-from seen import drag, shown
+from seen import drag, shown, violations, with_models
 from small import made, sgd_steps, tiny
 
 from docre_lite.corpus import running_example
 from docre_lite.evaluate import score
+from docre_lite.layers import pair_cells
+from docre_lite.model import DocRE, trained
 from docre_lite.papers.docre_ii import LINES
 from docre_lite.types import Triple
 from docre_lite.widgets import RefinementStepper, refinement
@@ -279,3 +282,167 @@ def test_what_has_no_rounds_is_refused(docre, documents):
         RefinementStepper(docre, replace(example, title="alone", entities=example.entities[:1], triples=()))
     with pytest.raises(ValueError, match="no document"):
         RefinementStepper(docre, [])
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return DocRE.load(trained()["docre_ii"])
+
+
+@pytest.fixture(scope="module")
+def thinking(shipped):
+    return RefinementStepper(shipped, running_example())
+
+
+def settled(root) -> None:
+    root.locator(".dw-sign[data-live='true']").wait_for()
+
+
+def open_thinking(page, widget, folder):
+    """The widget with the package's models beside it, once it has computed. The page's state is kept for the test."""
+    page.add_init_script("const parse = JSON.parse; JSON.parse = (text) => (globalThis.kept = parse(text));")
+    with_models(folder)
+    root = shown(page, widget, folder)
+    settled(root)
+    return root
+
+
+def alike(found: dict, expected: dict) -> None:
+    """The page's answer and Python's: the same facts; margins and weights as near as weights of 16 bits allow."""
+    assert found.keys() - {"state"} == expected.keys()
+    assert (found["untouched"] is None) == (expected["untouched"] is None)
+    lists = [(found["run"]["facts"], expected["run"]["facts"]), (found["untouched"] or [], expected["untouched"] or [])]
+    for one, two in (pair for facts in lists for pair in zip(*facts, strict=True)):
+        assert {k: one[k] for k in one if k != "margin"} == {k: two[k] for k in two if k != "margin"}
+        assert one["margin"] == pytest.approx(two["margin"], abs=0.15)  # both rounded to a tenth
+    for key in ("scores", "cells"):
+        assert found["run"][key] == expected["run"][key]
+    one, two = found["run"]["attention"], expected["run"]["attention"]
+    assert one.keys() == two.keys() and one["shape"] == two["shape"]
+    assert list(base64.b64decode(one["bytes"])) == pytest.approx(list(base64.b64decode(two["bytes"])), abs=3)
+
+
+def with_hand(model, document, rounds, by_hand):
+    """Facts and margins of the round that ends here, round by round from the parts of the module."""
+    part, names = model.classifier, model.relations.names
+    with torch.no_grad():
+        pairs = model.features(model.batch([document]))
+        cells = pair_cells(pairs.batch.entity_mask)
+        features = part.base(pairs, cells)
+        logits = part.base.classify(features)
+        for k in range(rounds):
+            read = part.read(logits, pairs.mask)
+            for h, t, relations in by_hand.get(str(k), []):
+                read[0, h, t] = torch.tensor([name in relations for name in names])
+            logits = part.classify(part.refine(features, part.relation_matrix(read), cells, {}))
+        chosen, margin = part.objective.decide(logits)
+    chosen = chosen[0] & pairs.mask[0].unsqueeze(-1)
+    return {(h, names[r], t) for h, t, r in chosen.nonzero().tolist()}, margin[0]
+
+
+def test_python_reads_what_is_put_in_by_hand(thinking, shipped):
+    hands = (
+        {},
+        {"0": [[0, 5, ["shares_border"]]]},
+        {"1": [[0, 1, []], [1, 3, ["father", "child"]]], "2": [[5, 0, []]]},
+    )
+    for by_hand in hands:
+        answer = thinking.recompute({**thinking.state, "byHand": by_hand})
+        for k in range(4):
+            facts, margin = with_hand(shipped, running_example(), k, by_hand)
+            assert {(f["head"], f["relation"], f["tail"]) for f in answer["run"]["facts"] if f["held"][k]} == facts
+            for f in answer["run"]["facts"]:
+                own = float(margin[f["head"], f["tail"], shipped.relations.index(f["relation"])])
+                assert f["margin"][k] == pytest.approx(own, abs=0.051)
+        plain = thinking.recompute(dict(thinking.state))["run"]["facts"]
+        assert answer["untouched"] == (plain if by_hand else None)
+    assert "read" not in vars(shipped.classifier)  # the model is as it was
+
+
+def test_the_page_reads_what_is_put_in_by_hand(page, thinking, shipped, tmp_path):
+    example, (head, tail) = running_example(), (0, 5)
+    names = [entity.name for entity in example.entities]
+    root = open_thinking(page, thinking, tmp_path)
+    assert root.locator(".dw-sign").inner_text() == "computed here"
+    alike(page.evaluate("kept.answer"), thinking.recompute(dict(thinking.state)))
+    root.get_by_role("button", name="◀ Back").click()
+    cell(root, head, tail).click()
+    settled(root)
+    for relation, action in (("father", "Remove"), ("shares_border", "Add")):
+        root.get_by_label("Say by hand", exact=True).select_option(relation)
+        root.get_by_role("button", name=action, exact=True).click()
+        settled(root)
+    by_hand = {"0": [[head, tail, ["shares_border"]]]}
+    assert page.evaluate("kept.state.byHand") == by_hand
+    assert cell(root, head, tail).inner_text().startswith("✎")
+    state = page.evaluate("kept.state")
+    alike(page.evaluate("kept.answer"), thinking.recompute(state))
+    said = [with_hand(shipped, example, k, by_hand)[0] for k in range(4)]
+    plain = [with_hand(shipped, example, k, {})[0] for k in range(4)]
+    assert (head, "father", tail) in plain[1] - said[1] and said[3] == plain[3]  # else the test shows nothing
+    for k in (0, 1, 2, 3):
+        if k:
+            root.get_by_role("button", name="Next").click()
+            settled(root)
+        assert drawn(root) == {
+            place: ("✎" if (place, k) == ((head, tail), 0) else "") + text
+            for place, text in marks(example, said[k], said[k - 1] if k else said[0]).items()
+        }
+        differ = {(h, t) for h, _, t in said[k] ^ plain[k]}
+        for h, t in example.pairs():
+            assert ("dw-follows" in cell(root, h, t).get_attribute("class").split()) == ((h, t) in differ)
+    put = f"With {names[head]} → {names[tail]}: shares_border put in by hand after round 0"
+    assert put in root.locator(".dw-because").first.inner_text()
+    lines = root.locator(".dw-because").first.locator("li").all_inner_texts()
+    assert lines[0] == f"round 1 does not say {names[head]} · father · {names[tail]}"
+    assert len(lines) == 3 and lines[2].startswith("round 3 says what it says without it")
+    assert status(root).startswith(f"{put}, round 3 says what it says without it")
+    assert not root.get_by_role("button", name="Add", exact=True).is_enabled()  # no round reads round 3
+    assert violations(page) == []
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    assert violations(page, "color-contrast") == []
+    root.get_by_role("button", name="Undo all by hand").click()
+    settled(root)
+    assert drawn(root) == marks(example, plain[3], plain[2])
+    assert root.locator(".dw-because").first.locator("li").count() == 0
+    assert page.problems == []
+
+
+def test_the_page_stops_after_any_round_and_adds_rounds(page, thinking, shipped, tmp_path):
+    root, example = open_thinking(page, thinking, tmp_path), running_example()
+    for rounds in (4, 5):
+        root.get_by_role("button", name="Run one more").click()
+        settled(root)
+        now, was = (with_hand(shipped, example, k, {})[0] for k in (rounds, rounds - 1))
+        assert drawn(root) == marks(example, now, was) and listed(root)
+        assert root.locator(".dw-table").first.locator("tbody tr").count() == rounds + 1
+    alike(page.evaluate("kept.answer"), thinking.recompute(page.evaluate("kept.state")))
+    for _ in range(3):
+        root.get_by_role("button", name="◀ Back").click()
+    root.get_by_role("button", name="Stop after this round").focus()
+    page.keyboard.press("Enter")
+    settled(root)
+    assert root.get_by_label("Round", exact=True).get_attribute("max") == "2"
+    assert root.locator(".dw-table").first.locator("tbody tr").count() == 3
+    alike(page.evaluate("kept.answer"), thinking.recompute(page.evaluate("kept.state")))
+    assert page.problems == []
+
+
+def test_a_page_reads_documents_that_restrict_their_pairs(page, shipped, tmp_path):
+    example = running_example()
+    pairs = frozenset((h, t) for h, t in example.pairs() if (h + t) % 3)
+    part = replace(example, candidates=pairs, triples=tuple(t for t in example.triples if (t.head, t.tail) in pairs))
+    widget = RefinementStepper(shipped, [example, part])
+    root = open_thinking(page, widget, tmp_path)
+    root.get_by_label("Document", exact=True).select_option(index=1)
+    settled(root)
+    alike(page.evaluate("kept.answer"), widget.recompute(page.evaluate("kept.state")))
+    assert page.problems == []
+
+
+def test_without_the_package_s_model_nothing_is_put_in_by_hand(page, docre, documents, tmp_path):
+    root = shown(page, RefinementStepper(docre, documents[0]), tmp_path)
+    assert not root.get_by_label("Say by hand", exact=True).is_visible()
+    assert root.get_by_role("button", name="Stop after this round").count() == 0

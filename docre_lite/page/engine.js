@@ -599,6 +599,7 @@ function docreEngine() {
           if (!before || asked.keep || held.some((x, i) => x !== before[i])) logits = refine(w, features, relationMatrix(w, held, n), pairs, options, trace, asked.keep);
           trace.rounds.push(logits);
         }
+        trace.decided = trace.rounds.map((said) => decide(said, pairs, { rule: "threshold", top: options.top }));
         return logits;
       },
     },
@@ -986,9 +987,18 @@ function docreEngine() {
     };
   }
 
+  /** The features of a document; the last one's are kept: it is asked about again and again, with other cells hidden. */
+  async function known(document, model, pause) {
+    const key = JSON.stringify(document);
+    if (model.last?.key === key) return model.last.pairs;
+    const pairs = await features(document, model, pause);
+    model.last = { key, pairs };
+    return pairs;
+  }
+
   /** A model's answer to a document, as `Prediction`, with its triples. `asked`: { hidden, without, rounds, answers, keep }. */
   async function predict(model, document, asked = {}, pause = async () => {}) {
-    const pairs = asked.pairs ?? await features(document, model, pause), { n, tokens } = pairs, trace = {};
+    const pairs = asked.pairs ?? await known(document, model, pause), { n, tokens } = pairs, trace = {};
     const kinds = document.types.map((type) => { const k = model.types.indexOf(type); return k < 0 ? model.types.length + 1 : k + 1; });
     const stands = document.types.map((_, e) => new Set(document.mentions.filter((m) => m.entity === e).map((m) => m.sentence)));
     const together = Uint8Array.from({ length: n * n }, (_, c) => [...stands[Math.floor(c / n)]].some((s) => stands[c % n].has(s)));

@@ -135,9 +135,9 @@ function table(caption, head, rows) {
  *
  * draw(cell, chosen): `cell(r, c)` gives null for an empty place, or { share, text, kind, title }: a tint from 0 to 1,
  * what stands in the cell, a class for its look ("hidden", "hit", …), and what is said of it. `named` columns carry
- * their names too, upright.
+ * their names too, upright. `onwalk` is told where arrow keys lead, by default as if it were chosen.
  */
-function matrix(names, { caption, onchoose, columns = names, rowHead = "head", columnHead = "tail", named = false }) {
+function matrix(names, { caption, onchoose, onwalk = onchoose, columns = names, rowHead = "head", columnHead = "tail", named = false }) {
   const cells = names.map((_, r) => columns.map((_, c) => h("button", {
     type: "button", class: "dw-cell", tabindex: -1, onclick: () => { onchoose?.(r, c); cells[r][c].focus(); },
     onkeydown: (event) => walk(event, r, c),
@@ -148,7 +148,7 @@ function matrix(names, { caption, onchoose, columns = names, rowHead = "head", c
     if (!step) return;
     event.preventDefault();
     do { r += step[0]; c += step[1]; } while (cells[r]?.[c]?.disabled);
-    if (cells[r]?.[c]) { cells[r][c].focus(); onchoose?.(r, c); }
+    if (cells[r]?.[c]) { cells[r][c].focus(); onwalk?.(r, c); }
   }
   const head = h("tr", {}, h("th", { scope: "col", class: "dw-corner" }, `${rowHead} ↓ ${columnHead} →`),
     ...columns.map((name, c) => h("th", { scope: "col", title: name, class: named && "dw-upright" }, named ? h("span", { class: "dw-name dw-vertical" }, `${name} ${c}`) : String(c))));

@@ -98,6 +98,12 @@ function liven(context, widget, recompute) {
   }, { rootMargin: "100px" }).observe(root);
 }
 
+/** Numbers from `low` to `high` as bytes: what `pack` in base.py makes, and `unpack` reads. */
+function packed(shape, values, low, high) {
+  const byte = (x) => String.fromCharCode(Math.max(0, Math.min(255, Math.round((255 * (x - low)) / (high - low)))));
+  return { shape, low, high, bytes: btoa(Array.from(values, byte).join("")) };
+}
+
 // Documents that a reader changes ------------------------------------------------------------------------------------
 
 /** Can the reader change the document here: by the page's own model, or by a kernel? */

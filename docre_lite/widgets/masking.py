@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
@@ -11,11 +11,10 @@ from torch import Tensor
 
 from ..corpus import derivations
 from ..evaluate import score
-from ..layers import pair_cells
 from ..model import DocRE
 from ..papers.dre_mir import DREMIR, MODES, draw_hidden
 from ..types import Document, Prediction, Triple
-from .base import Widget, html_table, pack, rounded, with_pairs
+from .base import Widget, document_data, html_table, live, pack, rounded, with_pairs
 
 RATES = range(0, 100, 10)  # % of the pairs that are hidden
 AT_FIRST = 20  # the share in training
@@ -28,7 +27,8 @@ class MaskRateExplorer(Widget):
         MaskRateExplorer(model, document)
 
     Three matrices side by side: which pairs are hidden, what the model says of all pairs, and gold; and F1 over the
-    rate, mean and range over `draws` draws of hidden pairs (a kernel draws anew). For a chosen pair a line for each
+    rate, mean and range over `draws` draws of hidden pairs. With a kernel, and in a page for the package's own model,
+    the reader hides any pairs by hand and draws anew without end. For a chosen pair a line for each
     of the four inference modes: the margin of its relation without that mode's head, how much the head looks along
     paths, at which middle entity most, and the derivations that the corpus's rules know. Ten pairs with a relation
     take some 8 kB of the page for every draw.
@@ -51,7 +51,7 @@ class MaskRateExplorer(Widget):
         if draws < 1:
             raise ValueError(f"draws={draws}: at least one draw of hidden pairs is needed")
         self._model, self._document = model, document
-        states = self._look((rate, range(draws if rate else 1)) for rate in RATES)
+        states = self._look(torch.cat([self._drawn(rate, k) for k in range(draws if rate else 1)]) for rate in RATES)
         names = model.relations.names
         gold = [
             {
@@ -76,9 +76,12 @@ class MaskRateExplorer(Widget):
             "draws": draws,
             "gold": gold,
             "states": states,
+            **live(model),
         }
+        if "live" in data:  # the page asks its own model about this very document
+            data["document"] = document_data(document)
         head, tail = pair or self._first(states[RATES.index(AT_FIRST)][0])
-        super().__init__(data, {"rate": AT_FIRST, "draw": 0, "head": head, "tail": tail})
+        super().__init__(data, {"rate": AT_FIRST, "draw": 0, "hidden": None, "head": head, "tail": tail})
 
     def _first(self, state: dict[str, Any]) -> tuple[int, int]:
         """A composed gold triple that is hidden and found to begin with, or the next best."""
@@ -92,9 +95,14 @@ class MaskRateExplorer(Widget):
         best = max(self._document.triples, key=interest, default=None)
         return (best.head, best.tail) if best else self._document.pairs()[0]
 
+    def _drawn(self, rate: int, draw: int) -> Tensor:
+        """The cells [1, N, N] that a draw hides at a rate in %."""
+        cells = ~torch.eye(len(self._document.entities), dtype=torch.bool)[None]
+        return draw_hidden(cells, rate / 100, torch.Generator().manual_seed(draw))
+
     @torch.inference_mode()
-    def _look(self, wanted: Iterable[tuple[int, Sequence[int]]]) -> list[list[dict[str, Any]]]:
-        """What the model says at each rate (in %), for each of the draws wanted there."""
+    def _look(self, wanted: Iterable[Tensor]) -> list[list[dict[str, Any]]]:
+        """What the model says with these cells hidden: each of `wanted` is one set or several, [D, N, N]."""
         model, part = self._model, self._model.classifier
         training, kept = model.training, part.keep_attention
         model.eval()
@@ -102,11 +110,8 @@ class MaskRateExplorer(Widget):
         found = []
         try:
             pairs = model.features(model.batch([self._document], labels=False))
-            cells = pair_cells(pairs.batch.entity_mask).cpu()
-            for rate, draws in wanted:
-                drawn = [draw_hidden(cells, rate / 100, torch.Generator().manual_seed(k)) for k in draws]
-                hidden = torch.cat(drawn).to(model.device)
-                silent = []
+            for cells in wanted:
+                hidden, silent = cells.to(model.device), []
                 for mode in range(len(MODES)):
                     with part.without(mode):
                         silent.append(part.restore(pairs, hidden).margin)
@@ -150,7 +155,10 @@ class MaskRateExplorer(Widget):
         }
 
     def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
-        return self._look([(state["rate"], [state["draw"]])])[0][0]
+        cells = self._drawn(state["rate"], state["draw"])
+        if by_hand := state.get("hidden"):  # cell by cell, "1" where one is hidden; a pair of one entity never is
+            cells = torch.tensor([c == "1" for c in by_hand]).view_as(cells) & ~torch.eye(cells.shape[1]).bool()
+        return self._look([cells])[0][0]
 
     def fallback(self) -> str:
         rows = []

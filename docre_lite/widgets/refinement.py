@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -13,9 +15,10 @@ from ..evaluate import score
 from ..model import DocRE
 from ..papers.docre_ii import LINES, DocREII
 from ..types import Document, Triple
-from .base import Widget, document_data, html_table, pack, rounded, with_pairs
+from .base import Widget, document_data, html_table, live, pack, rounded, with_pairs
 
 ROOM = 110_000  # attention weights that travel with the page, one byte each, shared by all documents
+ByHand = Mapping[str, Sequence[Sequence[Any]]]  # what replaces a round's answers: [head, tail, [relations]] of each
 COLUMNS = ("round", "F1 (%)", "precision (%)", "recall (%)", "claimed", "added (gold)", "removed (gold)")
 
 
@@ -30,9 +33,11 @@ class RefinementStepper(Widget):
     chosen cell shows its relations before and after, its attention on the matrix and as a list, and in the text the
     mentions of head, tail and the entity in the middle that it looked at most. DocRE-II (5)-(11) and section 2.4.
 
-    `rounds` is K, the model's own by default; with a kernel a button runs one more. A page without a kernel holds the
-    weights of the cells that change or hold a relation first, then of others while there is `ROOM`. Raises ValueError
-    for a model that has no rounds or no lines, and for a document or a cell without a pair.
+    `rounds` is K, the model's own by default. With a kernel, and in a page for the package's own model, a button runs
+    one more, and the reader puts answers of a round in by hand: the next round reads them, and what differs from then
+    on is marked. A page that computes nothing holds the weights of the cells that change or hold a relation first, then
+    of others while there is `ROOM`. Raises ValueError for a model that has no rounds or no lines, and for a document
+    or a cell without a pair.
     """
 
     script = "refinement.js"
@@ -67,20 +72,25 @@ class RefinementStepper(Widget):
             room = ROOM // len(self._documents) // weights[:, :, :, :, 0, 0].numel()
             runs.append(_packed(document, facts, weights, cells[: max(room, 1)]))
         data = {
-            "documents": [document_data(document) for document in self._documents],
+            "documents": [_asked(document) for document in self._documents],
             "runs": runs,
             "lines": list(LINES),
             "columns": list(COLUMNS),
+            "relations": list(model.relations.names),
+            **live(model),
         }
         head, tail = runs[0]["cells"][0]
         first = {"document": 0, "rounds": rounds, "round": 1, "head": head, "tail": tail, "layer": -1, "matrix": -1}
-        super().__init__(data, first)
+        super().__init__(data, {**first, "byHand": {}})
 
     @torch.inference_mode()
-    def _run(self, document: Document, rounds: int) -> tuple[list[dict[str, Any]], Tensor]:
+    def _run(
+        self, document: Document, rounds: int, by_hand: ByHand | None = None
+    ) -> tuple[list[dict[str, Any]], Tensor]:
         """All facts that are gold or claimed in some round, and the weights [K, layers, F and R, lines, N, N, N + 1].
 
         The model is asked for 0, 1, … K rounds, so what is shown of a round is what the model says that ends there.
+        What is put in `by_hand` is read by the next round, and is no answer of the model's.
         """
         model, part = self._model, self._model.classifier
         training, options, keep = model.training, part.options, part.keep_attention
@@ -91,7 +101,8 @@ class RefinementStepper(Widget):
             part.keep_attention = True
             for k in range(rounds + 1):
                 part.options = replace(options, rounds=k)
-                prediction = part(pairs)
+                with _reads(part, model.relations.names, by_hand or {}):
+                    prediction = part(pairs)
                 chosen.append(prediction.chosen[0])
                 margin.append(prediction.margin[0].float())
                 if k:
@@ -112,9 +123,10 @@ class RefinementStepper(Widget):
         return rows, torch.stack(weights)
 
     def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
-        document = self._documents[state["document"]]
-        facts, weights = self._run(document, state["rounds"])
-        return {"run": _packed(document, facts, weights, [(state["head"], state["tail"])])}
+        document, by_hand = self._documents[state["document"]], state.get("byHand") or {}
+        facts, weights = self._run(document, state["rounds"], by_hand)
+        run = _packed(document, facts, weights, [(state["head"], state["tail"])])
+        return {"run": run, "untouched": self._run(document, state["rounds"])[0] if by_hand else None}
 
     def fallback(self) -> str:
         parts = []
@@ -132,6 +144,30 @@ class RefinementStepper(Widget):
             caption = f"{document.title}: what each round changes"
             parts.append(html_table(caption, ["round", "change", "head", "relation", "tail", "gold"], rows))
         return "".join(parts)
+
+
+@contextmanager
+def _reads(part: DocREII, names: Sequence[str], by_hand: ByHand) -> Iterator[None]:
+    """While this lasts, the next pass reads these answers where they are put in by hand, and the model's elsewhere."""
+    rounds, read = count(), part.read
+
+    def replaced(logits: Tensor, mask: Tensor) -> Tensor:
+        chosen = read(logits, mask).clone()
+        for head, tail, relations in by_hand.get(str(next(rounds)), ()):
+            chosen[:, head, tail] = torch.tensor([name in relations for name in names], device=chosen.device)
+        return chosen
+
+    part.read = replaced
+    try:
+        yield
+    finally:
+        del part.read  # the class's own is back
+
+
+def _asked(document: Document) -> dict[str, Any]:
+    """A document for the script, with the pairs that are to be classified where these are not all."""
+    pairs = {} if document.candidates is None else {"candidates": [list(pair) for pair in document.pairs()]}
+    return document_data(document) | pairs
 
 
 def _by_interest(document: Document, facts: list[dict[str, Any]]) -> list[tuple[int, int]]:
