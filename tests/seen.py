@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from functools import cache
+from pathlib import Path
 
 from playwright.sync_api import Locator, Page
 from small import sgd_steps, tiny
 
 from docre_lite.corpus import running_example
 from docre_lite.model import DocRE
+from docre_lite.page.export import write_site
 from docre_lite.types import Document, Triple
 from docre_lite.widgets import (
     ContextExplorer,
@@ -74,6 +78,19 @@ def shown(page: Page, widget: Widget, folder, dark: bool = False) -> Locator:
     page.goto(file.as_uri())
     page.wait_for_selector(".dw[data-ready]")
     return page.locator(".dw")
+
+
+@cache
+def _models() -> Path:
+    folder = Path(tempfile.mkdtemp())
+    write_site(folder)
+    return folder
+
+
+def with_models(folder: Path) -> Path:
+    """The folder of a page, with the package's models beside it as the book has them: the page then computes."""
+    shutil.copytree(_models(), folder / "_static" / "models", dirs_exist_ok=True)
+    return folder
 
 
 def drag(slider: Locator, share: float) -> None:

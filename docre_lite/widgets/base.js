@@ -70,8 +70,8 @@ function start({ model, el }, title) {
         sign.textContent = !computed ? "stored" : model.page ? "computed here" : "by your kernel";
         sign.title = failed || "";
         sign.dataset.live = computed;
-        const said = draw();
-        if (said !== undefined && said !== status.textContent) status.textContent = failed ? `${said} ${failed}` : said;
+        const drawn = draw(), said = drawn !== undefined && failed ? `${drawn} ${failed}` : drawn;
+        if (said !== undefined && said !== status.textContent) status.textContent = said;
       };
       model.on("change:failed", redraw);
       model.on("change:state", redraw);
