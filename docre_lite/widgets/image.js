@@ -127,7 +127,7 @@ export default {
       const [r, c] = hovered && holds(now, ...hovered, order) ? hovered : [r0, c0], { value, roots, box } = about(r, c);
       const pixel = `${now.name}, ${label(now, k)}, pixel (${r}, ${c})${value === null ? "" : ` = ${number(value)}`}`;
       const text = roots || !context.model.page || !free() ? `The image: share of each cell in what moves ${pixel}, in %`
-        : `The image: what reaches ${pixel}; how much each cell moves it, the gradient, needs a kernel`;
+        : `The image: what reaches ${pixel}. The gradient needs a kernel`;
       image.draw(text, roots, box, covered(r, now), covered(c, now));
     }
 
