@@ -94,11 +94,12 @@ def _models() -> dict[str, str]:
         return {file.name: file.read_text(encoding="utf-8") for file in Path(made).iterdir()}
 
 
-def with_models(folder: Path) -> None:
-    """The package's models beside a page, as the book has them."""
+def with_models(folder: Path) -> Path:
+    """The folder of a page, with the package's models beside it as the book has them."""
     (folder / "_static" / "models").mkdir(parents=True, exist_ok=True)
     for name, text in _models().items():
         (folder / "_static" / "models" / name).write_text(text, encoding="utf-8")
+    return folder
 
 
 def computed(root: Locator) -> None:

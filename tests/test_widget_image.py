@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -9,11 +10,12 @@ import torch
 
 pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
 
-from seen import LIMIT, shown
+from seen import LIMIT, shown, with_models
 from small import made, tiny
 
 from docre_lite.corpus import running_example
 from docre_lite.evaluate import score
+from docre_lite.model import DocRE, trained
 from docre_lite.predict import predict
 from docre_lite.widgets import EntityImage
 
@@ -277,11 +279,11 @@ def test_image_shows_what_a_kernel_answers(page, docunet, example, tmp_path):
     page.goto((tmp_path / "live.html").as_uri())
     page.wait_for_selector(".dw[data-ready]")
     root = page.locator(".dw")
-    assert root.locator(".dw-sign").inner_text() == "recomputed by the model"
+    assert root.locator(".dw-sign").inner_text() == "computed here"
     check(root, docunet, example, "up2", channel, 3, 5, order)
     assert root.get_by_label("Channel", exact=True).locator("option").count() == len(values)
     root.get_by_role("button", name="Shuffle entities").click()  # a fresh one, which no kernel answers here
-    assert root.locator(".dw-sign").inner_text() == "precomputed"
+    assert root.locator(".dw-sign").inner_text() == "stored"
     assert "not computed yet" in root.locator(".dw-status").inner_text()
     assert page.problems == []
 
@@ -341,3 +343,92 @@ def test_image_shows_each_order_once(example):
         [0, 1],
         [1, 0],
     ]
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return DocRE.load(trained()["docunet"])
+
+
+@pytest.fixture
+def computing(page, shipped, example, tmp_path, monkeypatch):
+    """The widget in a page that has the models; `globalThis.seen` is what the shim gives in place of a kernel."""
+    widget = EntityImage(shipped, example)
+    assert (widget.data["live"], widget.data["control"]) == (["docunet"], "atlop")
+    html = widget.html().replace("const el = document", "globalThis.seen = model; const el = document")
+    monkeypatch.setattr(widget, "html", lambda: html)
+    root = shown(page, widget, with_models(tmp_path))
+    answered(page)
+    return root
+
+
+def answered(page) -> dict:
+    """The page's own answer to what it shows."""
+    page.wait_for_selector(".dw-sign[data-live='true']")
+    page.wait_for_function("!document.querySelector('.dw').hasAttribute('aria-busy')")
+    return page.evaluate("() => globalThis.seen.get('answer')")
+
+
+def unpacked(packed) -> torch.Tensor:
+    raw = torch.frombuffer(bytearray(base64.b64decode(packed["bytes"])), dtype=torch.uint8).float()
+    return (packed["low"] + raw * (packed["high"] - packed["low"]) / 255).view(packed["shape"])
+
+
+def rows(root) -> list[str]:
+    return [text.split(" ", 2)[2].strip() for text in root.locator(".dw-grip").all_inner_texts()]
+
+
+def same_as_python(page, shipped, example) -> dict:
+    answer = answered(page)
+    ours = EntityImage(shipped, example, []).recompute(answer["state"])
+    assert answer["compared"] == ours["compared"] and answer["box"] == ours["box"]
+    assert answer["compared"]["control"] == 0
+    assert "ATLOP's answers do not change." in page.locator(".dw-status").inner_text()
+    step = (ours["map"]["high"] - ours["map"]["low"]) / 255
+    assert answer["map"]["shape"] == ours["map"]["shape"]
+    assert (unpacked(answer["map"]) - unpacked(ours["map"])).abs().max() <= 1.01 * step + 0.005
+    return answer
+
+
+def test_image_computes_the_order_that_is_dragged(page, shipped, example, computing):
+    names = [entity.name for entity in example.entities]
+    assert rows(computing) == names
+    one, other = (computing.locator(".dw-grip").nth(k).bounding_box() for k in (1, 7))
+    page.mouse.move(one["x"] + 30, one["y"] + 9)
+    page.mouse.down()
+    page.mouse.move(one["x"] + 35, other["y"] + other["height"] - 2, steps=9)
+    page.mouse.up()
+    order = [0, *range(2, 8), 1, 8]
+    assert rows(computing) == [names[i] for i in order]
+    assert same_as_python(page, shipped, example)["state"]["order"] == order
+    page.keyboard.press("Alt+ArrowUp")  # what was dragged is what the keys move
+    page.keyboard.press("Alt+ArrowUp")
+    order = [0, *range(2, 6), 1, 6, 7, 8]
+    assert same_as_python(page, shipped, example)["state"]["order"] == order
+    computing.get_by_role("button", name=f"Move {names[8]} up").click()
+    order[7:] = [8, 7]
+    for stage in ("image", "down2", "up1", "logits"):
+        choose(computing, "Stage", stage)
+        answer = same_as_python(page, shipped, example)
+        assert answer["state"]["order"] == order and answer["state"]["stage"] == stage
+    assert "needs a kernel" in computing.locator(".dw-image caption").nth(1).inner_text()
+    assert page.problems == []
+
+
+def test_image_computes_shuffles(page, shipped, example, computing):
+    names, seen = [entity.name for entity in example.entities], set()
+    for _ in range(4):
+        computing.get_by_role("button", name="Shuffle entities").click()
+        compared = same_as_python(page, shipped, example)["compared"]
+        seen.add(len(compared["changed"]))
+        listed = computing.locator(".dw-table tbody tr").all()
+        pairs = [f"{names[h]} → {names[t]}" for h, t, *_ in compared["changed"]]
+        assert [row.locator("td").first.inner_text() for row in listed] == pairs
+    assert max(seen) > 0
+    assert page.problems == []
+
+
+def test_image_of_a_model_of_ones_own_has_no_list_to_drag(page, widget, tmp_path):
+    root = shown(page, widget, with_models(tmp_path))
+    assert "live" not in widget.data
+    assert not root.locator(".dw-ordered").is_visible()

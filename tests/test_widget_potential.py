@@ -11,11 +11,13 @@ import torch
 
 pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
 
-from seen import drag, shown
+from seen import drag, shown, with_models
 from small import made, sgd_steps, tiny
 
 from docre_lite.corpus import running_example
+from docre_lite.model import DocRE, trained
 from docre_lite.widgets import PotentialPairs
+from docre_lite.widgets.base import changed
 
 MAP, WEIGHTS = ".dw-matrix:has(button)", ".dw-matrix:not(:has(button))"
 
@@ -221,17 +223,24 @@ def test_potential_shows_what_a_kernel_answers(page, paee, documents, tmp_path):
     embedded = json.dumps({"state": dict(widget.state), **answer})
     widget.html = lambda: PotentialPairs.html(widget).replace('"answer": {}', f'"answer": {embedded}')
     root = shown(page, widget, tmp_path)
-    assert root.locator(".dw-sign").inner_text() == "recomputed by the model"
+    assert root.locator(".dw-sign").inner_text() == "computed here"
     assert table(root)[0][:2] == [72, 72]
     root.get_by_role("slider", name="Threshold").press("ArrowRight")  # a state that was not asked for
-    assert root.locator(".dw-sign").inner_text() == "precomputed"
+    assert root.locator(".dw-sign").inner_text() == "stored"
     check(root, paee, documents[0], 0.25, 0.31)
 
 
 def test_potential_leaves_the_model_as_it_was(paee, documents):
     paee.train()
     options, budget = paee.classifier.options, paee.classifier.matrix.budget
-    PotentialPairs(paee, documents).state = {"document": 1, "threshold": 0.9, "budget": 1.0, "head": 0, "tail": 1}
+    PotentialPairs(paee, documents).state = {
+        "document": 1,
+        "threshold": 0.9,
+        "budget": 1.0,
+        "head": 0,
+        "tail": 1,
+        "change": None,
+    }
     assert (paee.classifier.options, paee.classifier.matrix.budget) == (options, budget) and paee.training
     paee.eval()
 
@@ -264,3 +273,95 @@ def test_potential_refuses_what_it_cannot_show(paee, documents):
         PotentialPairs(paee, [documents[0], alone])
     with pytest.raises(ValueError, match="no document"):
         PotentialPairs(paee, [])
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return DocRE.load(trained()["paee"])
+
+
+def state_of(page, root) -> dict:
+    """Waits for the page's own answer, and gives the change that the reader has made."""
+    page.wait_for_selector(".dw-sign[data-live='true']")
+    page.wait_for_function("!document.querySelector('.dw').hasAttribute('aria-busy')")
+    return page.evaluate("() => globalThis.seen.get('state')")
+
+
+@pytest.fixture
+def computing(page, shipped, documents, tmp_path, monkeypatch):
+    """The widget in a page that has the models; `globalThis.seen` is what the shim gives in place of a kernel."""
+    widget = PotentialPairs(shipped, documents)
+    assert widget.data["live"] == ["paee"]
+    html = widget.html().replace("const el = document", "globalThis.seen = model; const el = document")
+    monkeypatch.setattr(widget, "html", lambda: html)
+    root = shown(page, widget, with_models(tmp_path))
+    assert state_of(page, root)["change"] is None
+    return root
+
+
+def test_potential_computes_any_budget_and_threshold(page, shipped, documents, computing):
+    for key, times in (("ArrowRight", 7), ("Home", 1), ("End", 1)):
+        for _ in range(times):
+            computing.get_by_role("slider", name="Patch budget").press(key)
+            state = state_of(page, computing)
+        check(computing, shipped, documents[0], state["budget"], state["threshold"])
+    assert state["budget"] == 1
+    computing.get_by_role("slider", name="Patch budget").press("ArrowLeft")
+    for k in (5, 30, 31):
+        computing.get_by_role("slider", name="Threshold").fill(str(k / 100))
+        state_of(page, computing)
+        check(computing, shipped, documents[0], 0.99, k / 100)
+    assert page.problems == []
+
+
+def test_potential_computes_a_changed_document(page, shipped, documents, computing):
+    example = documents[0]
+    computing.get_by_text("Change the document").click()
+    computing.locator(".dw-line .dw-button").nth(1).click()
+    state = state_of(page, computing)
+    now = changed(example, state)
+    assert len(now.sentences) == len(example.sentences) - 1
+    right, shares = truth(shipped, now, 0.25, 0.3), cells(computing)
+    for (h, t), share in right["probability"].items():
+        assert float(shares[h][t][1].rstrip("●")) == pytest.approx(100 * share, abs=0.52)
+    assert table(computing)[0][0] == len(right["kept"]) and table(computing)[1][0] == len(right["claimed"])
+    assert computing.locator(".dw-status").inner_text().startswith("Your change: pairs newly kept: ")
+    answer = page.evaluate("() => globalThis.seen.get('answer')")
+    ours = PotentialPairs(shipped, documents).recompute(state)
+    assert {k: answer[k] for k in ("kept", "looked", "claims")} == {k: ours[k] for k in ("kept", "looked", "claims")}
+    assert answer["weight"] == [pytest.approx(line, abs=2e-5) for line in ours["weight"]]
+    for mine, other in zip(answer["potential"], ours["potential"], strict=True):
+        assert [p is None for p in mine] == [p is None for p in other]
+        assert [p or 0 for p in mine] == pytest.approx([p or 0 for p in other], abs=3)
+
+    computing.get_by_label("Entity", exact=True).select_option("3")
+    computing.get_by_label("New name").fill("Ada Norvik")
+    computing.get_by_role("button", name="Rename").click()
+    state_of(page, computing)
+    assert "Ada Norvik" in computing.locator(f"{MAP} tbody").inner_text()
+    computing.get_by_text("Write your own document").click()
+    computing.locator("textarea").fill("[Ann|PER|1] was born in [Rome|LOC|2]. She met [Bob|PER|3].")
+    page.wait_for_function("document.querySelectorAll('.dw-matrix tbody tr').length < 6")
+    now = changed(example, state_of(page, computing))
+    right = truth(shipped, now, 0.25, 0.3)
+    assert table(computing)[0][:2] == [len(right["kept"]), 6]
+    assert "precision" not in computing.locator(".dw-status").inner_text()  # a text of one's own has no gold
+    computing.get_by_role("button", name="Put everything back").click()
+    state_of(page, computing)
+    check(computing, shipped, example, 0.25, 0.3)
+    for button in computing.locator(".dw-line .dw-button").all():
+        button.click()
+    assert PotentialPairs(shipped, documents).recompute(state_of(page, computing))["potential"] == []
+    assert computing.locator(".dw-status").inner_text().startswith("No pair of entities is left")
+    computing.get_by_label("Document", exact=True).select_option("1")
+    assert state_of(page, computing)["change"] is None
+    check(computing, shipped, documents[1], 0.25, 0.3)
+    assert page.problems == []
+
+
+def test_potential_without_the_models_shows_what_is_stored(page, shipped, documents, tmp_path):
+    root = shown(page, PotentialPairs(shipped, documents), tmp_path)  # no models beside the page
+    page.wait_for_function("document.querySelector('.dw-status').textContent.includes('does not run in this page')")
+    root.get_by_role("slider", name="Threshold").press("ArrowRight")
+    check(root, shipped, documents[0], 0.25, 0.31)
+    assert not root.get_by_text("Change the document").is_visible()

@@ -163,10 +163,10 @@ def test_threshold_shows_what_a_kernel_answers(page, tmp_path):
     embedded = json.dumps({"state": dict(widget.state), **answer})
     widget.html = lambda: ThresholdPlayground.html(widget).replace('"answer": {}', f'"answer": {embedded}')
     root = shown(page, widget, tmp_path)
-    assert root.locator(".dw-sign").inner_text() == "recomputed by the model"
+    assert root.locator(".dw-sign").inner_text() == "computed here"
     assert pushes(root) == [-0.25, 0.5, -0.25]
     root.get_by_role("slider", name="Logit of child").press("ArrowRight")  # a state that was not asked for
-    assert root.locator(".dw-sign").inner_text() == "precomputed"
+    assert root.locator(".dw-sign").inner_text() == "stored"
     assert pushes(root) == pytest.approx(expected(KINDS[0], [0.0, 1.0, -0.9], [1])[1], abs=0.0051)
 
 

@@ -702,7 +702,8 @@ function docreEngine() {
     const near = localMean(product(cells, n * n, w.right("classifier.detector.weight", 0, options.map_width)), n, options.potential_window);
     trace.potential = plus(product(known, n * n, w.right("classifier.detector.weight", options.map_width, options.map_width + 1 + 2 * wide), w.get("classifier.detector.bias")), near);
     const probability = sigmoid(Float32Array.from(trace.potential));
-    trace.tag = Float32Array.from(probability, (p) => (p > options.potential_threshold ? 1 : 0));
+    const threshold = Math.fround(options.potential_threshold);  // compared in 32 bits, as the probabilities are
+    trace.tag = Float32Array.from(probability, (p) => (p > threshold ? 1 : 0));
     return join(n * n, cells, options.potential === "soft" ? probability : trace.tag);
   }
 
@@ -775,6 +776,12 @@ function docreEngine() {
     return w.linear(join(n * n, spread(coarse, channels), close, image, codes, spread(looked, 1)), n * n, "classifier.matrix.leave");
   }
 
+  /** How many patches a budget pays for: every step in 32 bits, as the module counts. */
+  function allowed(budget, patches) {
+    const { fround } = Math;
+    return Math.ceil(fround(fround(fround(budget) * patches) - fround(1e-4)));
+  }
+
   /** The best share of the patches, by the location module's score. */
   function choosePatches(w, coarse, m, channels, budget, trace) {
     const rows = new Float32Array(m * m * (2 * channels + 2)), whole = new Float32Array(channels);
@@ -788,9 +795,9 @@ function docreEngine() {
     }
     const scores = w.linear(leaky(w.linear(rows, m * m, "classifier.matrix.locate.0")), m * m, "classifier.matrix.locate.2");
     const length = Math.sqrt(Math.max(dot(scores, 0, scores, 0, scores.length), 1e-12));
-    const order = [...scores.keys()].sort((a, b) => scores[b] - scores[a] || a - b), looked = new Float32Array(m * m);
-    order.slice(0, Math.ceil(Math.fround(budget) * m * m - 1e-4)).forEach((p) => { looked[p] = 1; });
-    const weight = scores.map((s) => s / length);
+    const weight = scores.map((s) => s / length), looked = new Float32Array(m * m);
+    const order = [...weight.keys()].sort((a, b) => weight[b] - weight[a] || a - b);
+    order.slice(0, allowed(budget, m * m)).forEach((p) => { looked[p] = 1; });
     softmaxRow(weight, 0, weight.length);
     trace.patch_weight = weight;
     trace.patch_looked = looked;
@@ -996,17 +1003,18 @@ function docreEngine() {
     return pairs;
   }
 
-  /** A model's answer to a document, as `Prediction`, with its triples. `asked`: { hidden, without, rounds, answers, keep }. */
+  /** A model's answer to a document, as `Prediction`, with its triples. `asked`: { options, hidden, without, rounds,
+   * answers, keep }; `options` take the place of the model's own for this answer. */
   async function predict(model, document, asked = {}, pause = async () => {}) {
-    const pairs = asked.pairs ?? await known(document, model, pause), { n, tokens } = pairs, trace = {};
+    const pairs = await known(document, model, pause), { n, tokens } = pairs, trace = {}, options = { ...model.options, ...asked.options };
     const kinds = document.types.map((type) => { const k = model.types.indexOf(type); return k < 0 ? model.types.length + 1 : k + 1; });
     const stands = document.types.map((_, e) => new Set(document.mentions.filter((m) => m.entity === e).map((m) => m.sentence)));
     const together = Uint8Array.from({ length: n * n }, (_, c) => [...stands[Math.floor(c / n)]].some((s) => stands[c % n].has(s)));
     Object.assign(pairs, { kinds, together });
     await pause();
     model.weights.circular = false;
-    const logits = n ? await model.paper.logits(model.weights, pairs, model.options, trace, asked, pause) : new Float32Array(0);
-    const rule = { rule: model.paper.rule ?? "threshold", top: model.options.top };
+    const logits = n ? await model.paper.logits(model.weights, pairs, options, trace, asked, pause) : new Float32Array(0);
+    const rule = { rule: model.paper.rule ?? "threshold", top: options.top };
     for (let c = 0; c < n * n; c += 1) if (c % n === Math.floor(c / n)) logits.fill(0, c * model.relations.length, (c + 1) * model.relations.length);
     const { margin, chosen } = decide(logits, pairs, rule);
     return { pairs, trace, logits, margin, chosen, tokens, triples: triples(model, pairs, margin, chosen, document.sentences.length) };

@@ -11,6 +11,8 @@ export default {
     const covered = (k, { scale }) => Array.from({ length: Math.min(scale, n - k * scale) }, (_, i) => k * scale + i);
     const named = (k, stage, order) => covered(k, stage).map((i) => names[order[i]]).join(", ");
     let kernel = false, hovered = null, grid = null, image = null, built = "", rest = [];
+    /** Can any order be asked for: by a kernel, or by the page's own model? */
+    const free = () => kernel || (changeable(context, widget) && !context.model.get("failed"));
 
     const stage = select("Stage", stages.map(({ name, text, side }) => [name, `${name} (${side} × ${side}): ${text}`]), (name) => {
       const { row: r, column: c, stage: old } = widget.state(), now = stageOf(name), from = stageOf(old);
@@ -20,7 +22,7 @@ export default {
     const channel = select("Channel", [], (c) => widget.choose({ channel: c }));
     const which = select("Order of the entities", [], (order) => renumber(order));
     const shuffle = button("Shuffle entities", () => {
-      if (!kernel) return renumber(orders[(orders.indexOf(known()) + 1) % orders.length].order);
+      if (!free()) return renumber(orders[(orders.indexOf(known()) + 1) % orders.length].order);
       const order = [...names.keys()];
       for (let k = n - 1; k > 0; k -= 1) {
         const j = Math.floor(Math.random() * (k + 1));
@@ -29,10 +31,12 @@ export default {
       rest = [...rest, order];
       return renumber(order);
     });
-    const board = h("div", { class: "dw-row dw-image" }), changes = h("div", {});
+    const board = h("div", { class: "dw-row dw-image" }), changes = h("div", { class: "dw-changes" });
+    const seats = orderable(names, renumber), hint = h("p", { class: "dw-hint" }, "Drag an entity to another place, or choose it and press Alt with ↑ or ↓: the network runs again for that order.");
+    const numbering = h("div", { class: "dw-row dw-order" }, seats.el, h("div", { class: "dw-changes" }, hint, changes));
     widget.body.append(row(stage.el, channel.el), row(which.el, shuffle), board,
       legend(["plus", "above 0; in the image: moves the pixel"], ["minus", "below 0"], ["mark", "the pixel's own pairs"], ["edge", "reached by the convolutions"]),
-      changes);
+      numbering);
 
     /** Is there a number? Of the logits only pairs to be classified have one. */
     const holds = ({ name }, r, c, order) =>
@@ -104,8 +108,9 @@ export default {
       const value = packed && holds(now, r, c, state.order) ? unpack(packed).at(r, c) : null;
       const rank = now.pixels.indexOf(r * now.side + c), reach = unpack(now.reach);
       const asked = answer && r === state.row && c === state.column;
-      const kept = asked ? answer.field : found && fields[`${found.name}/${now.name}/${state.channel}`];
-      const place = asked ? 0 : rank, line = [...names.keys()];
+      const own = asked ? answer.field : null;  // a page has no gradients but those it carries
+      const kept = own ?? (found && fields[`${found.name}/${now.name}/${state.channel}`]);
+      const place = own ? 0 : rank, line = [...names.keys()];
       let roots = null;
       if (now.name === "image") roots = line.map((i) => line.map((j) => Number(i === r && j === c)));
       else if (kept && place < kept.shape[0]) {
@@ -120,8 +125,9 @@ export default {
     function look() {
       const { stage: name, channel: k, row: r0, column: c0, order } = widget.state(), now = stageOf(name);
       const [r, c] = hovered && holds(now, ...hovered, order) ? hovered : [r0, c0], { value, roots, box } = about(r, c);
-      const text = `The image: share of each cell in what moves ${now.name}, ${label(now, k)}, pixel (${r}, ${c})`
-        + `${value === null ? "" : ` = ${number(value)}`}, in %`;
+      const pixel = `${now.name}, ${label(now, k)}, pixel (${r}, ${c})${value === null ? "" : ` = ${number(value)}`}`;
+      const text = roots || !context.model.page || !free() ? `The image: share of each cell in what moves ${pixel}, in %`
+        : `The image: what reaches ${pixel}. The gradient needs a kernel`;
       image.draw(text, roots, box, covered(r, now), covered(c, now));
     }
 
@@ -148,17 +154,66 @@ export default {
       if (same(order, orders[0].order)) return "";
       if (!compared) return " What this order changes is being computed.";
       const [before, after] = compared.f1;
-      return ` In this order ${compared.changed.length} of ${compared.pairs} pairs have another answer than by first mention: F1 ${number(before, 1)} % by first mention, ${number(after, 1)} % now.`;
+      const { control } = compared, other = control === undefined ? "" : control ? ` ATLOP changes its answer to ${control} of them.` : " ATLOP's answers do not change.";
+      return ` In this order ${compared.changed.length} of ${compared.pairs} pairs have another answer than by first mention: F1 ${number(before, 1)} % by first mention, ${number(after, 1)} % now.${other}`;
     }
+
+    // In a page: the package's own models, forward only. What was computed for an order serves all its pixels.
+    const ran = new Map(), given = widget.data.document, facts = (found) => new Set(found.map(String));
+    async function run(think, asks) {
+      const keys = asks.map((ask) => JSON.stringify(ask));
+      await Promise.all([...new Set(keys)].filter((key) => !ran.has(key)).map(async (key) => {
+        const [model, order] = JSON.parse(key), { trace, logits, triples } = await think(model, permuted({ ...given, candidates: pairs }, order));
+        ran.set(key, { stages: { ...trace, logits }, facts: triples.map((t) => [order[t.head], order[t.tail], t.relation]) });
+      }));
+      const found = keys.map((key) => ran.get(key));
+      [...ran.keys()].filter((key) => !keys.includes(key)).slice(0, -12).forEach((key) => ran.delete(key));
+      return found;
+    }
+    /** `Stages.compared`: what an order changes; of the control how many pairs. */
+    function against(first, now, control) {
+      const gold = given.gold.map((t) => [t.head, t.tail, t.relation]), sides = [first.facts, now.facts].map(facts);
+      const differ = (one, two) => {
+        const [a, b] = [one, two].map(facts), all = [...one.filter((f) => !b.has(String(f))), ...two.filter((f) => !a.has(String(f)))];
+        return [...new Set(all.map(([s, o]) => s * n + o))].sort((x, y) => x - y).map((c) => [Math.floor(c / n), c % n]);
+      };
+      const of = (list, s, o) => list.filter((f) => f[0] === s && f[1] === o).map((f) => f[2]).sort();
+      const tenth = (x) => Number((x % 1 === 0.25 ? x - 0.05 : x).toFixed(1));  // halves to even, as Python rounds
+      const f1 = (side) => {
+        const right = gold.filter((f) => side.has(String(f))).length, [p, r] = [right / (side.size || 1), right / (gold.length || 1)];
+        return 100 * (right && (2 * p * r) / (p + r));
+      };
+      return {
+        pairs: pairs ? pairs.length : n * (n - 1),
+        changed: differ(first.facts, now.facts).map(([s, o]) => [s, o, of(first.facts, s, o), of(now.facts, s, o), of(gold, s, o)]),
+        f1: sides.map((side) => tenth(f1(side))),
+        ...(control ? { control: differ(...control.map((found) => found.facts)).length } : {}),
+      };
+    }
+    liven(context, widget, async ({ order, stage: name, channel: k, row: r, column: c }, think) => {
+      const { live: [model], control } = widget.data, first = orders[0].order, asks = [[model, order], [model, first], ...(control ? [[control, order], [control, first]] : [])];
+      const [own, begin, ...others] = await run(think, asks);
+      const { side, reach: ends } = stageOf(name), values = own.stages[name], wide = values.length / side ** 2, reach = unpack(ends);
+      const at = (p) => values[p * wide + k + (name === "logits")];  // class 0 is no channel
+      const closed = !["image", "logits"].includes(name) && at(r * side + c) === 0;  // by its ReLU: nothing moves it
+      return {
+        map: pack(Float32Array.from({ length: side ** 2 }, (_, p) => at(p)), [side, side]),
+        field: closed ? pack(new Float32Array(n * n), [1, n, n]) : null, box: [reach.at(r, 0), reach.at(r, 1), reach.at(c, 2), reach.at(c, 3)],
+        compared: against(begin, own, control && others),
+      };
+    });
 
     widget.run(() => {
       const state = widget.state(), answer = widget.answer(), now = stageOf(state.stage), { order } = state;
-      kernel = kernel || answer !== null;
-      const all = kernel ? Array.from({ length: now.count }, (_, c) => c) : now.shown;
+      kernel = kernel || (answer !== null && !widget.data.live);
+      const all = free() ? Array.from({ length: now.count }, (_, c) => c) : now.shown;
       if (!all.includes(state.channel)) all.push(state.channel);
       const listed = orders.map((o) => [o.order, o.name]), fresh = rest.map((o, k) => [o, `fresh shuffle ${k + 1}`]);
       channel.fill(all.map((c) => [c, label(now, c)]));
-      which.fill([...listed, ...fresh]);
+      const every = [...listed, ...fresh];
+      which.fill(every.some(([o]) => same(o, order)) ? every : [...every, [order, "your own order"]]);
+      seats.draw(order);
+      [seats.el, hint].forEach((el) => { el.hidden = !free(); });
       stage.set(now.name); channel.set(state.channel); which.set(order);
       const key = `${now.name} ${order}`;
       if (key !== built) { hovered = null; build(now, order); built = key; }
@@ -176,3 +231,83 @@ export default {
     });
   },
 };
+
+/** `pack` of base.py: a byte a number. */
+function pack(values, shape) {
+  const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];
+  const bytes = Array.from(values, (value) => Math.round((255 * (value - low)) / (high - low || 1)));
+  return { shape, low, high, bytes: btoa(String.fromCharCode(...bytes)) };
+}
+
+/** `Document.permuted`: new entity k is old entity `order[k]`. */
+function permuted({ sentences, mentions, types, candidates }, order) {
+  const now = (entity) => order.indexOf(entity);
+  return {
+    sentences, types: order.map((e) => types[e]), mentions: mentions.map((m) => ({ ...m, entity: now(m.entity) })),
+    candidates: candidates && candidates.map(([s, o]) => [now(s), now(o)]),
+  };
+}
+
+/** A list to bring into another order: rows are dragged, or moved by Alt and an arrow key, or by their buttons. */
+function orderable(names, onorder) {
+  const items = names.map((name, e) => {
+    const place = h("span", { class: "dw-place" }), grip = h("button", {
+      type: "button", class: "dw-grip", tabindex: -1, onpointerdown: (event) => hold(event, e), onfocus: () => tab(e),
+      onkeydown: (event) => {
+        const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+        if (!step) return;
+        event.preventDefault();
+        if (event.altKey) move(e, step);
+        else items[order[order.indexOf(e) + step]]?.grip.focus();
+      },
+    }, h("span", { "aria-hidden": "true" }, "⠿ "), place, ` ${name}`);
+    const arrows = [[-1, "↑", "up"], [1, "↓", "down"]].map(([step, sign, way]) =>
+      h("button", { type: "button", class: "dw-button dw-arrow", tabindex: -1, "aria-label": `Move ${name} ${way}`, onclick: () => move(e, step) }, sign));
+    return { el: h("li", {}, grip, ...arrows), place, grip, arrows };
+  });
+  const list = h("ol", { "aria-label": "Entities in their order" }), el = h("div", { class: "dw-ordered" }, list);
+  let order = [];
+  const tab = (one) => items.forEach(({ grip }, e) => { grip.tabIndex = e === one ? 0 : -1; });
+  function move(e, step) {
+    const from = order.indexOf(e), to = from + step, next = [...order];
+    if (to < 0 || to >= order.length) return;
+    [next[from], next[to]] = [next[to], next[from]];
+    onorder(next);
+    items[e].grip.focus();
+  }
+  /** Follows the pointer: the other rows make room, so the row that holds the pointer stays in the page. */
+  function hold(event, e) {
+    if (event.button) return;
+    const { el: own, grip } = items[e], rows = () => [...list.children];
+    grip.focus();
+    grip.setPointerCapture(event.pointerId);
+    own.classList.add("dw-held");
+    const follow = ({ clientY }) => {
+      const middle = (row) => { const { top, height } = row.getBoundingClientRect(); return top + height / 2; };
+      for (let next = own.nextElementSibling; next && clientY > middle(next); next = own.nextElementSibling) own.before(next);
+      for (let last = own.previousElementSibling; last && clientY < middle(last); last = own.previousElementSibling) own.after(last);
+      count();
+    };
+    const drop = ({ type }) => {
+      own.classList.remove("dw-held");
+      ["pointermove", "pointerup", "pointercancel"].forEach((name) => grip.removeEventListener(name, name === "pointermove" ? follow : drop));
+      const next = rows().map((row) => items.findIndex((item) => item.el === row));
+      if (type === "pointercancel" || next.join() === order.join()) put(); else onorder(next);
+    };
+    grip.addEventListener("pointermove", follow);
+    grip.addEventListener("pointerup", drop);
+    grip.addEventListener("pointercancel", drop);
+  }
+  const count = () => [...list.children].forEach((row, k) => { items.find((item) => item.el === row).place.textContent = String(k); });
+  function put() {
+    const focused = items.find(({ el: row }) => row.contains(document.activeElement));
+    if (order.some((e, k) => list.children[k] !== items[e].el)) {
+      list.replaceChildren(...order.map((e) => items[e].el));
+      (focused?.grip)?.focus({ preventScroll: true });
+    }
+    count();
+    order.forEach((e, k) => { [items[e].arrows[0].disabled, items[e].arrows[1].disabled] = [k === 0, k === order.length - 1]; });
+    if (!items.some(({ grip }) => grip.tabIndex === 0)) tab(order[0]);
+  }
+  return { el, draw: (now) => { order = now; put(); } };
+}

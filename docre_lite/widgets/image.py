@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..evaluate import score
 from ..layers import MapNorm
-from ..model import DocRE
+from ..model import DocRE, trained
 from ..papers.docunet import DocuNet
 from ..types import Document, PairFeatures, Prediction, Triple
-from .base import Widget, html_table, pack, with_pairs
+from .base import Widget, document_data, html_table, live, pack, with_pairs
 
 # Stages of the way through the U: how many entities share a row, and what each is.
 STAGES = {
@@ -29,7 +29,7 @@ STAGES = {
 }
 SHUFFLES = 2  # orders at random that travel with the page, beside first mention and reversed
 SHOWN = 3  # channels of a stage that do
-ROOM = 130_000  # bytes for numbers in the page
+ROOM = 105_000  # bytes for numbers in the page
 CELLS = 2**14  # of all copies of the image in one pass
 
 Pixel = tuple[int, int]
@@ -46,7 +46,10 @@ class EntityImage(Widget):
     outline is the box of all cells that reach the pixel when the averages of the normalisation are held fixed. Number
     the entities anew, and the same document gets other neighbours and other answers. DocuNet section 3.3.
 
-    The page carries a few orders, the strongest channels, and as many gradients as fit; a kernel has all of them.
+    The page carries a few orders, the strongest channels, and as many gradients as fit; a kernel has all of them. Drag
+    the entities into an order of your own, with a kernel or with the model that comes with the package: then the page
+    computes stages and answers itself, and asks the package's ATLOP, which has no use for an order, as a control.
+
     `orders` are permutations of the entities beside first mention; reversed and two shuffles by default. Raises
     ValueError if the model is no DocuNet, the document has no pair, or an order is no permutation.
     """
@@ -57,7 +60,9 @@ class EntityImage(Widget):
         if not isinstance(model.classifier, DocuNet):
             raise ValueError(f"{model.classifier.name} makes no image of entities; give a model built as 'docunet'")
         with_pairs(document)
-        self._stages, self._model, self._document = Stages(model, document), model, document
+        self._live = live(model)
+        control = DocRE.load(trained()["atlop"]) if self._live and "atlop" in trained() else None
+        self._stages, self._model, self._document = Stages(model, document, control), model, document
         n = len(document.entities)
         given = {f"order {k + 1}": list(order) for k, order in enumerate(orders or ())}
         if orders is None:
@@ -113,11 +118,21 @@ class EntityImage(Widget):
                 for name, order in named.items()
             ],
             "fields": fields,
+            **self._page(),
         }
         stage = stages[1]
         row, column = pixels[stage][0]
         chosen = {"stage": stage, "channel": shown[stage][0], "row": row, "column": column}
         return data, {"order": named["first mention"], **chosen}
+
+    def _page(self) -> dict[str, Any]:
+        """What a page needs to compute an order itself: the model's name and the control's there, and the document."""
+        if not self._live:
+            return {}
+        about = document_data(self._document)
+        kept = {key: about[key] for key in ("sentences", "mentions", "types", "gold")}
+        control = {"control": "atlop"} if self._stages.control else {}
+        return {**self._live, **control, "document": kept}
 
     def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
         order, stage, channel = (state[k] for k in ("order", "stage", "channel"))
@@ -158,12 +173,13 @@ class EntityImage(Widget):
 class Stages:
     """One document through a DocuNet: the numbers of every stage, what in the image moves them, and the answers."""
 
-    def __init__(self, model: DocRE, document: Document):
-        self.model, self.document = model, document
+    def __init__(self, model: DocRE, document: Document, control: DocRE | None = None):
+        self.model, self.document, self.control = model, document, control
 
-    def run(self, order: Sequence[int]) -> tuple[PairFeatures, Prediction]:
-        """Features and prediction for the document with its entities in this order."""
-        model, training = self.model, self.model.training
+    def run(self, order: Sequence[int], model: DocRE | None = None) -> tuple[PairFeatures, Prediction]:
+        """Features and prediction for the document with its entities in this order; of the control, if it is given."""
+        model = model or self.model
+        training = model.training
         model.eval()
         try:
             with torch.no_grad():
@@ -253,12 +269,12 @@ class Stages:
         return torch.stack(ends, 1)
 
     def compared(self, order: Sequence[int], found: Prediction, first: Prediction) -> dict[str, Any]:
-        """What this order changes: answers by pair, in numbers of the document's own order, and F1 in %."""
-        document, names = self.document, self.model.relations.names
-        sides = []
-        for numbers, prediction in ((range(len(order)), first), (order, found)):
-            rows = prediction.chosen[0].nonzero().tolist()
-            sides.append({(numbers[h], numbers[t], names[r]) for h, t, r in rows})
+        """What this order changes: answers by pair, in numbers of the document's own order, and F1 in %.
+
+        With a control, also how many pairs that one answers otherwise.
+        """
+        document, same = self.document, range(len(order))
+        sides = [self.facts(same, first), self.facts(order, found)]
         gold = {(t.head, t.tail, t.relation) for t in document.triples}
 
         def of(facts: set, pair: Pixel) -> list[str]:
@@ -266,11 +282,21 @@ class Stages:
 
         changed = sorted({(h, t) for h, t, _ in sides[0] ^ sides[1]})
         scores = [score([Triple(document.title, h, r, t) for h, t, r in side], [document]).f1 for side in sides]
+        control = {}
+        if self.control:
+            one, two = (self.facts(o, self.run(o, self.control)[1], self.control) for o in (same, order))
+            control = {"control": len({(h, t) for h, t, _ in one ^ two})}
         return {
             "pairs": len(document.pairs()),
             "changed": [[*pair, *(of(facts, pair) for facts in (*sides, gold))] for pair in changed],
             "f1": [round(100 * f1, 1) for f1 in scores],
+            **control,
         }
+
+    def facts(self, order: Sequence[int], found: Prediction, model: DocRE | None = None) -> set[tuple[int, int, str]]:
+        """What a model claims in this order, in numbers of the document's own."""
+        names = (model or self.model).relations.names
+        return {(order[h], order[t], names[r]) for h, t, r in found.chosen[0].nonzero().tolist()}
 
 
 def _straight(module, given, out: Tensor) -> Tensor:

@@ -2,20 +2,28 @@
 export default {
   render(context) {
     const widget = start(context, "Which pairs are kept, and which patches get a close look");
-    const { documents, budgets, steps, patch } = widget.data;
+    const { documents, budgets, steps, patch } = widget.data, { model } = context;
+    /** Can any budget and any document be asked for: by a kernel, or by the page's own model? */
+    const free = () => changeable(context, widget) && !model.get("failed");
+    const stops = free() ? [...new Set([...budgets, ...Array.from({ length: 100 }, (_, k) => (k + 1) / 100)])].sort((a, b) => a - b) : budgets;
     const grey = Array.from({ length: 101 }, (_, k) => k / 100);  // λ of the curves
     const views = documents.map(() => null);
     const level = ({ document: d, budget }) => documents[d].levels[documents[d].at[budgets.indexOf(budget)]];
     const which = select("Document", documents.map(({ title, names }, d) => [d, `${title}, ${names.length} entities`]), (d) => {
       const [head, tail] = documents[d].first;
-      widget.choose({ document: d, head, tail });
+      widget.choose({ document: d, head, tail, change: null });
     });
     const threshold = slider("Threshold λ", { min: 0, max: 1, step: 0.01 }, (v) => widget.choose({ threshold: v }));
     const patches = (k) => {
-      const { document: d } = widget.state();
-      return `${percent(budgets[k])}: ${level({ document: d, budget: budgets[k] }).looked} of ${documents[d].weight.flat().length} patches`;
+      const state = { ...widget.state(), budget: stops[k] }, { document: d } = state;
+      const looked = state.change || !stored(state) ? widget.state().budget === stops[k] && widget.answer()?.looked.flat() : null;
+      if (looked === null) return `${percent(stops[k])}: ${level(state).looked} of ${documents[d].weight.flat().length} patches`;
+      return looked ? `${percent(stops[k])}: ${looked.filter(Boolean).length} of ${looked.length} patches` : percent(stops[k]);
     };
-    const budget = slider("Patch budget", { min: 0, max: budgets.length - 1, step: 1, text: patches }, (k) => widget.choose({ budget: budgets[k] }));
+    const stored = ({ budget: share, change }) => !change && budgets.includes(share);
+    const budget = slider("Patch budget", { min: 0, max: stops.length - 1, step: 1, text: patches }, (k) => widget.choose({ budget: stops[k] }));
+    const editors = documents.map((document) => editor(widget, document)), place = h("div", {});
+    const change = h("details", {}, h("summary", {}, "Change the document"), place);
     const numbers = table("Related or not? Of no pair at all, precision counts as 0", ["who decides", "pairs", "gold", "precision", "recall"],
       ["tag: above λ", "whole model: any relation"].map((who) => [who, "", "", "", ""]));
     const written = numbers.querySelectorAll("td"), map = h("div", {}), curve = h("div", {}), weights = h("div", {});
@@ -24,19 +32,20 @@ export default {
       row(...(documents.length > 1 ? [which.el] : []), threshold.el, budget.el),
       row(h("div", { class: "dw-row dw-tally" }, numbers, curve), h("div", {}, map, weights)),
       legend(["hit", "kept, gold", "●"], ["wrong", "kept, not gold"], ["missed", "gold, not kept", "●"],
-        ["tinted", "not kept; the tint grows with the number"], ["frame", "patch with a close look"]),
+        ["tinted", "not kept; the tint grows with the number"], ["frame", "patch with a close look"], ...(free() ? [["new", "kept, in a text of yours: it has no gold"]] : [])),
+      change,
     );
 
     /** The parts whose size depends on the document. */
-    function view(d) {
-      const { names, gold, weight } = documents[d], n = names.length;
+    function view({ names, gold, from }, weight) {
+      const n = names.length;
       const relations = new Map();
       gold.forEach(({ head, tail, relation, depth }) => {
         const key = `${head},${tail}`;
         relations.set(key, [...(relations.get(key) ?? []), relation + (depth ? " (composed)" : "")]);
       });
       const caption = "Probability that a pair has any relation, in %";
-      const grid = matrix(names, { caption, named: true, onchoose: (head, tail) => widget.choose({ head, tail }) });
+      const grid = matrix(names, { caption, named: true, onchoose: (head, tail) => widget.choose({ head: from[head], tail: from[tail] }) });
       const places = [...grid.el.querySelectorAll("tbody tr")].map((line) => [...line.querySelectorAll("td")]);
       const span = (k) => (k * patch >= n ? "copy" : `${k * patch}–${Math.min(n, (k + 1) * patch) - 1}`);
       const shares = weight.map((line) => line.map(() => h("span", { class: "dw-cell dw-broad" })));
@@ -68,16 +77,62 @@ export default {
       return { all, right, precision: right / (all || 1), recall: right / (relations.size || 1) };
     }
 
+    /** The document of a state, numbered anew if it was changed; `from` are the numbers before. */
+    const current = ({ document: d, change: made }) => made?.document ?? { ...documents[d], from: documents[d].names.map((_, e) => e) };
+    let own = { of: null };
+    function viewOf(state, shown, weight) {
+      if (!state.change) return (views[state.document] = views[state.document] ?? view(shown, weight));
+      if (own.of !== state.change) own = { of: state.change, ...view(shown, weight) };
+      return own;
+    }
+
+    /** What a change does, against the document as it was given; of that the page knows some budgets. */
+    function differences(state, { from }, now) {
+      if (!state.change || state.change.text || !budgets.includes(state.budget)) return "";
+      const before = local(state), pairs = from.flatMap((s, i) => from.map((o, j) => [s, o, i, j])).filter(([s, o]) => s !== o);
+      const count = (test) => pairs.filter((pair) => test(...pair)).length;
+      const [more, fewer] = [count((s, o, i, j) => now.kept[i][j] && !before.kept[s][o]), count((s, o, i, j) => !now.kept[i][j] && before.kept[s][o])];
+      const told = (said, s, o) => said[`${s},${o}`] ?? [], without = (one, two) => one.filter((r) => !two.includes(r)).length;
+      const sum = (f) => pairs.reduce((total, [s, o, i, j]) => total + f(told(before.claims, s, o), told(now.claims, i, j)), 0);
+      return `Your change: pairs newly kept: ${more}, no longer kept: ${fewer}; relations newly claimed: ${sum((was, is) => without(is, was))}, no longer claimed: ${sum(without)}. `;
+    }
+
+    liven(context, widget, async (state, think) => {
+      const { trace, chosen, relations, n } = await think(widget.data.live[0], state.change?.document ?? documents[state.document], { options: { budget: state.budget, potential_threshold: state.threshold } });
+      const nested = (values, of) => { const length = Math.sqrt(values.length); return Array.from({ length }, (_, r) => Array.from(values.subarray(r * length, (r + 1) * length), of)); };
+      const { candidates } = current(state), pairs = candidates && new Set(candidates.map(String)), is = (x) => x > 0, none = new Float32Array(0);
+      const share = nested(trace.potential ?? none, (x) => Math.ceil(steps / (1 + Math.exp(-x)))), claims = {};
+      for (let c = 0; c < n * n; c += 1) {
+        const found = relations.filter((_, r) => r && chosen[c * relations.length + r]);
+        if (found.length) claims[`${Math.floor(c / n)},${c % n}`] = found;
+      }
+      return {
+        potential: share.map((line, s) => line.map((p, o) => ((pairs ? pairs.has(`${s},${o}`) : s !== o) ? p : null))),
+        kept: nested(trace.tag ?? none, is), looked: nested(trace.patch_looked ?? none, is),
+        weight: nested(trace.patch_weight ?? none, (x) => Math.round(1e5 * x) / 1e5), claims,
+      };
+    });
+    model.on("change:failed", () => {  // what is stored is all there is: back to it
+      const { budget: share } = widget.state(), near = budgets.reduce((best, b) => (Math.abs(b - share) < Math.abs(best - share) ? b : best));
+      widget.choose({ change: null, budget: near });
+    });
     widget.run(() => {
-      const state = widget.state(), { document: d, threshold: cut, head: s, tail: o } = state, { names } = documents[d];
-      const { potential, kept, looked, weight, claims } = widget.answer() ?? local(state);
-      const { n, relations, grid, places, span, shares, side } = (views[d] = views[d] ?? view(d));
-      which.set(d); threshold.set(cut); budget.set(budgets.indexOf(state.budget));
+      const state = widget.state(), { document: d, threshold: cut } = state, shown = current(state), { names, from } = shown;
+      which.set(d); threshold.set(cut); budget.set(stops.indexOf(state.budget));
+      change.hidden = !free();
+      if (place.firstChild !== editors[d].el) place.replaceChildren(editors[d].el);
+      editors[d].draw();
+      const answer = widget.answer() ?? (stored(state) ? local(state) : null);
+      if (!answer) return undefined;  // an answer is on its way
+      const { potential, kept, looked, weight, claims } = answer, first = names.flatMap((_, h_) => names.map((__, t_) => [h_, t_])).find(([h_, t_]) => potential[h_][t_] !== null);
+      if (!first) return "No pair of entities is left to look at: put something back.";
+      const { n, relations, grid, places, span, shares, side } = viewOf(state, shown, weight);
+      const chosen = [state.head, state.tail].map((e) => from.indexOf(e)), [s, o] = (potential[chosen[0]]?.[chosen[1]] ?? null) === null ? first : chosen;
       if (map.firstChild !== grid.el) { map.replaceChildren(grid.el); weights.replaceChildren(side); }
       const pairs = potential.flat().filter((p) => p !== null).length;
       const tag = judge(potential, relations, (h_, t_) => kept[h_][t_]), whole = judge(potential, relations, (h_, t_) => `${h_},${t_}` in claims);
       [tag, whole].forEach(({ all, right, precision, recall }, k) =>
-        [`${all}\u00a0of\u00a0${pairs}`, `${right}\u00a0of\u00a0${relations.size}`, percent(precision), percent(recall)].forEach((text, c) => { written[5 * k + c + 1].textContent = text; }));
+        [`${all}\u00a0of\u00a0${pairs}`, `${right}\u00a0of\u00a0${relations.size}`, ...[precision, recall].map((part) => (state.change?.text ? "–" : percent(part)))].forEach((text, c) => { written[5 * k + c + 1].textContent = text; }));
       if (drawn?.potential !== potential) {
         const at = grey.map((x) => judge(potential, relations, (h_, t_, p) => p > Math.round(100 * x) * (steps / 100)));
         const series = ["precision", "recall"].map((name) => ({ name, values: at.map((found) => found[name]) }));
@@ -86,11 +141,12 @@ export default {
         curve.replaceChildren(drawn.curve.el);
       }
       drawn.curve.draw(cut);
+      curve.hidden = !!state.change?.text;
       grid.draw((h_, t_) => {
         const p = potential[h_][t_], gold = relations.get(`${h_},${t_}`), on = kept[h_][t_];
         if (p === null) return null;
         const title = `${number(p / steps)}, ${on ? "kept" : "not kept"}, gold: ${gold?.join(", ") ?? "none"}`;
-        return { share: (0.5 * p) / steps, text: `${Math.round((100 * p) / steps)}${gold ? "●" : ""}`, kind: on ? (gold ? "hit" : "wrong") : gold ? "missed" : "", title };
+        return { share: (0.5 * p) / steps, text: `${Math.round((100 * p) / steps)}${gold ? "●" : ""}`, kind: on ? (gold ? "hit" : state.change?.text ? "new" : "wrong") : gold ? "missed" : "", title };
       }, [s, o]);
       places.forEach((line, y) => line.forEach((place, x) => {
         const on = looked[Math.floor(y / patch)][Math.floor(x / patch)], last = (k) => k % patch === patch - 1 || k === n - 1;
@@ -103,10 +159,10 @@ export default {
       }));
       const p = potential[s][o] / steps, [y, x] = [Math.floor(s / patch), Math.floor(o / patch)];
       const list = (found) => (found?.length ? found.join(", ") : "none");
-      return `${names[s]} → ${names[o]}: probability ${number(p)}, ${kept[s][o] ? "above" : "not above"} λ = ${number(cut)}, so ${kept[s][o] ? "kept" : "not kept"}. `
-        + `Gold: ${list(relations.get(`${s},${o}`))}; the whole model claims: ${list(claims[`${s},${o}`])}. `
+      return `${differences(state, shown, answer)}${names[s]} → ${names[o]}: probability ${number(p)}, ${kept[s][o] ? "above" : "not above"} λ = ${number(cut)}, so ${kept[s][o] ? "kept" : "not kept"}. `
+        + `${state.change?.text ? "" : `Gold: ${list(relations.get(`${s},${o}`))}; `}${state.change?.text ? "The" : "the"} whole model claims: ${list(claims[`${s},${o}`])}. `
         + `Its patch, heads ${span(y)} and tails ${span(x)}, has weight ${percent(weight[y][x], 1)} and gets ${looked[y][x] ? "a close look" : "no close look"}. `
-        + `Kept: ${tag.all} of ${pairs} pairs, precision ${percent(tag.precision)}, recall ${percent(tag.recall)}.`;
+        + `Kept: ${tag.all} of ${pairs} pairs${state.change?.text ? "" : `, precision ${percent(tag.precision)}, recall ${percent(tag.recall)}`}.`;
     });
   },
 };

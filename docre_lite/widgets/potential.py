@@ -11,7 +11,7 @@ import torch
 from ..model import DocRE
 from ..papers.paee import PATCH, TNet
 from ..types import Document, Prediction
-from .base import Widget, document_data, html_table, rounded, with_pairs
+from .base import Widget, changed, document_data, html_table, live, rounded, with_pairs
 
 BUDGETS = [k / 10 for k in range(1, 11)]  # shares of the patches that the slider stops at, beside the model's own
 STEPS = 10_000  # a probability travels in ten-thousandths
@@ -27,7 +27,9 @@ class PotentialPairs(Widget):
 
     A cell holds the detector's probability that the pair has any relation, in %; those above λ are kept, gold pairs
     carry a dot. Frames are the patches that get the close look, chosen by the weights beside the map. The decisions of
-    the whole model stand below those of the tag. PAEE (4) and (5); `model` is a PAEE with matrix="tnet" and a detector.
+    the whole model stand below those of the tag. With a kernel, or with the model that comes with the package, every
+    budget can be had, and the document can be changed. PAEE (4) and (5); `model` is a PAEE with matrix="tnet" and a
+    detector.
     Raises ValueError if it is none, and for a document without pairs.
     """
 
@@ -48,7 +50,8 @@ class PotentialPairs(Widget):
         head, tail = shown[0]["first"]
         threshold = round(classifier.options.potential_threshold, 2)
         state = {"document": 0, "threshold": threshold, "budget": round(matrix.budget, 3), "head": head, "tail": tail}
-        data = {"documents": shown, "budgets": budgets, "steps": STEPS, "patch": PATCH}
+        state["change"] = None
+        data = {"documents": shown, "budgets": budgets, "steps": STEPS, "patch": PATCH, **live(model)}
         super().__init__(data, state)
 
     def _run(self, document: Document, asked: Sequence[tuple[float, float]]) -> list[Prediction]:
@@ -89,9 +92,9 @@ class PotentialPairs(Widget):
                     }
                 )
             at.append(len(levels) - 1)
-        about = document_data(document)
         return {
-            **{key: about[key] for key in ("title", "names", "gold")},
+            **document_data(document),
+            "candidates": document.pairs() if document.candidates is not None else None,
             "first": next(((t.head, t.tail) for t in document.triples), document.pairs()[0]),
             "weight": rounded(runs[0].trace["patch_weight"][0], 5),
             "since": since.tolist(),  # a patch is looked at once that many are; 0: never
@@ -117,7 +120,9 @@ class PotentialPairs(Widget):
         return claims
 
     def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
-        document = self._documents[state["document"]]
+        document = changed(self._documents[state["document"]], state)
+        if not document.entities:
+            return {"potential": [], "kept": [], "looked": [], "weight": [], "claims": {}}
         [found] = self._run(document, [(state["budget"], state["threshold"])])
         return {
             "potential": self._potential(document, found),
