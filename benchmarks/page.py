@@ -37,6 +37,7 @@ LOAD = """async ({ encoder, file, slow }) => {
 }"""
 RUN = """async ({ document, slow }) => {
     const { engine, model } = held[slow ? "slow" : "fast"], begin = performance.now();
+    model.last = null;  // the features of a document are kept; here they are made anew
     await engine.predict(model, document);
     return performance.now() - begin;
 }"""
