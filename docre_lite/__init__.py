@@ -8,6 +8,7 @@ A document's way: `formats` reads it (`types.Document`), `encode` makes tokens o
     formats/  every way a document, a map of relations or a prediction comes in or goes out
     corpus/   the embedded corpus: documents with stated and composed facts, from a seed
     show/     what chapters show: documents, matrices, curves, tables, live source; widgets/ is what can be dragged
+    page/     the five models in a web page: an engine in JavaScript, and weights as files that it reads
     scale/    triples of any number of documents, in parts that are never done twice
     bench/    plans of trainings, their rows and tables, speed, probes: what measures
     cli/      the command line, a file a command
