@@ -1,7 +1,8 @@
 """What a page's own models cost beside the module: `python benchmarks/page.py` (two minutes, on a quiet machine).
 
 Each of the package's models reads the same documents in Chromium and in torch, on one core, turn by turn; the least
-time of several turns counts. Two figures for the page: with its product in WebAssembly, and in plain JavaScript.
+time of several turns counts. Two figures for the page: with its product in WebAssembly, and in plain JavaScript. Also
+how far logits of twenty test documents lie apart, and how long a reader waits for a widget.
 Rows go to `results/page.json`. Needs Playwright and Chromium (DOCRE_CHROMIUM names another than the system's).
 """
 
@@ -11,6 +12,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -19,10 +21,11 @@ import torch
 import docre_lite
 from docre_lite.corpus import generate, running_example
 from docre_lite.model import DocRE, trained
-from docre_lite.page.export import ENGINE, encoder_file, paper_file
+from docre_lite.page.export import ENGINE, encoder_file, paper_file, write_site
 from docre_lite.support.machine import environment
 from docre_lite.support.store import write_json
 from docre_lite.types import Document, Entity, Mention
+from docre_lite.widgets import Reader
 from docre_lite.widgets.base import document_data
 
 RESULTS = Path(__file__).parent / "results" / "page.json"
@@ -41,6 +44,17 @@ RUN = """async ({ document, slow }) => {
     await engine.predict(model, document);
     return performance.now() - begin;
 }"""
+
+ANSWER = """async (document) => {
+    const { logits, chosen } = await held.fast.engine.predict(held.fast.model, document);
+    return { logits: Array.from(logits), chosen: Array.from(chosen) };
+}"""
+WATCH = """globalThis.marks = {};
+new MutationObserver(() => {
+    const now = performance.now();
+    if (document.querySelector(".dw[data-ready]")) marks.drawn ??= now;
+    if (document.querySelector(".dw-sign[data-live=true]")) marks.answered ??= now;
+}).observe(document, { subtree: true, childList: true, attributes: true });"""
 
 
 def made(tokens: int, entities: int) -> Document:
@@ -78,6 +92,41 @@ def measure(page, model: DocRE) -> list[dict]:
     return rows
 
 
+@torch.inference_mode()
+def agreement(page, model: DocRE, documents: list[Document]) -> dict:
+    """How far logits of the page lie from the module's, and how many decisions differ."""
+    page.evaluate(LOAD, {"encoder": encoder_file(model), "file": paper_file(model), "slow": False})
+    worst, flipped, decided = 0.0, 0, 0
+    for document in documents:
+        found = page.evaluate(ANSWER, document_data(document))
+        said = model(model.batch([document], labels=False))
+        apart = ~torch.eye(len(document.entities), dtype=torch.bool)
+        logits = torch.tensor(found["logits"]).view_as(said.logits[0])
+        worst = max(worst, float((said.logits[0] - logits)[apart].abs().max()))
+        flipped += int((torch.tensor(found["chosen"]).view_as(logits).bool() != said.chosen[0]).sum())
+        decided += int(said.chosen[0].sum())
+    row = {"paper": model.classifier.name, "documents": len(documents), "triples": decided, "flipped": flipped}
+    print(row | {"worst_logit": worst}, flush=True)
+    return row | {"worst_logit": worst}
+
+
+def waits(browser, folder: Path) -> dict:
+    """Milliseconds until a page of one widget, read from the disk, has drawn it, and until the model has answered."""
+    write_site(folder / "_static" / "models")
+    html = Reader({"DRE-MIR": docre_lite.load("dre_mir")}, running_example()).html()
+    (folder / "page.html").write_text(f'<!doctype html><meta charset="utf-8">{html}', encoding="utf-8")
+    least = {"drawn_ms": float("inf"), "answered_ms": float("inf")}
+    for _ in range(TURNS):
+        page = browser.new_page()
+        page.add_init_script(WATCH)
+        page.goto((folder / "page.html").as_uri())
+        page.wait_for_function("marks.answered")
+        least = {key: min(value, page.evaluate(f"marks.{key[:-3]}")) for key, value in least.items()}
+        page.close()
+    print(least, flush=True)
+    return {"widget": "Reader"} | {key: round(value, 1) for key, value in least.items()}
+
+
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
@@ -90,6 +139,9 @@ def main() -> None:
         page.add_script_tag(content=ENGINE.read_text(encoding="utf-8"))
         for name in trained():
             rows += measure(page, docre_lite.load(name))
+            rows.append(agreement(page, docre_lite.load(name), generate("test", 20)))
+        with TemporaryDirectory() as folder:
+            rows.append(waits(browser, Path(folder)))
         about = environment() | {"browser": f"Chromium {browser.version}"}
     write_json(RESULTS, [row | {"environment": about} for row in rows])
 
