@@ -43,7 +43,7 @@ TINY = [
     f"--set={s}" for s in "layers=1 width=16 heads=2 min_count=1 batch_size=2 save_every=1000 precision=fp32".split()
 ]
 COMMANDS = [["corpus"], ["train"], ["predict"], ["extract"], ["score"], ["data", "fetch"], ["data", "info"]]
-COMMANDS += [["bench", "run"], ["bench", "table"], ["bench", "speed"]]
+COMMANDS += [["page"], ["bench", "run"], ["bench", "table"], ["bench", "speed"]]
 PREDICT = ["--run", "r", "--data", "d", "--out", "o"]
 EXTRACT = ["--run", "r", "--input", "i", "--out", "o"]
 
@@ -446,6 +446,20 @@ def test_faulty_arguments_of_predict(data, run, tmp_path, capsys):
     shutil.copy(data / "dev.json", tmp_path / "mine.json")
     fails(capsys, given, run, tmp_path / "mine.json", tmp_path / "mine.json", says="mine.json: holds the documents")
     assert (tmp_path / "mine.json").read_bytes() == (data / "dev.json").read_bytes()
+
+
+def test_a_page_with_ones_own_model(data, run, bert, tmp_path, capsys):
+    out = tmp_path / "ask.html"
+    call = ["page", "--run", str(run), "--data", str(data / "dev.json"), "--out", str(out), "--title", "Mine & yours"]
+    assert main(call) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] == out.stat().st_size
+    text = out.read_text(encoding="utf-8")
+    assert "<h1>Mine &amp; yours</h1>" in text and not re.search(r"https?://(?!www\.w3\.org)", text)
+    build("atlop", several(), str(bert), block=4).save(tmp_path / "hub")
+    for folder, says in ((tmp_path / "hub", "a page runs the tiny encoder only"), (tmp_path, "no model.json here")):
+        again = ["page", "--run", str(folder), "--out", str(tmp_path / "none.html")]
+        fails(capsys, main, again, says=says, absent=tmp_path / "none.html")
+    fails(capsys, main, ["page", "--run", str(run), "--out", str(tmp_path)], says="is a folder; --out takes a file")
 
 
 def test_predictions_compressed(data, run, tmp_path, capsys):

@@ -93,6 +93,26 @@ def test_nothing_is_loaded_from_outside(name):
         assert not re.search(r"url\(\s*['\"]?(https?:)?//", style.get_text())
 
 
+@pytest.mark.parametrize("name", [p for p in PAGES if p != Path("index.html")], ids=str)
+def test_a_policy_allows_nothing_from_outside(name):
+    [policy] = page(name).find_all("meta", attrs={"http-equiv": "Content-Security-Policy"})
+    rules = dict(rule.strip().split(" ", 1) for rule in policy["content"].split(";"))
+    inside = {"'self'", "'none'", "file:", "data:", "blob:", "'unsafe-inline'", "'wasm-unsafe-eval'"}
+    assert {"default-src", "script-src", "style-src", "worker-src"} <= rules.keys()
+    assert set(" ".join(rules.values()).split()) <= inside
+    scripts = page(name).head.find_all("script")
+    assert not scripts or scripts[0] in policy.find_all_next("script")  # stated before anything is run
+
+
+def test_models_lie_beside_the_pages_and_are_asked_for_by_widgets_alone():
+    files = sorted((SITE / "_static" / "models").iterdir())
+    assert [f.stem for f in files] == ["atlop", "docre_ii", "docunet", "dre_mir", "encoder", "engine", "paee"]
+    assert sum(f.stat().st_size for f in files if f.stem != "engine") <= 4_000_000
+    assert not [
+        p for p in PAGES if re.search(r"(src|href)=[^>]*_static/models", (SITE / p).read_text(encoding="utf-8"))
+    ]
+
+
 @each_page
 def test_frames_have_titles(name):
     assert all(frame.get("title") for frame in page(name).find_all("iframe"))
