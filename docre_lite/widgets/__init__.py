@@ -1,4 +1,4 @@
-"""Pictures to drag: in the rendered book without a kernel, in Jupyter and on Colab with the model behind them."""
+"""Pictures to change: in the rendered book the page's own models answer, in Jupyter and on Colab the reader's."""
 
 from .compare import ModelComparer
 from .context import ContextExplorer
