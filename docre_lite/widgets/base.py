@@ -84,7 +84,7 @@ class Widget(anywidget.AnyWidget):
             self.answer = {"state": change["new"], **found}
 
     def html(self) -> str:
-        """The widget as HTML that needs no kernel and no network: style, fallback, precomputed states, script."""
+        """The widget as HTML that needs no kernel and no network: style, fallback, stored states, script."""
         name = f"docre-widget-{next(_numbers)}"
         content = json.dumps({"data": self.data, "state": self.state, "answer": {}}, ensure_ascii=False)
         content = content.replace("<", "\\u003c")  # no text of a document can end the script
