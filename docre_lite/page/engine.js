@@ -550,12 +550,10 @@ function docreEngine() {
 
   const papers = {
     atlop: {
-      runs: { loss: ["adaptive"], threshold: ["adaptive"] },
       logits: (w, pairs, options) => roleBilinear(w, "classifier.bilinear", pairs, pairs.entities, pairs.entities, pairs.width, { ofContext: !!pairs.looks, block: options.block }),
     },
 
     docunet: {
-      runs: { pair: ["context"], upsample: ["bilinear"], norm: ["group"], grid: ["valid"], fill: ["zero"], loss: ["balanced"], count_none: [false] },
       rule: "zero",
       logits(w, pairs, options, trace) {
         const { n } = pairs, pixels = square(mappedContext(pairs, w.right("classifier.image.weight")), n), bias = w.get("classifier.image.bias");
@@ -567,7 +565,6 @@ function docreEngine() {
     },
 
     paee: {
-      runs: { fill: ["circular", "zero"], matrix: ["tnet", "unet", "ffn", "none"], filter: [false] },
       logits(w, pairs, options, trace) {
         const pair = options.matrix === "none" ? null : pairAware(w, pairs, options, trace), { n } = pairs;
         let entities = pairs.entities;
@@ -583,7 +580,6 @@ function docreEngine() {
     },
 
     docre_ii: {
-      runs: { pair: ["linear"], attention: ["eca"], norms: [false], accumulate: [false] },
       async logits(w, pairs, options, trace, asked, pause) {
         const { n } = pairs, features = pairVector(w, "classifier.base.pairs", pairs, pairs.entities);
         let logits = w.linear(features, n * n, "classifier.base.classify");
@@ -605,7 +601,6 @@ function docreEngine() {
     },
 
     dre_mir: {
-      runs: { attention: ["inference"], test_mask_rate: [0] },
       async logits(w, pairs, options, trace, asked, pause) {
         const { n, width } = pairs, entities = new Float32Array(n * 2 * width);
         for (let e = 0; e < n; e += 1) {
@@ -981,11 +976,10 @@ function docreEngine() {
 
   const EVIDENCE = 0.2;
 
-  /** A model from two files of the page: that of its encoder, and its own. Throws what the page cannot run. */
+  /** A model from two files of the page: that of its encoder, and its own. What the page cannot run, export.py refuses. */
   async function load(encoderFile, paperFile) {
     const { spec } = paperFile, paper = papers[spec.paper];
     if (!paper) throw new Error(`the page has no paper ${spec.paper}`);
-    for (const [name, values] of Object.entries(paper.runs)) if (!values.includes(spec.options[name])) throw new Error(`the page cannot run ${name}=${spec.options[name]} of ${spec.paper}`);
     encoderFile.tensors_ ??= await unpack(encoderFile);
     return {
       paper, options: spec.options, reading: spec.reading, relations: spec.relations, types: spec.types, sizes: encoderFile.sizes,
