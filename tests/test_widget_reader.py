@@ -189,7 +189,7 @@ def test_a_worker_that_stops_is_replaced(page, tmp_path):
     model = docre_lite.load("atlop")
     root = shown(page, Reader({"atlop": model}, EXAMPLE), with_models(tmp_path))
     computed(root)
-    page.evaluate("() => globalThis.last.onerror()")
+    page.evaluate("() => { globalThis.last.terminate(); globalThis.last.onerror(); }")
     root.locator(".dw-line button.dw-small").nth(0).click()
     computed(root)
     assert len(facts(root)) == len(said("atlop", without(EXAMPLE, 0)))
