@@ -135,6 +135,11 @@ def test_the_page_says_what_the_module_says(name, ask):
     agree(model, documents[:2], ask(model, documents[:2], slow=True))  # where a browser has no SIMD
 
 
+def test_a_browser_without_webassembly_says_the_same(ask, page):
+    page.evaluate("() => { globalThis.WebAssembly = undefined; }")
+    agree(docre_lite.load("atlop"), [running_example()], ask(docre_lite.load("atlop"), [running_example()]))
+
+
 @torch.inference_mode()
 def test_hidden_pairs_are_restored_alike(ask):
     model, document = docre_lite.load("dre_mir"), running_example()

@@ -15,10 +15,11 @@ import docre_lite
 from docre_lite.corpus import generate, running_example
 from docre_lite.formats.text import from_text
 from docre_lite.predict import predict
-from docre_lite.types import Document
+from docre_lite.support import DataError
+from docre_lite.types import Document, Entity, Mention
 from docre_lite.widgets import Reader
 from docre_lite.widgets.base import FOLDER, changed, document_data
-from docre_lite.widgets.reader import whole_page
+from docre_lite.widgets.reader import ENTITIES, WORDS, whole_page
 
 EXAMPLE = running_example()
 
@@ -153,6 +154,47 @@ def test_without_the_files_the_stored_answers_stand(page, tmp_path):
     assert facts(root) == said("dre_mir", EXAMPLE)
 
 
+def test_a_change_made_before_the_files_fail_is_taken_back(page, tmp_path):
+    root = shown(page, Reader({"dre_mir": docre_lite.load("dre_mir")}, EXAMPLE), with_models(tmp_path))
+    computed(root)
+    root.locator(".dw-line button.dw-small").nth(1).click()
+    computed(root)
+    for torn in ("", "globalThis.docreFiles.dre_mir = {"):
+        (tmp_path / "_static" / "models" / "dre_mir.js").write_text(torn)
+        page.reload()
+        root.locator(".dw-line button.dw-small").nth(1).evaluate("button => button.click()")
+        root.get_by_text("dre_mir.js is damaged").wait_for()
+        assert facts(root) == said("dre_mir", EXAMPLE)
+        assert not root.locator(".dw-editor").is_visible() and root.locator(".dw-mention").count() > 0
+        assert root.get_attribute("aria-busy") is None
+
+
+def test_a_change_taken_back_before_its_answer_has_none(reader, page):
+    strike = reader.locator(".dw-line button.dw-small")
+    strike.nth(0).click()
+    computed(reader)
+    before = facts(reader)
+    page.evaluate("() => { for (const _ of 'ab') document.querySelectorAll('.dw-line .dw-small')[1].click(); }")
+    page.wait_for_function("!document.querySelector('.dw[aria-busy]')")
+    asked = "(doc) => globalThis.docreThinker('test', 'dre_mir', doc).then(() => true)"
+    assert page.evaluate(asked, document_data(generate("test", 1)[0]))  # what was asked before is answered by now
+    computed(reader)
+    assert facts(reader) == before
+
+
+def test_a_worker_that_stops_is_replaced(page, tmp_path):
+    page.add_init_script(
+        "const W = Worker; globalThis.Worker = function (url) { return globalThis.last = new W(url); };"
+    )
+    model = docre_lite.load("atlop")
+    root = shown(page, Reader({"atlop": model}, EXAMPLE), with_models(tmp_path))
+    computed(root)
+    page.evaluate("() => { globalThis.last.terminate(); globalThis.last.onerror(); }")
+    root.locator(".dw-line button.dw-small").nth(0).click()
+    computed(root)
+    assert len(facts(root)) == len(said("atlop", without(EXAMPLE, 0)))
+
+
 def test_ones_own_model_is_not_taken_for_the_pages(page, tmp_path):
     with_models(tmp_path)
     model = tiny("atlop", [EXAMPLE])
@@ -170,13 +212,21 @@ TEXTS = [
     "“[Élodie|PER|5]” said? yes. Then [it|MISC|1] is 3.5 m.",
     "[Émile Zola|PER|1] [in Zürich|LOC|2]\nund [ Bern |LOC|3]. [U.S.A.|LOC|4]",
     "v. [Zola|PER|1]'s [x] 'quotes'. 東京 [東京|LOC|6]。",
+    "\ufeff[[Bern|LOC|1]|LOC|1] \x1c[\u2028Ulm\x85|LOC|\ufeff2]. ªb ½.½. _\u0345a",
+    "[J|PER|1] ’ſ\r\n[😀 e\u0301|PER|constructor] No. X!",
+]
+REFUSED = [
+    "[Bern|LOC|1] lies\n\x85 \nin [Ulm|LOC|2]",
+    "# A title\r\n\r\n[Bern|LOC|1]",
+    "# [Bern|LOC|1]",
+    "[\x1c|LOC|1] lies",
+    "[Bern|LOC",
 ]
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_marked_up_text_is_read_alike(text, page, tmp_path):
-    page.set_content("<title>x</title>")
-    page.add_script_tag(content="".join((FOLDER / name).read_text(encoding="utf-8") for name in ("base.js", "live.js")))
+    scripted(page)
     found, document = page.evaluate("(text) => fromText(text)", text), from_text(text)
     assert [tuple(s) for s in found["sentences"]] == list(document.sentences)
     known = document_data(document)
@@ -187,9 +237,31 @@ def test_marked_up_text_is_read_alike(text, page, tmp_path):
     assert (found["names"], found["types"]) == (known["names"], known["types"])
 
 
-def test_a_document_written_out_is_read_back(page):
+def scripted(page) -> None:
+    """A page with what all widgets share, and nothing else."""
     page.set_content("<title>x</title>")
     page.add_script_tag(content="".join((FOLDER / name).read_text(encoding="utf-8") for name in ("base.js", "live.js")))
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_marked_up_text_is_refused_alike(text, page):
+    with pytest.raises(DataError):
+        from_text(text)
+    scripted(page)
+    said = page.evaluate("(text) => { try { fromText(text); } catch (error) { return error.message; } }", text)
+    assert said and len(said) < 120
+
+
+def test_a_document_written_out_is_read_back(page):
+    scripted(page)
+    odd = Document(
+        "odd",
+        (("#", "1", "[x]", "|", "a\\"), ("End", "\\", ".")),
+        (Entity((Mention("a\\", 0, 4, 5, "PER"),)), Entity((Mention("End \\", 1, 0, 2, "LOC"),))),
+    )
+    assert page.evaluate("(doc) => fromText(toText(doc)).names", document_data(odd)) == ["a\\", "End \\"]
+    blank = document_data(odd) | {"sentences": [["#", "1"], [], ["b"]], "mentions": []}
+    assert page.evaluate("toText", blank) == "# odd\n# 1\nb"
     for document in [EXAMPLE, *generate("test", 5)]:
         given = document_data(document)
         back = page.evaluate("(doc) => fromText(toText(doc))", given)
@@ -208,6 +280,32 @@ def test_a_kernel_is_asked_for_the_changed_document():
     assert document.sentences == EXAMPLE.sentences[:1]
     assert [e.name for e in document.entities] == [e.name for e in EXAMPLE.entities[:3]]
     assert changed(EXAMPLE, {"change": None}) is EXAMPLE
+
+
+def test_pairs_that_are_not_to_be_classified_stay_out(page):
+    document = replace(EXAMPLE, triples=(), candidates=frozenset({(0, 1), (1, 0), (0, 3)}))
+    scripted(page)
+    change = {"names": {"1": "Somewhere"}, "sentences": [0]}
+    made = page.evaluate("([doc, change]) => changed(doc, change)", [document_data(document), change])
+    now = {e: k for k, e in enumerate(made["from"])}
+    want = {(now[h], now[t]) for h, t in document.candidates if h in now and t in now}
+    assert want and {tuple(pair) for pair in made["candidates"]} == want
+    assert changed(document, {"change": {"document": made}}).candidates == want
+    assert "candidates" not in page.evaluate(
+        "([doc, change]) => changed(doc, change)", [document_data(EXAMPLE), change]
+    )
+
+
+def test_a_document_too_large_for_a_page_is_refused():
+    model = docre_lite.load("atlop")
+    for large in (
+        replace(EXAMPLE, entities=EXAMPLE.entities[:1] * (ENTITIES + 1)),
+        replace(EXAMPLE, sentences=(*EXAMPLE.sentences, ("x",) * WORDS)),
+    ):
+        with pytest.raises(ValueError, match="a page reads up to") as error:
+            whole_page(model, large, "Large")
+        assert "\n" not in str(error.value)
+    assert f"words: {WORDS}, entities: {ENTITIES}" in (FOLDER / "live.js").read_text(encoding="utf-8")
 
 
 def test_a_whole_page_thinks_by_itself(page, tmp_path):

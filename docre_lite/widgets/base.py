@@ -168,7 +168,13 @@ def changed(document: Document, state: dict[str, Any]) -> Document:
         words = made["sentences"][m["sentence"]][m["start"] : m["end"]]
         kind = m.get("type") or made["types"][m["entity"]]
         mentions[m["entity"]].append(Mention(" ".join(words), m["sentence"], m["start"], m["end"], kind))
-    return Document(made["title"], tuple(map(tuple, made["sentences"])), tuple(Entity(tuple(m)) for m in mentions))
+    candidates = made.get("candidates")
+    return Document(
+        made["title"],
+        tuple(map(tuple, made["sentences"])),
+        tuple(Entity(tuple(m)) for m in mentions),
+        candidates=None if candidates is None else frozenset(map(tuple, candidates)),
+    )
 
 
 def html_table(caption: str, head: list[str], rows: list[list]) -> str:

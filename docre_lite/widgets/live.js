@@ -51,10 +51,18 @@ function thinker() {
       asks.delete(id);
       if (error) failed(new Error(error)); else done(answer);
     };
-    worker.onerror = () => { for (const { failed } of asks.values()) failed(new Error("the worker stopped")); asks.clear(); };
+    worker.onerror = () => {  // who asks next gets another one
+      for (const { failed } of asks.values()) failed(new Error("the worker stopped"));
+      asks.clear();
+      sent.clear();
+      worker.terminate();
+      worker = null;
+    };
   };
   globalThis.docreThinker = async (owner, paper, document, asked = {}) => {
     await Promise.all([!globalThis.docreEngine && script("engine"), !files().encoder && script("encoder"), !files()[paper] && script(paper)]);
+    const torn = !globalThis.docreEngine ? "engine" : ["encoder", paper].find((name) => !files()[name]);
+    if (torn) throw new Error(`${torn}.js is damaged`);
     if (!worker) start();
     return new Promise((done, failed) => {
       const id = count += 1, first = !sent.has(paper);
@@ -74,8 +82,9 @@ function liven(context, widget, recompute) {
   const owner = fresh("owner"), root = widget.body.closest(".dw");
   let on = false, newest = 0;
   const work = async () => {
-    if (!on || widget.answer()) return;
-    const state = model.get("state"), own = newest += 1;
+    if (!on) return;
+    const state = model.get("state"), own = newest += 1;  // what was asked before has no say any more
+    if (widget.answer()) { root.removeAttribute("aria-busy"); return; }
     root.setAttribute("aria-busy", "true");
     try {
       let steps = 0;  // several models of one answer may run side by side
@@ -145,8 +154,9 @@ function changed(given, change) {
   function said(m) { return base.sentences[m.sentence].slice(m.start, m.end).join(" "); }
   const from = base.names.map((_, e) => e).filter((e) => mentions.some((m) => m.entity === e)), now = new Map(from.map((e, k) => [e, k]));
   mentions.forEach((m) => { if (!named.has(m.entity)) named.set(m.entity, sentences[m.sentence].slice(m.start, m.end).join(" ")); });
+  const pairs = base.candidates?.filter((pair) => pair.every((e) => now.has(e))).map((pair) => pair.map((e) => now.get(e)));
   return {
-    title: base.title, sentences, mentions: mentions.map((m) => ({ ...m, entity: now.get(m.entity) })), from, lines,
+    ...(pairs && { candidates: pairs }), title: base.title, sentences, mentions: mentions.map((m) => ({ ...m, entity: now.get(m.entity) })), from, lines,
     names: from.map((e) => names[e] ?? (touched.has(e) ? named.get(e) : base.names[e])), types: from.map((e) => base.types[e]),
     gold: (base.gold ?? []).filter((t) => now.has(t.head) && now.has(t.tail)).map((t) => ({ ...t, head: now.get(t.head), tail: now.get(t.tail) })),
   };
@@ -165,31 +175,38 @@ function numbered(given, change) {
 
 const ABBREVIATIONS = new Set(("al approx apr aug ca capt cf co col corp dec dr ed eds eq eqs feb fig figs ft gen gov hon inc jan jr jul jun lt ltd maj mar messrs "
   + "mr mrs ms mt no nos nov oct pp prof pt ref refs rep resp rev sen sep sept sgt spp sr st ste viz vol vols vs").split(" "));
-const WORD = /(?<![\p{L}\p{N}])(?:\p{L}\.){2,}|\p{Nd}+(?:[.,]\p{Nd}+)+|['’](?:s|t|re|ve|ll|d|m)(?![\p{L}\p{N}])|(?:[\p{L}\p{N}][\u0300-\u036f]*)+|\.{2,}|\S/giu;
-const END = /[.!?]+["'”’)\]]*(?=\s+["'“‘([]*([\p{L}\p{N}]))/gu;
+// What is a space and what a letter in the package's patterns, and no other: \s and the flag i have their own minds.
+const [SPACE, LETTER] = [String.raw`\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000`, String.raw`\p{L}\p{Nl}\p{No}`];
+const RIM = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "gu"), SPACES = new RegExp(`[${SPACE}]+`, "gu"), bare = (text) => text.replace(RIM, "");
+const WORD = new RegExp(String.raw`(?<![\p{L}\p{N}])(?:[${LETTER}]\.){2,}|\p{Nd}+(?:[.,]\p{Nd}+)+|['’](?:[sſStTdDmM]|[rR][eE]|[vV][eE]|[lL][lL])(?![\p{L}\p{N}])|(?:[\p{L}\p{N}][\u0300-\u036f]*)+|\.{2,}|[^${SPACE}]`, "gu");
+const END = new RegExp(String.raw`[.!?]+["'”’)\]]*(?=[${SPACE}]+["'“‘(\[]*([\p{L}\p{N}]))`, "gu"), LAST = new RegExp(String.raw`([${LETTER}]+)\.$`, "u");
+const BLANK = new RegExp(String.raw`\n[${SPACE.replace(String.raw`\t-\r`, String.raw`\t\v-\r`)}]*\n`, "u");  // a line of nothing
 const MOST = { words: 1500, entities: 60 };  // of a document that a page reads
 
 /** One document from marked-up text, by the rules of `from_text`: [Marie Curie|PER|1] was born in [Warsaw|LOC|2]. */
 function fromText(marked) {
-  const { text, spans } = unmark(Array.from(marked.replaceAll("\r\n", "\n").trim().replace(/^# .*\n/, "")));
+  const whole = bare(marked.replaceAll("\r\n", "\n"));
+  if (BLANK.test(whole)) throw new Error("a blank line separates documents, and the page reads one; join the paragraphs");
+  if (/^# [^\n]*$/u.test(whole)) throw new Error("a title without text; add the text below it");
+  const { text, spans } = unmark(Array.from(whole.replace(/^# [^\n]*\n/, "")));
   const plain = text.join(""), chars = [];  // places in `plain`, in UTF-16
   text.reduce((at, c, k) => { chars[k] = at; return at + c.length; }, 0);
   chars.push(plain.length);
   const list = spans.map(({ start, end, ...rest }) => {
-    const name = plain.slice(chars[start], chars[end]), lead = name.length - name.trimStart().length;
-    return { ...rest, start: chars[start] + lead, end: chars[start] + lead + name.trim().length };
+    const name = plain.slice(chars[start], chars[end]), inner = bare(name), at = chars[start] + name.indexOf(inner);
+    return { ...rest, start: at, end: at + inner.length };
   }).sort((a, b) => a.start - b.start || a.end - b.end);
   if (!list.length) throw new Error("no name is marked; write [name|TYPE|number] around each");
   const ends = new Set([0, plain.length]);
   for (const m of plain.matchAll(END)) {
-    const at = m.index + m[0].length, last = plain.slice(Math.max(0, m.index - 40), at).match(/(\p{L}+)\.$/u);
-    const goes = m[1] !== m[1].toUpperCase() || (last && (Array.from(last[1]).length === 1 || ABBREVIATIONS.has(last[1].toLowerCase())));
+    const at = m.index + m[0].length, last = plain.slice(Math.max(0, m.index - 40), at).match(LAST);
+    const goes = /\p{Lowercase}/u.test(m[1]) || (last && (Array.from(last[1]).length === 1 || ABBREVIATIONS.has(last[1].toLowerCase())));
     if (!goes && !list.some((s) => s.start < at && at < s.end)) ends.add(at);
   }
   const cuts = [...ends].sort((a, b) => a - b), inner = [...new Set(list.flatMap((s) => [s.start, s.end]))].sort((a, b) => a - b), sentences = [], starts = new Map(), stops = new Map();
   for (let k = 0; k + 1 < cuts.length; k += 1) {
     const part = plain.slice(cuts[k], cuts[k + 1]), words = [];
-    if (!part.trim()) continue;
+    if (!bare(part)) continue;
     for (const m of part.matchAll(WORD)) {
       const [a, b] = [cuts[k] + m.index, cuts[k] + m.index + m[0].length], here = inner.filter((c) => a < c && c < b);
       [a, ...here].forEach((from, i) => {
@@ -204,8 +221,8 @@ function fromText(marked) {
   if (keys.length > MOST.entities || sentences.flat().length > MOST.words) throw new Error(`the page reads up to ${MOST.entities} entities and ${MOST.words} words; the package reads more`);
   return {
     title: "your text", sentences, gold: [], types: keys.map((key) => of(key).type),
-    names: keys.map((key) => plain.slice(of(key).start, of(key).end).replace(/\s+/g, " ")),
-    mentions: list.map((s) => ({ sentence: starts.get(s.start)[0], start: starts.get(s.start)[1], end: stops.get(s.end), entity: keys.indexOf(s.key), type: s.type })),
+    names: keys.map((key) => plain.slice(of(key).start, of(key).end).replace(SPACES, " ")),
+    mentions: list.filter((s, k) => list.findIndex((t) => ["key", "type", "start", "end"].every((x) => t[x] === s[x])) === k).map((s) => ({ sentence: starts.get(s.start)[0], start: starts.get(s.start)[1], end: stops.get(s.end), entity: keys.indexOf(s.key), type: s.type })),
   };
 }
 
@@ -222,11 +239,11 @@ function unmark(marked) {
       const [start, bars] = opened.pop();
       if (bars.length) {
         const ends = [...bars, text.length], parts = [start, ...bars].map((a, k) => text.slice(a + 1, ends[k]).join(""));
-        if (parts.length !== 3 || parts.some((part) => !part.trim())) throw new Error(`“${text.slice(start).join("").slice(0, 40)}]” has not three parts; write [name|TYPE|number]`);
+        if (parts.length !== 3 || parts.some((part) => !bare(part))) throw new Error(`“${text.slice(start).join("").slice(0, 40)}]” has not three parts; write [name|TYPE|number]`);
         text.splice(bars[0]);
         text.splice(start, 1);
         spans = spans.map((s) => (s.start > start ? { ...s, start: s.start - 1, end: s.end - 1 } : s));
-        spans.push({ start, end: text.length, type: parts[1].trim(), key: parts[2].trim() });
+        spans.push({ start, end: text.length, type: bare(parts[1]), key: bare(parts[2]) });
         continue;
       }
     }
@@ -236,14 +253,15 @@ function unmark(marked) {
   return { text, spans };
 }
 
-/** A document as marked-up text, that `fromText` reads. */
-function toText({ sentences, mentions, types }) {
-  const safe = (word) => word.replace(/[[\]|]/g, "\\$&");
-  return sentences.map((words, s) => words.map((word, w) => {
+/** A document as marked-up text, that `fromText` reads. Sentences without words are left out. */
+function toText({ title, sentences, mentions, types }) {
+  const safe = (word) => word.replace(/[[\]|]/g, "\\$&").replace(/\\$/, "\\ ");  // at its end it would hide a mark
+  const text = sentences.map((words, s) => words.map((word, w) => {
     const open = mentions.filter((m) => m.sentence === s && m.start === w).map(() => "[").join("");
     const close = mentions.filter((m) => m.sentence === s && m.end === w + 1).sort((a, b) => b.start - a.start).map((m) => `|${m.type ?? types[m.entity]}|${m.entity + 1}]`).join("");
     return `${open}${safe(word)}${close}`;
-  }).join(" ")).join("\n");
+  }).join(" ")).filter(bare).join("\n");
+  return bare(text).startsWith("# ") ? `# ${title.replace(SPACES, " ")}\n${text}` : text;  // else its first line would be the title
 }
 
 /** Controls that change the document: strike sentences and words, rename or hide an entity, write another text.

@@ -6,7 +6,7 @@ export default {
     const question = h("p", { class: "dw-question" }), text = h("div", {}), facts = h("div", { class: "dw-facts" });
     const graph = h("div", { class: "dw-graph-box" }), grid = h("div", {});
     const edit = editor(widget, given), can = changeable(context, widget);
-    widget.body.append(question, ...(can ? [edit.el] : [text]), row(data.models.length > 1 ? which.el : null), widget.status,
+    widget.body.append(question, ...(can ? [edit.el] : []), text, row(data.models.length > 1 ? which.el : null), widget.status,
       h("div", { class: "dw-row dw-reader" }, graph, grid), legend(["new", "new with your change", "+"], ["missed", "lost with it", "−"], ["hit", "as before", "✓"]), facts);
     const key = ([head, relation, tail]) => `${head}|${relation}|${tail}`;
 
@@ -73,15 +73,20 @@ export default {
       return fact ? `${who}: yes, by a margin of ${number(fact.score, 1)} logits, from sentence${fact.evidence.length === 1 ? "" : "s"} ${fact.evidence.join(" and ") || "none"}.` : `${who}: the model does not say so.`;
     }
 
-    if (!can) { const shown = textOf(given); shown.draw({}); text.append(shown.el); }
+    const shown = textOf(given), failed = () => context.model.page && !!context.model.get("failed");
+    shown.draw({});
+    text.append(shown.el);
     liven(context, widget, async (state, think) => {
       const { triples } = await think(data.live[state.model], state.change?.document ?? given);
       return { found: triples.map((t) => [t.head, t.relation, t.tail, Math.round(100 * t.score) / 100, t.evidence]) };
     });
     widget.run(() => {
-      const state = widget.state(), own = widget.answer()?.found ?? found(state);
+      const free = can && !failed(), state = { ...widget.state(), ...(free ? {} : { change: null }) };  // else what is stored is all there is
+      const own = (free && widget.answer()?.found) || found(state);
       which.set(state.model);
-      if (can) edit.draw();
+      edit.el.hidden = !free;
+      text.hidden = free;
+      if (free) edit.draw();
       if (!own) return undefined;  // an answer to this change is on its way
       const seen = compare(state, own), signs = { hit: "✓", new: "+", missed: "−" }, words = { hit: "as before", new: "new", missed: "lost" };
       drawGraph(seen, state);
@@ -94,7 +99,7 @@ export default {
       const count = (kind) => list.filter((f) => f.kind === kind).length, total = count("hit") + count("new");
       const name = (f) => `${seen.names[f.head]} ${f.relation} ${seen.names[f.tail]}`;
       const some = (kind) => list.filter((f) => f.kind === kind).slice(0, 3).map(name).join("; ") + (count(kind) > 3 ? ` and ${count(kind) - 3} more` : "");
-      const said = !state.change ? `${data.models[state.model]} finds ${total} facts. ${can ? "Strike a sentence or a word, or rename somebody, and see what follows." : ""}`
+      const said = !state.change ? `${data.models[state.model]} finds ${total} facts. ${free ? "Strike a sentence or a word, or rename somebody, and see what follows." : ""}`
         : state.change.text ? `${total} facts in your text.`
           : `${total} facts now; ${count("new") ? `new: ${some("new")}` : "none is new"}; ${count("missed") ? `lost: ${some("missed")}` : "none is lost"}.`;
       return said;

@@ -12,6 +12,8 @@ from ..predict import predict
 from ..types import Document, Triple
 from .base import Widget, changed, document_data, html_table, live
 
+WORDS, ENTITIES = 1500, 60  # of a document that a page reads; live.js has the same
+
 
 class Reader(Widget):
     """The facts that models find in a document: strike a sentence, rename an entity, or write a document of your own.
@@ -61,9 +63,14 @@ def _fact(t: Triple) -> list:
 def whole_page(model: DocRE, document: Document, title: str) -> str:
     """One HTML file that holds the model, its engine and a document to begin with; it needs no network and no server.
 
-    Raises ValueError, in one line, for a model that a page cannot run.
+    Raises ValueError, in one line, for a model that a page cannot run and for a document too large for it.
     """
-    name = model.classifier.name
+    name, entities = model.classifier.name, len(document.entities)
+    if entities > ENTITIES or document.words > WORDS:
+        raise ValueError(
+            f"{' '.join(document.title.split())}: has {entities} entities and {document.words} words; a page reads "
+            f"up to {ENTITIES} and {WORDS}; give a smaller document to begin with"
+        )
     scripts = [as_script("encoder", encoder_file(model)), as_script(name, paper_file(model))]
     widget = Reader({name: model}, document)
     widget.data = {**widget.data, "live": [name]}
