@@ -108,6 +108,14 @@ def computed(root: Locator) -> None:
     assert root.locator(".dw-sign").inner_text().startswith("computed here")
 
 
+def thinking_on(page: Page, widget: Widget, folder: Path) -> Locator:
+    """The widget beside the package's models, once it has computed; a script may read its state as `kept`."""
+    page.add_init_script("const parse = JSON.parse; JSON.parse = (text) => (globalThis.kept = parse(text));")
+    root = shown(page, widget, with_models(folder))
+    computed(root)
+    return root
+
+
 def drag(slider: Locator, share: float) -> None:
     """Drags a slider by mouse to a share of its length."""
     page, box = slider.page, slider.bounding_box()

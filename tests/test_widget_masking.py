@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
 
-from seen import drag, restorer, shown, violations, with_models
+from seen import computed, drag, restorer, shown, thinking_on, violations
 from small import several, tiny
 
 from docre_lite.corpus import RULES, running_example
@@ -307,22 +307,9 @@ def thinking(shipped):
     return MaskRateExplorer(shipped, running_example())
 
 
-def settled(root) -> None:
-    root.locator(".dw-sign[data-live='true']").wait_for()
-
-
 def kept_answer(page) -> dict:
-    """What the page computed, as the script has it; see `open_thinking`."""
+    """What the page computed, as the script has it; see `thinking_on`."""
     return page.evaluate("kept.answer")
-
-
-def open_thinking(page, widget, folder):
-    """The widget with the package's models beside it, once it has computed. The page's state is kept for the test."""
-    page.add_init_script("const parse = JSON.parse; JSON.parse = (text) => (globalThis.kept = parse(text));")
-    with_models(folder)
-    root = shown(page, widget, folder)
-    settled(root)
-    return root
 
 
 def raw(packed) -> list[int]:
@@ -349,30 +336,30 @@ def alike(found: dict, expected: dict) -> None:
 
 
 def test_masking_the_page_hides_by_hand_what_the_reader_clicks(page, thinking, shipped, tmp_path):
-    root = open_thinking(page, thinking, tmp_path)
+    root = thinking_on(page, thinking, tmp_path)
     assert root.locator(".dw-sign").inner_text() == "computed here"
     check(root, shipped, 20, 0)
     alike(kept_answer(page), thinking.recompute(dict(thinking.state)))
     names = [entity.name for entity in running_example().entities]
     given, count = root.locator(".dw-matrix").first, len(names)
     root.get_by_role("button", name="Hide none").click()
-    settled(root)
+    computed(root)
     root.get_by_label("hides it, or shows it again", exact=True).check()
     hidden = torch.zeros(1, count, count, dtype=torch.bool)
     chosen = root.locator(".dw-matrix").nth(1).locator(".dw-on").get_attribute("aria-label")
     for head, tail in ((0, 1), (1, 0), (1, 3), (3, 0), (0, 3)):
         given.locator("button").nth(head * count + tail).click()
-        settled(root)
+        computed(root)
         hidden[0, head, tail] = True
         check_hidden(root, shipped, hidden)
         assert f"{names[head]} → {names[tail]} is hidden: " in root.locator(".dw-status").inner_text()
     page.keyboard.press("ArrowRight")  # the focus walks, nothing else changes
     page.keyboard.press("Enter")
-    settled(root)
+    computed(root)
     hidden[0, 0, 4] = True
     check_hidden(root, shipped, hidden)
     page.keyboard.press("Space")
-    settled(root)
+    computed(root)
     hidden[0, 0, 4] = False
     check_hidden(root, shipped, hidden)
     status = root.locator(".dw-status").inner_text()
@@ -387,11 +374,11 @@ def test_masking_the_page_hides_by_hand_what_the_reader_clicks(page, thinking, s
 
 
 def test_masking_the_page_draws_anew_without_end(page, thinking, shipped, tmp_path):
-    root = open_thinking(page, thinking, tmp_path)
+    root = thinking_on(page, thinking, tmp_path)
     slider, cells, seen = root.get_by_label("Pairs hidden", exact=True), 72, set()
     for k in range(2, 7):
         root.get_by_role("button", name="Resample").click()
-        settled(root)
+        computed(root)
         assert (f"draw {k} of 4" if k <= 4 else f"draw {k}, fresh") in root.inner_text()
         seen.add(kept_answer(page)["hidden"])
     assert len(seen) == 5
@@ -400,7 +387,7 @@ def test_masking_the_page_draws_anew_without_end(page, thinking, shipped, tmp_pa
     slider.focus()
     for rate in (30, 40, 50):
         page.keyboard.press("ArrowRight")
-        settled(root)
+        computed(root)
         answer = kept_answer(page)
         assert answer["hidden"].count("1") == cells * rate // 100
         assert all(now == "1" for now, then in zip(answer["hidden"], before, strict=True) if then == "1")
@@ -412,7 +399,7 @@ def test_masking_the_page_draws_anew_without_end(page, thinking, shipped, tmp_pa
 
 
 def test_masking_shows_the_legs_of_what_is_restored(page, thinking, shipped, tmp_path):
-    root = open_thinking(page, thinking, tmp_path)
+    root = thinking_on(page, thinking, tmp_path)
     hidden = hidden_at(shipped, 20, 0)
     names = [entity.name for entity in running_example().entities]
     margin, chosen, looks = answer(shipped, hidden)
@@ -427,7 +414,7 @@ def test_masking_shows_the_legs_of_what_is_restored(page, thinking, shipped, tmp
     legs = ("ax xb", "ax bx", "xa bx", "xa xb")
     for k in range(rows.count()):
         rows.nth(k).locator("button").click()
-        settled(root)
+        computed(root)
         (head, tail) = next(
             p for p in restored if rows.nth(k).locator("button").inner_text() == f"{names[p[0]]} → {names[p[1]]}"
         )

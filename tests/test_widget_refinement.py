@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install -e '.[test]'")
 
-from seen import drag, shown, violations, with_models
+from seen import computed, drag, shown, thinking_on, violations
 from small import made, sgd_steps, tiny
 
 from docre_lite.corpus import running_example
@@ -294,19 +294,6 @@ def thinking(shipped):
     return RefinementStepper(shipped, running_example())
 
 
-def settled(root) -> None:
-    root.locator(".dw-sign[data-live='true']").wait_for()
-
-
-def open_thinking(page, widget, folder):
-    """The widget with the package's models beside it, once it has computed. The page's state is kept for the test."""
-    page.add_init_script("const parse = JSON.parse; JSON.parse = (text) => (globalThis.kept = parse(text));")
-    with_models(folder)
-    root = shown(page, widget, folder)
-    settled(root)
-    return root
-
-
 def alike(found: dict, expected: dict) -> None:
     """The page's answer and Python's: the same facts; margins and weights as near as weights of 16 bits allow."""
     assert found.keys() - {"state"} == expected.keys()
@@ -362,16 +349,16 @@ def test_python_reads_what_is_put_in_by_hand(thinking, shipped):
 def test_the_page_reads_what_is_put_in_by_hand(page, thinking, shipped, tmp_path):
     example, (head, tail) = running_example(), (0, 5)
     names = [entity.name for entity in example.entities]
-    root = open_thinking(page, thinking, tmp_path)
+    root = thinking_on(page, thinking, tmp_path)
     assert root.locator(".dw-sign").inner_text() == "computed here"
     alike(page.evaluate("kept.answer"), thinking.recompute(dict(thinking.state)))
     root.get_by_role("button", name="◀ Back").click()
     cell(root, head, tail).click()
-    settled(root)
+    computed(root)
     for relation, action in (("father", "Remove"), ("shares_border", "Add")):
         root.get_by_label("Say by hand", exact=True).select_option(relation)
         root.get_by_role("button", name=action, exact=True).click()
-        settled(root)
+        computed(root)
     by_hand = {"0": [[head, tail, ["shares_border"]]]}
     assert page.evaluate("kept.state.byHand") == by_hand
     assert cell(root, head, tail).inner_text().startswith("✎")
@@ -383,7 +370,7 @@ def test_the_page_reads_what_is_put_in_by_hand(page, thinking, shipped, tmp_path
     for k in (0, 1, 2, 3):
         if k:
             root.get_by_role("button", name="Next").click()
-            settled(root)
+            computed(root)
         assert drawn(root) == {
             place: ("✎" if (place, k) == ((head, tail), 0) else "") + text
             for place, text in marks(example, said[k], said[k - 1] if k else said[0]).items()
@@ -404,17 +391,17 @@ def test_the_page_reads_what_is_put_in_by_hand(page, thinking, shipped, tmp_path
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
     assert violations(page, "color-contrast") == []
     root.get_by_role("button", name="Undo all by hand").click()
-    settled(root)
+    computed(root)
     assert drawn(root) == marks(example, plain[3], plain[2])
     assert root.locator(".dw-because").first.locator("li").count() == 0
     assert page.problems == []
 
 
 def test_the_page_stops_after_any_round_and_adds_rounds(page, thinking, shipped, tmp_path):
-    root, example = open_thinking(page, thinking, tmp_path), running_example()
+    root, example = thinking_on(page, thinking, tmp_path), running_example()
     for rounds in (4, 5):
         root.get_by_role("button", name="Run one more").click()
-        settled(root)
+        computed(root)
         now, was = (with_hand(shipped, example, k, {})[0] for k in (rounds, rounds - 1))
         assert drawn(root) == marks(example, now, was) and listed(root)
         assert root.locator(".dw-table").first.locator("tbody tr").count() == rounds + 1
@@ -423,7 +410,7 @@ def test_the_page_stops_after_any_round_and_adds_rounds(page, thinking, shipped,
         root.get_by_role("button", name="◀ Back").click()
     root.get_by_role("button", name="Stop after this round").focus()
     page.keyboard.press("Enter")
-    settled(root)
+    computed(root)
     assert root.get_by_label("Round", exact=True).get_attribute("max") == "2"
     assert root.locator(".dw-table").first.locator("tbody tr").count() == 3
     alike(page.evaluate("kept.answer"), thinking.recompute(page.evaluate("kept.state")))
@@ -435,9 +422,9 @@ def test_a_page_reads_documents_that_restrict_their_pairs(page, shipped, tmp_pat
     pairs = frozenset((h, t) for h, t in example.pairs() if (h + t) % 3)
     part = replace(example, candidates=pairs, triples=tuple(t for t in example.triples if (t.head, t.tail) in pairs))
     widget = RefinementStepper(shipped, [example, part])
-    root = open_thinking(page, widget, tmp_path)
+    root = thinking_on(page, widget, tmp_path)
     root.get_by_label("Document", exact=True).select_option(index=1)
-    settled(root)
+    computed(root)
     alike(page.evaluate("kept.answer"), widget.recompute(page.evaluate("kept.state")))
     assert page.problems == []
 
