@@ -57,7 +57,7 @@ class Reader(Widget):
 
 
 def _fact(t: Triple) -> list:
-    return [t.head, t.relation, t.tail, round(t.score, 2), list(t.evidence)]
+    return [t.head, t.relation, t.tail, round(t.score, 4), list(t.evidence)]
 
 
 def whole_page(model: DocRE, document: Document, title: str) -> str:
