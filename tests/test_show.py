@@ -216,7 +216,7 @@ def test_lines_are_seen_on_the_dark_page_and_still_differ():
     plt.close(figure)
     drawn = [re.search(r"stroke: (#[0-9a-f]{6})", dark(f"stroke: {colour}"))[1] for colour in show.COLOURS]
     assert len(set(drawn)) == len(drawn)
-    assert all((luminance(colour) + 0.05) / (luminance("#14181e") + 0.05) >= 3 for colour in drawn)
+    assert all((luminance(colour) + 0.05) / (luminance("#121212") + 0.05) >= 3 for colour in drawn)
 
 
 def test_what_lies_on_a_picture_keeps_its_ink():

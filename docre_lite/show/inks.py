@@ -9,13 +9,14 @@ INK, PAPER, FAST = (
     "#fefefe",
     "#0b0b0b",
 )  # what follows the page's theme; FAST ink lies on a picture and stays
-_NIGHT = "#14181e"  # the ground of the dark page
+_NIGHT = "#121212"  # the ground of the dark page
 _PALE = "#e6e9ee"
 _DARK = {  # what an ink becomes, as a line or a letter
     INK: _PALE, "#000000": _PALE, "#14284b": "#d3e2ff", "#7d2560": "#e59bd0", "#0072b2": "#58b4ec",
     "#b35900": "#ffb366",
     "#444444": "#aab2bf", "#4a5568": "#b3bccb", "#555555": "#b3bccb", "#666666": "#b3bccb", "#777777": "#a5adba",
     "#808080": "#a5adba", "#888888": "#a5adba", "#bbbbbb": "#5a6270", "#cccccc": "#4a525e", "#dddddd": "#3a414d",
+    "#e9e9e9": "#262d36",
 }  # fmt: skip
 _DEEP = {  # what a fill becomes; letters on it are pale then
     PAPER: _NIGHT, "#ffffff": _NIGHT, "#7cc4ec": "#1c5a86", "#e8c62c": "#6b5a00", "#7cc7b0": "#1f6b57",
@@ -23,7 +24,7 @@ _DEEP = {  # what a fill becomes; letters on it are pale then
     "#cccccc": "#3a414d", "#dddddd": "#303742", "#e9e9e9": "#262d36", "#e07b00": "#b56300", "#0072b2": "#2f8fcf",
 }  # fmt: skip
 _INK = re.compile(r"(?P<before><g style=\"[^\"]*?fill: |stroke: )(?P<colour>#[0-9a-f]{6})")
-_FILL = re.compile(r"(?P<before><(?:path|use)\b[^>]*?[\"; ]fill: )(?P<colour>#[0-9a-f]{6})")
+_FILL = re.compile(r"(?P<before><(?:path|use|rect)\b[^>]*?[\"; ]fill(?:: |=\"))(?P<colour>#[0-9a-f]{6})")
 
 
 def dark(svg: str) -> str:
