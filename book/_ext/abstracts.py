@@ -196,7 +196,7 @@ ABSTRACTS: dict[str, tuple[Callable[[Axes], None], str, str]] = {  # motif, the 
     "01_task": (
         task,
         "Two stated facts make a third",
-        "Three entities. Two solid arrows lead from one over the second to the third, a dashed one leads there directly.",
+        "Three entities. Two solid arrows lead from one over the second to the third, a dashed one directly.",
     ),
     "02_encoder": (
         encoder,

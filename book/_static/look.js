@@ -5,7 +5,7 @@
 
   const fold = (block) => {
     const pre = block.querySelector("pre"), lines = pre.textContent.trimEnd().split("\n").length;
-    if (lines <= 5) return;
+    if (lines <= 4) return;
     const button = document.createElement("button");
     button.type = "button";
     button.className = "docre-unfold";

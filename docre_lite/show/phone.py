@@ -21,6 +21,7 @@ from matplotlib.text import Text
 from .inks import FAST, INK
 
 WIDTH = 3.7  # inches: 355 px of the browser, so that letters keep their size
+_TALLEST = 9.0  # inches: what is longer is rather seen by scrolling sideways
 _SMALL = 7.0  # points, 9.3 px: letters inside the axes may shrink to this
 _LEAST = {True: 1.15, False: 1.5}  # inches: axes that are narrower show nothing; of many panels each may be smaller
 _NARROW = re.compile(r'\n?<metadata id="narrow">(.*?)</metadata>', re.DOTALL)
@@ -116,7 +117,8 @@ def _legible(figure: Figure, before: set[frozenset[Text]]) -> bool:
             return False
     boxes = [axes.get_window_extent() for axes in _panels(figure)]
     least = _LEAST[len(boxes) > 2] * figure.dpi
-    return figure.get_tightbbox().width <= WIDTH * 1.06 and all(box.width >= least for box in boxes)
+    tight = figure.get_tightbbox()
+    return tight.width <= WIDTH * 1.06 and tight.height <= _TALLEST and all(box.width >= least for box in boxes)
 
 
 def _panels(figure: Figure) -> list[Axes]:
