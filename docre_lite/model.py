@@ -24,6 +24,7 @@ from .objectives import Objective
 from .support import PACKAGE, DataError, shipped
 from .support.settings import Variant, fields, update
 from .support.store import ANEW, read_json, read_tensors
+from .support.subwords import warn_of_unknown
 from .types import Batch, Document, PairFeatures, Prediction, Relations
 
 
@@ -276,6 +277,7 @@ def build(
         network: Encoder = TinyEncoder(len(subwords), config)
     else:
         network, subwords = PretrainedEncoder.load(encoder)
+        warn_of_unknown(subwords, encoder, (sentence for d in documents[:100] for sentence in d.sentences))
     types = tuple(sorted({m.type for d in documents for e in d.entities for m in e.mentions}))
     tokenizer = Tokenizer(subwords, relations or Relations.of(documents), types, reading)
     return DocRE(tokenizer, network, classifier(name, tokenizer, network, **settings))
