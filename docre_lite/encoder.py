@@ -1,8 +1,8 @@
 """Encoders: token vectors of whole documents, and the last layer's attention only in the rows that anyone reads.
 
-`PretrainedEncoder` wraps any transformer whose attention can be read; `TinyEncoder` is small enough to train from nothing on a
-laptop. Both run every layer with fused attention and rebuild the few rows at mentions: a full set of maps costs
-hundreds of times the memory.
+`PretrainedEncoder` wraps any transformer whose attention can be read; `TinyEncoder` is small enough to train from
+nothing on a laptop. Both run every layer with fused attention where they can, and rebuild the few rows at mentions: a
+full set of maps costs hundreds of times the memory.
 """
 
 from __future__ import annotations
