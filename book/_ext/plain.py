@@ -16,6 +16,7 @@ import nbformat
 from docutils import nodes
 from docutils.frontend import get_default_settings
 from docutils.parsers.rst.directives import admonitions
+from docutils.parsers.rst.states import MarkupError
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
@@ -38,7 +39,7 @@ INLINE = {"text", "softbreak", "hardbreak", "math_inline", "math_inline_double",
 INLINE |= {f"{name}_{end}" for name in ("em", "strong", "s") for end in ("open", "close")}
 ROLE_IN_CODE = re.compile(r"(\{{1,2})((?:cite:[pt])|doc|eq|numref|ref|term)\}{1,2}(`[^`]+`)")
 LINK_IN_CODE = re.compile(r"\]\(((?:sec|fig|eq)-[\w-]+)\)")
-BOX_IN_CODE = re.compile(r"^:::\{\{?(\w+)\}\}?(.*?)^:::$", re.MULTILINE | re.DOTALL)
+BOX_IN_CODE = re.compile(r"^:::\{\{?(\w+)\}\}?(.*?)^:::$(\n(?=\S))?", re.MULTILINE | re.DOTALL)
 
 
 class NotPlain(ValueError):
@@ -134,8 +135,11 @@ def _directive(name: str, argument: str, content: str, resolve: Resolve) -> str:
     """An admonition as a block quote with a bold title, or folded if the page folds it."""
     if name not in ADMONITIONS:
         raise NotPlain(f"no rule for the directive {name}")
-    read = parse_directive_text(getattr(admonitions, name.capitalize()), argument, content)
-    if read.warnings or set(read.options) > {"class"}:
+    try:
+        read = parse_directive_text(getattr(admonitions, name.capitalize()), argument, content)
+    except MarkupError as error:
+        raise NotPlain(f"the directive {name}: {error}") from error
+    if read.warnings or set(read.options) - {"class"}:
         raise NotPlain(f"the directive {name} {argument}: {[w.msg for w in read.warnings] or sorted(read.options)}")
     title = plain(read.arguments[0] if read.arguments else name.capitalize(), resolve)
     body = plain("\n".join(read.body), resolve).strip("\n")
@@ -164,7 +168,7 @@ def plain_code(code: str, resolve: Resolve) -> str:
 
     code = ROLE_IN_CODE.sub(lambda m: quoted(f"{{{m[2]}}}{m[3]}"), code)
     code = LINK_IN_CODE.sub(lambda m: quoted(f"[text]({m[1]})").removeprefix("[text"), code)
-    return BOX_IN_CODE.sub(lambda m: plain(f":::{{{m[1]}}}{m[2]}:::", str), code)
+    return BOX_IN_CODE.sub(lambda m: plain(f":::{{{m[1]}}}{m[2]}:::", str) + 2 * (m[3] or ""), code)
 
 
 class Answers:
@@ -179,7 +183,10 @@ class Answers:
             document = self._read(snippet)
             if len(document) != 1 or document.next_node(nodes.system_message):
                 raise NotPlain(f"{snippet}: {document.astext().strip()}")
-            self.known[snippet] = "".join(map(self._markdown, document[0]))
+            try:
+                self.known[snippet] = "".join(map(self._markdown, document[0]))
+            except NotPlain as error:
+                raise NotPlain(f"{snippet}: {error}") from error
         return self.known[snippet]
 
     def _read(self, snippet: str) -> nodes.document:
@@ -206,14 +213,17 @@ class Answers:
         inner = "".join(map(self._markdown, node.children))
         if isinstance(node, nodes.image):
             file, _ = self.app.env.relfn2path(node["uri"], self.page)
+            if file not in self.app.env.images:
+                raise NotPlain(f"no page shows {file}")
             address = urljoin(self.app.config.html_baseurl, f"_images/{self.app.env.images[file][1]}")
             return f"![{node.get('alt', '')}]({address})"
         if isinstance(node, nodes.reference):
             if "myst" in (node[0].get("classes", []) if isinstance(node[0], nodes.Element) else []):
-                raise NotPlain(f"nothing is called {node['refid']}")
-            return f"[{inner}]({urljoin(self.address, node.get('refuri') or '#' + node['refid'])})"
-        if "xref" in node.get("classes", []) and not isinstance(node.parent, nodes.reference):
-            raise NotPlain(f"nothing is called {node.astext()}")
+                raise NotPlain("nothing is called so")
+            return f"[{inner}]({urljoin(self.address, node['refuri'] if 'refuri' in node else '#' + node['refid'])})"
+        asked = {"xref", "bibtex-citation"} & set(node.get("classes", []))
+        if asked and not isinstance(node.parent, nodes.reference) and not node.next_node(nodes.reference):
+            raise NotPlain("nothing is called so")
         if isinstance(node, nodes.emphasis):
             return f"*{inner}*"
         if isinstance(node, nodes.inline):
