@@ -1,4 +1,4 @@
-"""Plain notebooks: every kind of markup on its own, Sphinx's answers in a small project, Colab's first cell for real."""
+"""Plain notebooks: each kind of markup on its own, Sphinx's answers in a small project, Colab's first cell for real."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sphinx.application import Sphinx
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import plain  # noqa: E402
 
-SITE = "https://here.example/book/"
+SITE = "https://here.example/"
 
 
 def answer(snippet: str) -> str:
     """In the place of Sphinx: a link that repeats what was asked."""
     kinds = {
         r"\{eq\}`eq-(\w+)`": rf"[(7.\1)]({SITE}a.html#equation-eq-\1)",
-        r"\{term\}`(?:(.+) <.+>|(.+))`": rf"[\1\2]({SITE}glossary.html)",
+        r"\{term\}`(?:(.+) <.+>|(.+))`": rf"[\1\2]({SITE}terms.html)",
         r"\{doc\}`(.+)`": rf"[Title of \1]({SITE}a.html)",
         r"(!?)\[(.*)\]\((.+)\)": rf"\1[\2]({SITE}a.html#\3)",
     }
@@ -44,14 +44,14 @@ def made(text: str) -> str:
 @pytest.mark.parametrize(
     ("myst", "markdown"),
     [
-        ("A {term}`pair` of\n{term}`heads <head>`.", f"A [pair]({SITE}glossary.html) of\n[heads]({SITE}glossary.html)."),
-        ("a {term}`context <localized\ncontext pooling>` b", f"a [context]({SITE}glossary.html) b"),
+        ("A {term}`pair` of\n{term}`heads <head>`.", f"A [pair]({SITE}terms.html) of\n[heads]({SITE}terms.html)."),
+        ("a {term}`context <localized\ncontext pooling>` b", f"a [context]({SITE}terms.html) b"),
         ("| a | {doc}`x` |\n|---|---|\n| {term}`p` | `a \\| b` {term}`q` |",
-         f"| a | [Title of x]({SITE}a.html) |\n|---|---|\n| [p]({SITE}glossary.html) | `a \\| b` [q]({SITE}glossary.html) |"),
+         f"| a | [Title of x]({SITE}a.html) |\n|---|---|\n| [p]({SITE}terms.html) | `a \\| b` [q]({SITE}terms.html) |"),
         ("*{doc}`x`* and **[{term}`y`](sec-z)**",
-         f"*[Title of x]({SITE}a.html)* and **[[y]({SITE}glossary.html)]({SITE}a.html#sec-z)**"),
+         f"*[Title of x]({SITE}a.html)* and **[[y]({SITE}terms.html)]({SITE}a.html#sec-z)**"),
         ("`` {term}`pair` `` is written so, {term}`pair` is meant",
-         f"`` {{term}}`pair` `` is written so, [pair]({SITE}glossary.html) is meant"),
+         f"`` {{term}}`pair` `` is written so, [pair]({SITE}terms.html) is meant"),
         ("```python\n{term}`x`\n:::{note}\n```", "```python\n{term}`x`\n:::{note}\n```"),
         ("[below](sec-x), [out](https://a.example/b), ![A plot](plot.png)",
          f"[below]({SITE}a.html#sec-x), [out](https://a.example/b), ![A plot]({SITE}a.html#plot.png)"),
@@ -69,7 +69,7 @@ def test_what_stands_in_a_line(myst, markdown):
 
 def test_an_admonition_is_a_quote_with_a_title():
     box = ":::{admonition} On {term}`x`\n:class: tip\n- one\n- two\n\n  three\n:::"
-    quoted = f"> **On [x]({SITE}glossary.html)**\n>\n> - one\n> - two\n>\n>   three\n"
+    quoted = f"> **On [x]({SITE}terms.html)**\n>\n> - one\n> - two\n>\n>   three\n"
     assert plain.plain(f"before\n{box}\nafter", answer) == f"before\n{quoted}\nafter"
     assert plain.plain(f"{box}\n\n{box}", answer) == f"{quoted}\n{quoted.rstrip()}"
     fence = box.replace("{term}`x`", "*x*").replace(":::", "```")  # no backticks in the title of one
@@ -148,9 +148,10 @@ def test_strings_of_code_are_made_plain_and_code_is_not():
         Then.
         """)
     ''')
+    links = f"[pairs]({SITE}terms.html), [Title of it’s]({SITE}a.html), [below]({SITE}a.html#sec-x)"
     expected = dedent(f'''\
         close(layer[0](F0), f"{{n}}`x`")
-        say(f"{{n}} [pairs]({SITE}glossary.html), [Title of it’s]({SITE}a.html), [below]({SITE}a.html#sec-x)" "[(7.1)]({SITE}a.html#equation-eq-1)")
+        say(f"{{n}} {links}" "[(7.1)]({SITE}a.html#equation-eq-1)")
         say(f"""
         > **Of {{n}}**
         >
@@ -180,17 +181,18 @@ def test_a_notebook_is_made_plain_cell_by_cell():
     v4, markdown = nbformat.v4, "See {term}`x`."
     said = v4.new_output("display_data", {"text/markdown": markdown, "text/plain": "x"})
     shown = v4.new_output("display_data", {"text/html": "<p>", "application/vnd.jupyter.widget-view+json": {}})
-    mystnb = {"mystnb": {"figure": {"name": "fig-x", "caption": "All {term}`x`."}}}
+    drawing = v4.new_output("display_data", {"image/svg+xml": "<svg/>", "text/plain": "<Figure>"})
+    mystnb = {"mystnb": {"figure": {"name": "fig-x", "caption": "All {term}`x`."}, "image": {"alt": 'A "line"'}}}
     book = v4.new_notebook(
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}, "widgets": {}},
         cells=[
             v4.new_markdown_cell("# Title"),
             v4.new_code_cell('%pip install "a/main.zip"', metadata={"tags": ["hide-input"]}),
-            v4.new_code_cell("draw()", metadata=mystnb, outputs=[said, shown], id="drawn"),
+            v4.new_code_cell("draw()", metadata=mystnb, outputs=[said, shown, drawing], id="drawn"),
         ],
     )
     before = nbformat.from_dict(book)
-    link = f"[x]({SITE}glossary.html)"
+    link = f"[x]({SITE}terms.html)"
     asked = lambda s: "[Fig. 1]()" if s == "{numref}`fig-x`" else answer(s)  # noqa: E731
     new = plain.plain_notebook(book, asked, ("a/main.zip", "a/123.zip"), "A note.")
     nbformat.validate(new)
@@ -202,6 +204,10 @@ def test_a_notebook_is_made_plain_cell_by_cell():
     assert [dict(o.data) for o in drawn.outputs] == [
         {"text/markdown": f"See {link}.", "text/plain": "x"},
         {"text/html": "<p>"},
+        {
+            "text/html": '<img alt="A &quot;line&quot;" src="data:image/svg+xml;base64,PHN2Zy8+">',
+            "text/plain": "<Figure>",
+        },
     ]
     assert (caption.source, caption.id) == (f"[Fig. 1]() All {link}.", "drawn-caption")
     with pytest.raises(plain.NotPlain, match="first code cell"):
@@ -300,7 +306,9 @@ def github(tmp_path):
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(f"docre-lite-{commit}/pyproject.toml", system)
         archive.writestr(f"docre-lite-{commit}/backend.py", BACKEND)
-        archive.writestr(f"docre-lite-{commit}/made.whl", wheel("docre_lite", "0", {"docre_lite.py": "here = 'colab'\n"}))
+        archive.writestr(
+            f"docre-lite-{commit}/made.whl", wheel("docre_lite", "0", {"docre_lite.py": "here = 'colab'\n"})
+        )
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):

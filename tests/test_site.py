@@ -181,7 +181,9 @@ def test_notebooks_hold_no_myst(name):
         assert not re.search(myst, text, re.MULTILINE), text
     for cell in plain(name).cells:  # what would be displayed again when a reader runs it
         if cell.cell_type == "code":
-            assert not re.search(r":::|\b(term|doc|eq|numref|ref|cite:[pt])\}+`|\]\((sec|fig|eq)-", cell.source), cell.id
+            assert not re.search(r":::|\b(term|doc|eq|numref|ref|cite:[pt])\}+`|\]\((sec|fig|eq)-", cell.source), (
+                cell.id
+            )
             compile(re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", cell.source), cell.id, "exec")
 
 
@@ -190,7 +192,9 @@ def test_solutions_are_folded_in_notebooks(name):
     source = nbformat.read(ROOT / name.with_suffix(".ipynb"), as_version=4)
     folded = [re.findall(r":::\{admonition\} (.+)\n:class: .*dropdown", text) for text in texts(source.cells)]
     text = "\n".join(texts(plain(name).cells))
-    summaries = [BeautifulSoup(s, "html.parser").get_text() for s in re.findall("<summary><b>(.*?)</b></summary>", text)]
+    summaries = [
+        BeautifulSoup(s, "html.parser").get_text() for s in re.findall("<summary><b>(.*?)</b></summary>", text)
+    ]
     assert len(summaries) == text.count("<details>") == text.count("</details>") == len(sum(folded, []))
     assert not re.search(r"^(> )*\*\*Solution", text, re.MULTILINE)
     for cell in plain(name).cells:

@@ -6,6 +6,8 @@ text is taken apart by MyST's parser, and only what other readers of Markdown do
 
 from __future__ import annotations
 
+import base64
+import html
 import re
 import subprocess
 from collections.abc import Callable
@@ -268,17 +270,26 @@ def _cell(cell, resolve: Resolve, archives: tuple[str, str] | None) -> list:
         cell.source = "# @title Run this first: it installs the book's module on Colab\n" + cell.source
         cell.source = cell.source.replace(*archives)
     cell.source = plain_code(cell.source, resolve)
+    shown = cell.metadata.get("mystnb", {})
     for output in cell.get("outputs", []):
-        if "text/html" in (data := output.get("data", {})):  # a widget without its kernel is what its HTML shows
-            data.pop("application/vnd.jupyter.widget-view+json", None)
-        if "text/markdown" in data:
-            data["text/markdown"] = plain(data["text/markdown"], resolve)
-    figure = cell.metadata.get("mystnb", {}).get("figure")
+        _show(output.get("data", {}), shown.get("image", {}).get("alt", ""))
+        if "text/markdown" in output.get("data", {}):
+            output.data["text/markdown"] = plain(output.data["text/markdown"], resolve)
+    figure = shown.get("figure")
     cell.metadata = nbformat.from_dict(folded(cell.metadata))
     if not figure:
         return [cell]
     caption = f"{resolve('{numref}`' + figure['name'] + '`')} {plain(figure['caption'], resolve)}"
     return [cell, nbformat.v4.new_markdown_cell(caption, id=f"{cell.id}-caption")]
+
+
+def _show(data: dict, alt: str) -> None:
+    """Keep of an output what is shown before a reader trusts or runs the notebook."""
+    if svg := data.pop("image/svg+xml", None):  # on its own, it would wait for that
+        image = base64.b64encode(svg.encode()).decode()
+        data["text/html"] = f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{image}">'
+    if "text/html" in data:  # as which a widget without its kernel is shown
+        data.pop("application/vnd.jupyter.widget-view+json", None)
 
 
 def commit(root: Path) -> str | None:
