@@ -122,7 +122,7 @@ def test_boxes_within_boxes_lists_and_quotes():
         ":::{figure} a.png\n:::",
         "```{code-cell}\n1\n```",
         "text {nope}`x`",
-        ":::{admonition} A\n:name: here\ntext\n:::",
+        ":::{admonition} A\n:nope: here\ntext\n:::",
         ":::{admonition} A\n\n{nope}`x`\n:::",
         ":::{admonition}\ntext\n:::",
         "{{ substituted }}",

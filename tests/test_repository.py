@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import nbformat
@@ -273,6 +275,51 @@ def test_workflow_calls_what_is_there(file):
             command = step.get("run", "")
             assert set(re.findall(r"make (\w+)", command)) <= set(targets), command
             assert all((ROOT / script).is_file() for script in re.findall(r"[\w/]+\.py\b", command)), command
+
+
+def run_step(workflow: str, job: str, name: str, folder: Path, **env: str) -> subprocess.CompletedProcess:
+    """What a step of a workflow runs, run here as GitHub does."""
+    flow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{workflow}.yml").read_text(encoding="utf-8"))
+    [step] = [step for step in flow["jobs"][job]["steps"] if step.get("name") == name]
+    command = ["bash", "-e", "-c", step["run"]]
+    return subprocess.run(command, cwd=folder, env=os.environ | env, capture_output=True, text=True)
+
+
+def test_the_notebooks_branch_is_one_commit_however_often_it_is_written(tmp_path):
+    """A folder is pushed to in GitHub's place."""
+    there, address = tmp_path / "there.git", "https://x-access-token:secret@github.com/some/book"
+    subprocess.run(["git", "init", "--quiet", "--bare", there], check=True)
+    config = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{there}.insteadOf", "GIT_CONFIG_VALUE_0": address}
+    for k in range(2):
+        file = tmp_path / str(k) / "chapters" / f"{k}.ipynb"
+        file.parent.mkdir(parents=True)
+        file.write_text("{}")
+        env = config | {"GH_TOKEN": "secret", "GITHUB_REPOSITORY": "some/book", "GITHUB_SHA": "abc"}
+        done = run_step("book", "notebooks", "Push the branch", tmp_path / str(k), **env)
+        assert done.returncode == 0, done.stderr
+        for asked, said in (("log --format=%s", "Notebooks of abc"), ("ls-tree -r --name-only", f"chapters/{k}.ipynb")):
+            git = ["git", "-C", there, *asked.split(), NOTEBOOKS]
+            assert subprocess.run(git, capture_output=True, text=True, check=True).stdout == f"{said}\n"
+
+
+def test_a_release_is_named_like_the_version():
+    named = {tag: run_step("release", "release", "The tag is the version", ROOT, TAG=tag).returncode
+             for tag in (f"v{PYPROJECT['version']}", PYPROJECT["version"], "v99.0")}  # fmt: skip
+    assert [code == 0 for code in named.values()] == [True, False, False]
+
+
+def test_what_workflows_may_write():
+    """Reading is enough for all but what publishes."""
+    may = {}
+    for file in WORKFLOWS:
+        jobs = yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"]
+        may |= {f"{file.stem}/{name}": job["permissions"] for name, job in jobs.items() if "permissions" in job}
+    assert may == {
+        "book/notebooks": {"contents": "write"},
+        "book/deploy": {"pages": "write", "id-token": "write"},
+        "release/release": {"contents": "write"},
+        "weekly/report": {"issues": "write"},
+    }
 
 
 def test_public_names_exist():

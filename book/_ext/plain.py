@@ -37,7 +37,7 @@ ADMONITIONS = ("admonition", "note", "tip", "hint", "important", "attention", "c
 # What every reader of Markdown knows. Anything else is replaced below, or a fault.
 BLOCKS = "blockquote bullet_list code_block fence heading hr html_block list_item math_block ordered_list paragraph"
 KNOWN = {f"{name}{end}" for name in f"{BLOCKS} table thead tbody tr th td".split() for end in ("", "_open", "_close")}
-INLINE = {"text", "softbreak", "hardbreak", "math_inline", "math_inline_double", "html_inline", "link_open", "em", "s"}
+INLINE = {"text", "softbreak", "hardbreak", "math_inline", "math_inline_double", "html_inline"}
 INLINE |= {f"{name}_{end}" for name in ("em", "strong", "s") for end in ("open", "close")}
 ROLE_IN_CODE = re.compile(r"(\{{1,2})((?:cite:[pt])|doc|eq|numref|ref|term)\}{1,2}(`[^`]+`)")
 LINK_IN_CODE = re.compile(r"\]\(((?:sec|fig|eq)-[\w-]+)\)")
@@ -141,8 +141,8 @@ def _directive(name: str, argument: str, content: str, resolve: Resolve) -> str:
         read = parse_directive_text(getattr(admonitions, name.capitalize()), argument, content)
     except MarkupError as error:
         raise NotPlain(f"the directive {name}: {error}") from error
-    if read.warnings or set(read.options) - {"class"}:
-        raise NotPlain(f"the directive {name} {argument}: {[w.msg for w in read.warnings] or sorted(read.options)}")
+    if read.warnings:
+        raise NotPlain(f"the directive {name} {argument}: {read.warnings[0].msg}")
     title = plain(read.arguments[0] if read.arguments else name.capitalize(), resolve)
     body = plain("\n".join(read.body), resolve).strip("\n")
     if "dropdown" not in read.options.get("class", []):
