@@ -226,7 +226,7 @@ def test_notebooks_install_the_commit_of_the_page(name):
     commit = re.search(re.escape(PROJECT) + r"/archive/(\S+)\.zip\"", first.source)[1]
     assert re.fullmatch(r"[0-9a-f]{40}|refs/heads/main", commit)  # without version control, what is newest
     about = plain(name).cells[1].source
-    assert f"/commit/{commit}" in about if len(commit) == 40 else "whatever `main` is" in about
+    assert f"/commit/{commit}" in about if len(commit) == 40 else "the branch `main`" in about
 
 
 @each_chapter

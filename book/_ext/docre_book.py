@@ -1,4 +1,4 @@
-"""Sphinx extension of the book: MathJax and models from the disk, executed notebooks to download, how to cite."""
+"""Sphinx extension of the book: MathJax and models from the disk, notebooks for Colab and Jupyter, how to cite."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def write_notebooks(app, exception) -> None:
     repository, branch = (app.config.html_theme_options[f"repository_{what}"] for what in ("url", "branch"))
     head, newest = plain.commit(Path(app.srcdir)), f"{repository}/archive/refs/heads/{branch}.zip"
     archive = f"{repository}/archive/{head}.zip" if head else newest
-    state = f"of [{head[:7]}]({repository}/commit/{head})" if head else f"of whatever `{branch}` is when it is run"
+    origin = f"commit [{head[:7]}]({repository}/commit/{head})" if head else f"the branch `{branch}`, as it is that day"
     for page in sorted(app.env.found_docs):
         file = app.env.doc2path(page)
         if not file.endswith(".ipynb"):
@@ -112,8 +112,8 @@ def write_notebooks(app, exception) -> None:
             book = nbformat.read(file, as_version=4)
         try:
             answers = plain.Answers(app, page)
-            note = f"*This is [a page of the book]({answers.address}) as a notebook, with the module {state}.*"
-            book = plain.plain_notebook(book, answers, (newest, archive), note)
+            note = f"[A page of the book]({answers.address}) as a notebook. On Colab, its first cell installs {origin}."
+            book = plain.plain_notebook(book, answers, (newest, archive), f"*{note}*")
         except plain.NotPlain as error:
             raise ExtensionError(f"{page}.ipynb, {error}") from error
         nbformat.write(book, Path(app.outdir) / "_sources" / f"{page}.ipynb")
