@@ -241,7 +241,7 @@ def test_address_is_one():
     assert PYPROJECT["urls"] == {"Documentation": pages, "Repository": PROJECT}
     assert (CITATION["url"], CITATION["repository-code"]) == (pages, PROJECT)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert pages in readme and ARCHIVE in readme and ARCHIVE in (ROOT / "book/index.md").read_text(encoding="utf-8")
+    assert pages in readme and ARCHIVE in readme and ARCHIVE in (ROOT / "book/use.md").read_text(encoding="utf-8")
     for name in tracked():
         if not name.endswith((".md", ".ipynb", ".yml", ".toml", ".cff")):
             continue

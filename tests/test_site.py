@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -249,6 +250,25 @@ def test_pages_have_a_public_address_and_a_preview(name):
     assert said["og:image"].startswith(ADDRESS)
     picture = SITE / said["og:image"].removeprefix(ADDRESS)
     assert picture.suffix == ".png" and 0 < picture.stat().st_size <= 150_000
+
+
+@pytest.mark.parametrize("name", [p for p in CHAPTERS if p.parent == Path("chapters")], ids=str)
+def test_a_chapter_has_a_drawing_of_its_own(name):
+    said = {tag["property"]: tag["content"] for tag in page(name).head.find_all("meta", property=True)}
+    assert said["og:image"] == f"{ADDRESS}_static/drawn/{name.stem}.png" and len(said["og:image:alt"]) >= 30
+    header = (SITE / "_static" / "drawn" / f"{name.stem}.png").read_bytes()[:24]
+    assert struct.unpack(">II", header[16:]) == (1200, 630)
+    listed = page(Path("book/index.html")).find(class_="docre-chapters").find_all("a", href=f"../{name}")
+    assert len(listed) == 1
+    for theme in ("light", "dark"):
+        assert (SITE / "_static" / "drawn" / f"{name.stem}-{theme}.svg").is_file()
+
+
+def test_figures_come_for_both_themes():
+    for name in CHAPTERS:
+        pictures = [image["src"] for image in page(name).select(".cell_output picture img")]
+        light, dark = ([src for src in pictures if src.endswith(f"-{theme}.svg")] for theme in ("light", "dark"))
+        assert [src.replace("-light", "-dark") for src in light] == dark and len(light) + len(dark) == len(pictures)
 
 
 def test_the_start_page_can_be_shared_by_its_short_address():
