@@ -175,7 +175,7 @@ def _shrink(figure: Figure, undo: ExitStack) -> None:
 
 
 def _legends_below(figure: Figure, undo: ExitStack) -> int:
-    """A legend beside its axes takes the room that they need. The number of lines that stand below now."""
+    """A legend beside its axes takes the room that they need. The number of lines that lie below now."""
     lines = 0
     for axes in figure.axes:
         legend = axes.get_legend()
