@@ -100,7 +100,7 @@ def of(said: list[dict], chapter: str, call: str, turn: int = 2) -> dict:
 
 
 def test_what_fails_stops_in_a_line_and_the_report_still_works(tmp_path, monkeypatch):
-    """No data to be had, a folder that is a file, another run in the folder: no FileNotFoundError from the next cell."""
+    """No data to be had, a folder that is a file, another run in the folder: the next cell raises nothing."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     run = full.FullRun("atlop", True, tmp_path / "runs")
     with pytest.raises(full.Stopped, match=r"train_annotated.json.gz: could not be downloaded \(HF_HUB_OFFLINE is set"):
