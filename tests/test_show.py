@@ -257,6 +257,11 @@ def test_what_lies_on_a_picture_keeps_its_ink():
         axes.set_title("beside it")
         plt.close(figure)
         assert {FAST, "#e6e9ee"} <= words_of(dark(render(figure)))
+        figure, axes = plt.subplots()
+        axes.imshow(np.eye(3), cmap="Blues")  # a map from white has the page for its white
+        axes.text(1, 1, "on it", color="black")
+        plt.close(figure)
+        assert words_of(dark(render(figure))) == {"#e6e9ee"} and axes.images[0].to_rgba(0.0)[3] == 0
 
 
 def test_a_wide_figure_carries_a_narrow_one_with_letters_of_the_same_size():

@@ -13,7 +13,7 @@ from itertools import combinations
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.text import Text
@@ -24,13 +24,17 @@ WIDTH = 3.7  # inches: 355 px of the browser, so that letters keep their size
 _TALLEST = 9.0  # inches: what is longer is rather seen by scrolling sideways
 _SMALL = 7.0  # points, 9.3 px: letters inside the axes may shrink to this
 _LEAST = {True: 1.15, False: 1.5}  # inches: axes that are narrower show nothing; of many panels each may be smaller
+_GLAZES = {
+    "Blues": LinearSegmentedColormap.from_list("blue glaze", ["#005aaa00", "#005aaaff"]),
+    "Greys": LinearSegmentedColormap.from_list("grey glaze", ["#60666e00", "#60666eff"]),
+}
 _NARROW = re.compile(r'\n?<metadata id="narrow">(.*?)</metadata>', re.DOTALL)
 
 
 def render(figure: Figure) -> str:
     """The figure as SVG, always the same for the same figure; `split` takes the two drawings apart."""
     for axes in figure.axes:
-        _keep_inks_on_pictures(axes)
+        _settle(axes)
     wide = _svg(figure)
     small = narrow(figure)
     if small is None:
@@ -69,16 +73,17 @@ def _svg(figure: Figure) -> str:
     return out.getvalue()
 
 
-def _keep_inks_on_pictures(axes: Axes) -> None:
-    """What is written or drawn on an image lies on its colours, which are the same on either page."""
-    if not axes.images:
-        return
+def _settle(axes: Axes) -> None:
+    """Inks that turn with the page, but for what lies on a picture: its colours are the same on either page."""
+    for image in axes.images:  # a map from white: let the page be its white
+        image.set_cmap(_GLAZES.get(image.get_cmap().name, image.get_cmap()))
+    ink = FAST if any(image.get_cmap() not in _GLAZES.values() for image in axes.images) else INK
     for text in axes.texts:
-        if to_hex(text.get_color()) in (INK, "#000000"):
-            text.set_color(FAST)
+        if to_hex(text.get_color()) in (INK, "#000000"):  # plain black is left out of an SVG, and nothing could turn it
+            text.set_color(ink)
     for patch in axes.patches:
-        if to_hex(patch.get_edgecolor()) in (INK, "#000000"):
-            patch.set_edgecolor(FAST)
+        if ink == FAST and to_hex(patch.get_edgecolor()) in (INK, "#000000"):
+            patch.set_edgecolor(ink)
 
 
 def _texts(figure: Figure) -> list[Text]:
@@ -153,11 +158,13 @@ def _relaid(figure: Figure, grid: list[list[Axes]], columns: int) -> Iterator[No
         figure.set_size_inches(WIDTH, rows * tall + 0.18 * _legends_below(figure, undo))
         if grid and columns < across:
             _regrid(figure, grid, columns, undo)
+            _close_ranks(figure, columns)
         yield
 
 
 def _shrink(figure: Figure, undo: ExitStack) -> None:
     for axes in figure.axes:
+        _set(axes.title.set_fontsize, axes.title.get_fontsize(), min(axes.title.get_fontsize(), 9.5), undo)
         for text in axes.texts:
             if text.get_fontsize() > _SMALL:
                 _set(text.set_fontsize, text.get_fontsize(), max(_SMALL, 0.88 * text.get_fontsize()), undo)
@@ -168,7 +175,7 @@ def _shrink(figure: Figure, undo: ExitStack) -> None:
 
 
 def _legends_below(figure: Figure, undo: ExitStack) -> int:
-    """A legend beside its axes takes the room that they need. The number of lines that stand below now."""
+    """A legend beside its axes takes the room that they need. The number of lines that lie below now."""
     lines = 0
     for axes in figure.axes:
         legend = axes.get_legend()
@@ -196,6 +203,17 @@ def _regrid(figure: Figure, grid: list[list[Axes]], columns: int, undo: ExitStac
             _labels(axes, "left", undo)
             if not axes.get_ylabel():
                 _set(axes.set_ylabel, "", first.get_ylabel(), undo)
+
+
+def _close_ranks(figure: Figure, columns: int) -> None:
+    """Takes away the height that axes of a fixed shape do not fill."""
+    panels = _panels(figure)
+    if all(axes.get_aspect() == "auto" for axes in panels):
+        return
+    figure.draw_without_rendering()
+    heights = [axes.get_tightbbox().height / figure.dpi + 0.12 for axes in panels]
+    needed = sum(max(heights[k : k + columns]) for k in range(0, len(heights), columns))
+    figure.set_size_inches(WIDTH, min(needed, figure.get_size_inches()[1]))
 
 
 def _labels(axes: Axes, side: str, undo: ExitStack) -> None:

@@ -17,7 +17,7 @@ from .inks import INK, PAPER, parameters
 from .phone import render
 from .text import array, records
 
-# Told apart by colour-blind readers and in greyscale: lightness climbs by 15 of 100 from one to the next.
+# Distinguished by colour-blind readers and in greyscale: lightness climbs by 15 of 100 from one to the next.
 COLOURS = ("#14284b", "#7d2560", "#0072b2", "#e07b00", "#7cc7b0")
 SEQUENTIAL = "cividis"  # for amounts; perceptually even, safe for colour-blind readers
 DIVERGING = "PuOr"  # for amounts with a sign
@@ -231,7 +231,7 @@ def alt(figure: Figure) -> str:
 
 
 def _square(n: int, names: Sequence[str], title: str, beside: float = 0, below: float = 0) -> tuple[Figure, plt.Axes]:
-    """A closed figure for an N x N matrix, with room for the names and, in inches, for what stands beside or below."""
+    """A closed figure for an N x N matrix, with room for the names and, in inches, for what lies beside or below."""
     side = max(2.2, 0.36 * n)
     margin = 0.07 * max(map(len, names), default=0) + 0.5
     figure, axes = plt.subplots(figsize=(side + margin + beside, side + margin + below))

@@ -25,7 +25,7 @@ _TINTS = ("0,114,178", "213,94,0", "0,158,115", "170,68,153", "230,159,0", "86,1
 def document(document: Document, highlight: Iterable[int] = (), weights=None, evidence: Iterable[int] = ()) -> HTML:
     """The text with its entities, numbered; `highlight` entities stand out, `evidence` sentences carry a bar.
 
-    `weights`, one a word of the document, shade the words and underline them in proportion.
+    `weights`, one per word of the document, shade the words and underline them in proportion.
     """
     highlight, evidence, shaded = set(highlight), set(evidence), iter(())
     if weights is not None:
