@@ -248,9 +248,9 @@ def test_another_encoder_is_noticed(place, tmp_path):
     assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
     plan, out = plans.load(place / "small.json"), place / "runs" / "small" / "made-tiny-atlop-atlop-0"
     files = runs.splits(plan, "made", {"all": str(place / "all.json")}, place / "data")
-    runs._check(plan.runs[0], files, "tiny", out)
+    runs.check(plan.runs[0], files, "tiny", out)
     with pytest.raises(ValueError, match="atlop-0: this run had other encoder; move it away"):
-        runs._check(plan.runs[0], files, other, out)
+        runs.check(plan.runs[0], files, other, out)
 
 
 def test_a_bad_run_does_not_hold_up_the_others(place, capsys):

@@ -236,7 +236,7 @@ def test_bad_documents_are_set_aside_and_the_rest_goes_on(home, documents, tmp_p
         (b"[]\n", None, "an object"),
         (json.dumps(good | {"title": 7}).encode() + b"\n", 7, "title: 7 where a string belongs"),
         (json.dumps(good | {"title": "No text", "sents": []}).encode() + b"\n", "No text", "no words"),
-        (json.dumps(good | {"title": "half \ud800"}).encode() + b"\n", "half \ud800", "no valid Unicode"),
+        (json.dumps(good | {"title": "half \ud800"}).encode() + b"\n", "half \ud800", "not valid Unicode"),
         (json.dumps(good | {"title": "x" * 50_000}).encode() + b"\n", None, "longer than"),
         (lines([made("Large", 8, sentences=9, words=30)]), "Large", r"\d+ tokens, more than the budget of 200"),
         (lines([made("Crowd", 15, sentences=4)]), "Crowd", "225 pairs of entities, more than the budget"),

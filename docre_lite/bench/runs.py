@@ -140,7 +140,7 @@ def train(run: Run, files: Mapping[str, Path], encoder: str, out: Path, plan: Pl
     """`docre-lite train` for a run, or the rest of it. Returns its exit code."""
     given = {k: v for k, v in run.given.items() if k != "epochs"}
     if (out / "run.json").is_file():
-        _check(run, files, encoder, out)
+        check(run, files, encoder, out)
         if len(history(out)) >= run.epochs:
             return 0
         call = ["--resume", str(out)]
@@ -178,8 +178,8 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return 130 if asked else code  # also when it came too early or too late to stop the training in order
 
 
-def _check(run: Run, files: Mapping[str, Path], encoder: str, out: Path) -> None:
-    """Is the run in this folder the one that is meant? Its paths may be others, its documents may not."""
+def check(run: Run, files: Mapping[str, Path], encoder: str, out: Path) -> None:
+    """Raises ValueError if the run in this folder is not the one meant: its paths may be others, its documents not."""
     held = read_json(out / "run.json")
     meant = {"paper": run.paper, "recipe": run.recipe, "seed": run.seed}
     meant["settings"] = {**run.given, "epochs": run.epochs}

@@ -6,7 +6,7 @@ Colour never speaks alone: entities carry their number, weights a bar, cells the
 
 from .plots import COLOURS, DIVERGING, SEQUENTIAL, alt, bars, curves, forest, pair_matrix, style, triples_matrix
 from .stored import results, speed
-from .text import document, heat, say, sentence, source, table
+from .text import document, heat, say, sentence, source, starred, table
 
 __all__ = ["COLOURS", "DIVERGING", "SEQUENTIAL"]
 __all__ += [
@@ -22,6 +22,7 @@ __all__ += [
     "sentence",
     "source",
     "speed",
+    "starred",
     "style",
 ]
 __all__ += ["table", "triples_matrix"]

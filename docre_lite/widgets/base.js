@@ -53,6 +53,7 @@ function start({ model, el }, title) {
   const same = (one, two) => JSON.stringify(one) === JSON.stringify(two);
   const widget = {
     data, body, state, status,
+    own: false,  // does the script compute everything itself, with or without a kernel?
     /** Change what the reader chose: everything is drawn again, and a kernel, if there is one, is asked. */
     choose(changes) {
       model.set("state", { ...state(), ...changes });
@@ -66,8 +67,8 @@ function start({ model, el }, title) {
     /** Draw now and after every change. `draw` returns the sentence for the status line. */
     run(draw) {
       const redraw = () => {
-        const computed = widget.answer() !== null, failed = model.page && model.get("failed");
-        sign.textContent = !computed ? "stored" : model.page ? "computed here" : "by your kernel";
+        const answered = widget.answer() !== null, computed = answered || widget.own, failed = model.page && model.get("failed");
+        sign.textContent = !computed ? "stored" : model.page || !answered ? "computed here" : "by your kernel";
         sign.title = failed || "";
         sign.dataset.live = computed;
         const said = draw(), told = failed ? `${said} ${failed}` : said;
