@@ -153,11 +153,9 @@ def _relaid(figure: Figure, grid: list[list[Axes]], columns: int, limit: float) 
         tall = height / max(1, len(grid)) * (0.75 if columns < across else 1)
         if (limit == WIDTH or columns < across) and any(axes.get_aspect() != "auto" for axes in _panels(figure)):
             tall = max(tall, limit / max(columns, 1) + 1)  # a fixed shape; what is too much is cut off
-        lines = 0
-        if limit == WIDTH:
-            _shrink(figure, undo)
-            figure.set_size_inches(limit, rows * tall)
-            lines = _legends_below(figure, undo)
+        _shrink(figure, undo)
+        figure.set_size_inches(limit, rows * tall)
+        lines = _legends_below(figure, undo) if limit == WIDTH else 0
         figure.set_size_inches(limit, rows * tall + 0.18 * lines)
         if grid and columns < across:
             _regrid(figure, grid, columns, undo)
@@ -167,7 +165,8 @@ def _relaid(figure: Figure, grid: list[list[Axes]], columns: int, limit: float) 
 
 def _shrink(figure: Figure, undo: ExitStack) -> None:
     for axes in figure.axes:
-        _set(axes.title.set_fontsize, axes.title.get_fontsize(), min(axes.title.get_fontsize(), 9.5), undo)
+        for text, most in ((axes.title, 9.5), (axes.xaxis.label, 8.5), (axes.yaxis.label, 8.5)):
+            _set(text.set_fontsize, text.get_fontsize(), min(text.get_fontsize(), most), undo)
         for text in axes.texts:
             if text.get_fontsize() > _SMALL:
                 _set(text.set_fontsize, text.get_fontsize(), max(_SMALL, 0.88 * text.get_fontsize()), undo)
