@@ -62,8 +62,12 @@ class PairClassifier(nn.Module):
         """Losses beside that of the relations, by name, from what `logits` left in the trace."""
         return {}
 
-    def forward(self, pairs: PairFeatures, labels: Bool[Tensor, "B N N R"] | None = None) -> Prediction:
-        """Logits of every pair, the relations chosen, with labels the losses. Pairs outside the mask hold nothing."""
+    def forward(
+        self,
+        pairs: PairFeatures,
+        labels: Bool[Tensor, "B N N R"] | None = None,
+    ) -> Prediction:
+        """Logits of every pair and the relations chosen, none outside the mask; with labels, the losses."""
         trace: dict[str, Tensor] = {}
         logits = self.logits(pairs, trace)
         chosen, margin = self.objective.decide(logits.detach())
