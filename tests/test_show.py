@@ -275,10 +275,9 @@ def test_a_wide_figure_carries_a_narrow_one_with_letters_of_the_same_size():
         plt.close(figure)
         svg = render(figure)
         wide, narrow = split(svg)
-        assert figure.get_size_inches().tolist() == [10, 3] and render(figure) == svg  # it is as it was
-        assert width(wide) > 700 > 400 > width(narrow) and "metadata id" not in wide
+        assert figure.get_size_inches().tolist() == [10, 3] and not panels[1].get_ylabel()  # it is as it was
+        assert 760 > width(wide) > 660 > 400 > width(narrow) and "metadata id" not in wide
         assert narrow.count("<!-- height -->") == 3  # each panel stands for itself now
-        assert split(render(show.bars({"a": 1.0}))) != (None, None)
         crowded, axes = plt.subplots(figsize=(10, 2))
         axes.set_xticks(range(12), [f"a long name {k}" for k in range(12)])
         plt.close(crowded)

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 
 from .inks import FAST, INK
 
-WIDTH = 3.7  # inches: 355 px of the browser, so that letters keep their size
+WIDTH, COLUMN = 3.7, 7.6  # inches: 355 px of a phone and 730 of a page, so that letters keep their size
 _TALLEST = 9.0  # inches: what is longer is rather seen by scrolling sideways
 _SMALL = 7.0  # points, 9.3 px: letters inside the axes may shrink to this
 _LEAST = {True: 1.15, False: 1.5}  # inches: axes that are narrower show nothing; of many panels each may be smaller
@@ -35,11 +35,11 @@ def render(figure: Figure) -> str:
     """The figure as SVG, always the same for the same figure; `split` takes the two drawings apart."""
     for axes in figure.axes:
         _settle(axes)
-    wide = _svg(figure)
-    small = narrow(figure)
-    if small is None:
+    wide = fitted(figure, COLUMN) or _svg(figure)
+    narrow = fitted(figure, WIDTH)
+    if narrow is None:
         return wide
-    packed = base64.b64encode(zlib.compress(small.encode(), 9)).decode()
+    packed = base64.b64encode(zlib.compress(narrow.encode(), 9)).decode()
     return wide.replace("</svg>", f'<metadata id="narrow">{packed}</metadata>\n</svg>')
 
 
@@ -49,18 +49,17 @@ def split(svg: str) -> tuple[str, str | None]:
     return _NARROW.sub("", svg), zlib.decompress(base64.b64decode(found[1])).decode() if found else None
 
 
-def narrow(figure: Figure) -> str | None:
-    """The drawing for a phone: the first layout in which no words collide. None if there is none, or no need."""
-    width = figure.get_size_inches()[0]
-    if width <= WIDTH * 1.1:
+def fitted(figure: Figure, limit: float) -> str | None:
+    """The figure in `limit` inches: the first layout in which no words collide. None if there is none, or no need."""
+    if figure.get_size_inches()[0] <= limit * 1.1:
         return None
     before = _collisions(figure)
     grid = _grid(figure)
     for columns in [len(grid[0]), 2, 1] if grid else [0]:
         if grid and columns > len(grid[0]):
             continue
-        with _relaid(figure, grid, columns):
-            if _legible(figure, before):
+        with _relaid(figure, grid, columns, limit):
+            if _legible(figure, before, limit):
                 return _svg(figure)
     return None
 
@@ -115,7 +114,7 @@ def _collisions(figure: Figure) -> set[frozenset[Text]]:
     }
 
 
-def _legible(figure: Figure, before: set[frozenset[Text]]) -> bool:
+def _legible(figure: Figure, before: set[frozenset[Text]], limit: float) -> bool:
     with warnings.catch_warnings(record=True) as said:  # constrained layout warns when it finds no room
         warnings.simplefilter("always")
         if _collisions(figure) - before or said:
@@ -123,7 +122,7 @@ def _legible(figure: Figure, before: set[frozenset[Text]]) -> bool:
     boxes = [axes.get_window_extent() for axes in _panels(figure)]
     least = _LEAST[len(boxes) > 2] * figure.dpi
     tight = figure.get_tightbbox()
-    return tight.width <= WIDTH * 1.06 and tight.height <= _TALLEST and all(box.width >= least for box in boxes)
+    return tight.width <= limit * 1.06 and tight.height <= _TALLEST and all(box.width >= least for box in boxes)
 
 
 def _panels(figure: Figure) -> list[Axes]:
@@ -144,18 +143,20 @@ def _grid(figure: Figure) -> list[list[Axes]]:
 
 
 @contextmanager
-def _relaid(figure: Figure, grid: list[list[Axes]], columns: int) -> Iterator[None]:
-    """The figure at a phone's width with its panels in so many columns, legends below; as before afterwards."""
+def _relaid(figure: Figure, grid: list[list[Axes]], columns: int, limit: float) -> Iterator[None]:
+    """The figure within `limit` inches, its panels in so many columns; on a phone, legends below. Then as before."""
     with ExitStack() as undo:
         width, height = figure.get_size_inches()
         undo.callback(figure.set_size_inches, width, height)
         across = len(grid[0]) if grid else 1
         rows = -(-len(grid) * across // columns) if grid else 1
-        tall = height / max(1, len(grid)) * (0.75 if rows > 1 else 1)
-        if any(axes.get_aspect() != "auto" for axes in _panels(figure)):
-            tall = max(tall, WIDTH / max(columns, 1) + 1)  # a fixed shape; what is too much is cut off
+        tall = height / max(1, len(grid)) * (0.75 if columns < across else 1)
+        if (limit == WIDTH or columns < across) and any(axes.get_aspect() != "auto" for axes in _panels(figure)):
+            tall = max(tall, limit / max(columns, 1) + 1)  # a fixed shape; what is too much is cut off
         _shrink(figure, undo)
-        figure.set_size_inches(WIDTH, rows * tall + 0.18 * _legends_below(figure, undo))
+        figure.set_size_inches(limit, rows * tall)
+        lines = _legends_below(figure, undo) if limit == WIDTH else 0
+        figure.set_size_inches(limit, rows * tall + 0.18 * lines)
         if grid and columns < across:
             _regrid(figure, grid, columns, undo)
             _close_ranks(figure, columns)
@@ -164,7 +165,8 @@ def _relaid(figure: Figure, grid: list[list[Axes]], columns: int) -> Iterator[No
 
 def _shrink(figure: Figure, undo: ExitStack) -> None:
     for axes in figure.axes:
-        _set(axes.title.set_fontsize, axes.title.get_fontsize(), min(axes.title.get_fontsize(), 9.5), undo)
+        for text, most in ((axes.title, 9.5), (axes.xaxis.label, 8.5), (axes.yaxis.label, 8.5)):
+            _set(text.set_fontsize, text.get_fontsize(), min(text.get_fontsize(), most), undo)
         for text in axes.texts:
             if text.get_fontsize() > _SMALL:
                 _set(text.set_fontsize, text.get_fontsize(), max(_SMALL, 0.88 * text.get_fontsize()), undo)
@@ -213,7 +215,8 @@ def _close_ranks(figure: Figure, columns: int) -> None:
     figure.draw_without_rendering()
     heights = [axes.get_tightbbox().height / figure.dpi + 0.12 for axes in panels]
     needed = sum(max(heights[k : k + columns]) for k in range(0, len(heights), columns))
-    figure.set_size_inches(WIDTH, min(needed, figure.get_size_inches()[1]))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, min(needed, height))
 
 
 def _labels(axes: Axes, side: str, undo: ExitStack) -> None:
