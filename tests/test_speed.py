@@ -228,7 +228,7 @@ def test_the_peak_is_that_of_a_fresh_process(monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(capsys):
     assert main(["bench", "speed", "--encoder", "tiny", "--device", "cuda"]) == 2
-    assert "there is no GPU here" in capsys.readouterr().err
+    assert "this machine has no GPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
