@@ -87,7 +87,7 @@ class Tokenizer:
             self.subwords.add_tokens(list(dict.fromkeys(starts + ends)), special_tokens=True)
         needed = {"[CLS]": self.subwords.cls_token_id, "[SEP]": self.subwords.sep_token_id}
         if missing := [name for name, value in needed.items() if value is None]:
-            raise ValueError(f"the encoder's tokenizer lacks {', '.join(missing)}; choose a BERT- or RoBERTa-like one")
+            raise ValueError(f"the encoder's tokenizer lacks {', '.join(missing)}; choose an encoder that has both")
         self._pad = self.subwords.pad_token_id or 0
 
     def encode(self, documents: Sequence[Document]) -> list[Tokens]:

@@ -17,8 +17,8 @@ import torch
 from small import made
 
 from docre_lite.bench import plans, rows, runs, tables
+from docre_lite.bench.training import check_settings
 from docre_lite.cli.main import main
-from docre_lite.cli.train import check_settings
 from docre_lite.evaluate import score, seen_facts
 from docre_lite.formats.readers import read, write_docred
 from docre_lite.model import DocRE, paper
@@ -26,7 +26,7 @@ from docre_lite.predict import predict
 from docre_lite.support import DataError
 from docre_lite.support.machine import in_bf16
 from docre_lite.support.store import alone
-from docre_lite.train import configure
+from docre_lite.train import configure, last_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
@@ -191,7 +191,7 @@ def test_an_interrupted_run_goes_on(place, capsys, monkeypatch):
     monkeypatch.setattr(runs, "launch", stopped)
     assert bench_run(place, *again) == 130
     folder = place / "again" / "small" / "made-tiny-atlop-atlop-0"
-    assert json.loads((folder / "last" / "state.json").read_text())["step"] == 3
+    assert json.loads((last_checkpoint(folder) / "state.json").read_text())["step"] == 3
     monkeypatch.setattr(runs, "launch", launch)
     assert bench_run(place, *again) == 0
     [row] = kept(place)
@@ -248,9 +248,9 @@ def test_another_encoder_is_noticed(place, tmp_path):
     assert bench_run(place, "--only", "seed=0,variant=atlop") == 0
     plan, out = plans.load(place / "small.json"), place / "runs" / "small" / "made-tiny-atlop-atlop-0"
     files = runs.splits(plan, "made", {"all": str(place / "all.json")}, place / "data")
-    runs._check(plan.runs[0], files, "tiny", out)
+    runs.check(plan.runs[0], files, "tiny", out)
     with pytest.raises(ValueError, match="atlop-0: this run had other encoder; move it away"):
-        runs._check(plan.runs[0], files, other, out)
+        runs.check(plan.runs[0], files, other, out)
 
 
 def test_a_bad_run_does_not_hold_up_the_others(place, capsys):

@@ -49,7 +49,7 @@ def bare(encoder: Encoder, batch: Batch) -> Tensor:
     """Token vectors of the encoder alone, without joining windows or rebuilding attention."""
     if isinstance(encoder, PretrainedEncoder):
         return encoder.model(input_ids=batch.windows, attention_mask=batch.window_mask.long()).last_hidden_state
-    return encoder.read_windows(batch.windows, batch.window_mask)[0]
+    return encoder.read_windows(batch.windows, batch.window_mask, rows=False)[0]
 
 
 @contextmanager

@@ -22,10 +22,11 @@ class ContextExplorer(Widget):
         from docre_lite.widgets import ContextExplorer
         ContextExplorer(model, document)
 
-    Words are shaded by the attention of the head entity, the tail entity, or the product of both, for one attention
-    head or all; sentences carry their share, those above `predict.EVIDENCE` a bar. Below, the pair's relations by
-    their margin over the threshold. Strike words, rename or hide an entity, or write another text, and see both move.
-    Raises ValueError if the model has no localized context or the document no pair.
+    Words, and the stars that the model reads around mentions, are shaded by the attention of the head entity, the tail
+    entity, or the product of both, for one attention head or all; sentences carry their share, those above
+    `predict.EVIDENCE` a bar. Below, the pair's relations by their margin over the threshold. Strike words, rename or
+    hide an entity, or write another text, and see both move. Raises ValueError if the model has no localized context
+    or the document no pair.
     """
 
     script = "context.js"
@@ -44,6 +45,7 @@ class ContextExplorer(Widget):
             "attention": pack(looks.sqrt()),  # [A, N, L]
             "word": encoded.word,
             "sentence": encoded.sentence,
+            "starred": model.tokenizer.reading.marker == "star",
             "margins": [[self._best(margins[h, t], self._gold(h, t)) for t in count] for h in count],
             "evidence": EVIDENCE,
             "shown": SHOWN,
@@ -95,7 +97,7 @@ class ContextExplorer(Widget):
         document, change = changed(self._document, state), state.get("change")
         kept = change["document"]["from"] if change else list(range(len(document.entities)))
         if len(kept) < 2:
-            empty = {"words": [0] * document.words, "shares": [0] * len(document.sentences)}
+            empty = {"words": [0] * document.words, "stars": [], "shares": [0] * len(document.sentences)}
             return {"pair": None, **empty, "margins": [], "challenge": None}
         encoded, looks, margins = self._run(document)
         asked = [None if state[k] is None else kept.index(state[k]) for k in ("head", "tail")]
@@ -105,10 +107,12 @@ class ContextExplorer(Widget):
         weights = _weights(looks, head, tail, state["view"], state["attention"])
         places, sentences = (torch.tensor(x) for x in (encoded.word, encoded.sentence))
         words = torch.zeros(document.words).index_add_(0, places[places >= 0], weights[places >= 0])
+        stars = weights[(places < 0) & (sentences >= 0)]
         shares = sentence_shares(weights[None], sentences, len(document.sentences))[0]
         return {
             "pair": list(pair),
             "words": rounded(words, 5),
+            "stars": rounded(stars, 5),
             "shares": rounded(shares, 4),
             "margins": self._best(margins[head, tail], self._gold(*pair) if given else [], before),
             "challenge": self._challenge(margins, kept) if given else None,

@@ -9,6 +9,7 @@ from typing import Any
 from ..model import DocRE
 from ..page.export import ENGINE, as_script, encoder_file, paper_file
 from ..predict import predict
+from ..support.prose import joined
 from ..types import Document, Triple
 from .base import Widget, changed, document_data, html_table, live
 
@@ -47,7 +48,7 @@ class Reader(Widget):
 
     def fallback(self) -> str:
         names = [entity.name for entity in self._document.entities]
-        text = " ".join(" ".join(sentence) for sentence in self._document.sentences)
+        text = " ".join(joined(sentence) for sentence in self._document.sentences)
         tables = []
         for name, found in zip(self.data["models"], self.data["found"], strict=True):
             rows = [[names[h], r, names[t], f"{s:.1f}", ", ".join(map(str, e))] for h, r, t, s, e in found]

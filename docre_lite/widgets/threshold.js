@@ -38,6 +38,7 @@ export default {
   render(context) {
     const widget = start(context, "A threshold, three losses, and who pushes whom");
     const { names, losses, reach, presets, together, top } = widget.data;
+    widget.own = true;
     const last = names.length - 1, single = (r) => r > 0 && !(together && r === last);
     const place = (x) => `calc(.5rem + ${Math.min(1, Math.max(0, (x + reach) / (2 * reach)))} * (100% - 1rem))`;
     const settle = (logits) => widget.choose({ logits: logits.map((x) => Math.min(reach, Math.max(-reach, x))) });

@@ -29,7 +29,7 @@ class ThresholdPlayground(Widget):
     """Logits of one pair with a slider each, the threshold class among them: three losses and who pushes whom.
 
         from docre_lite.widgets import ThresholdPlayground
-        ThresholdPlayground([0.5, 1.0, -0.5, 0.8], positives=[1, 2], names=["TH", "father", "child", "sibling"])
+        ThresholdPlayground([-4, 2.5, 1.5, -0.5], positives=[1, 2], names=["TH", "father", "child", "sibling"])
         ThresholdPlayground.of(model, document, (0, 3))
 
     A tick says that a relation holds. Each loss is drawn as two parts, that of the positives and that of the
@@ -51,7 +51,7 @@ class ThresholdPlayground(Widget):
         names: Sequence[str] | None = None,
     ):
         if logits is None:
-            logits, names = [0.5, 1.0, -0.5, 0.8, -1.0], NAMES if names is None else names
+            logits, names = [-4.0, 2.5, 1.5, -0.5, -1.5], NAMES if names is None else names
             positives = [1, 2] if positives is None else positives
         if isinstance(logits, Tensor) and logits.dim() != 1:
             raise ValueError(f"logits of shape {list(logits.shape)}: give those of one pair, [R]")
