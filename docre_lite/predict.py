@@ -26,7 +26,7 @@ def predict(
 ) -> list[Triple]:
     """The triples a model finds, with their margin over the threshold as score and evidence sentences.
 
-    Evidence are the sentences that hold at least the share `evidence` of the pair's attention, the strongest first;
+    Evidence means the sentences with at least the share `evidence` of the pair's attention, the strongest first;
     none without localized context. The order follows the documents, then head, tail and relation.
     """
     encoded = model.tokenizer.encode(documents)

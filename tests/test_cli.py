@@ -444,7 +444,7 @@ def test_faulty_arguments_of_predict(data, run, tmp_path, capsys):
     fails(capsys, given, run, data / "dev.json", tmp_path, says="is a folder; --out takes a file")
     assert list(tmp_path.iterdir()) == []
     shutil.copy(data / "dev.json", tmp_path / "mine.json")
-    fails(capsys, given, run, tmp_path / "mine.json", tmp_path / "mine.json", says="mine.json: holds the documents")
+    fails(capsys, given, run, tmp_path / "mine.json", tmp_path / "mine.json", says="mine.json: is the file of documents")
     assert (tmp_path / "mine.json").read_bytes() == (data / "dev.json").read_bytes()
 
 
@@ -549,7 +549,7 @@ def test_disks_that_take_nothing(fault, data, run, tmp_path, capsys, monkeypatch
     why = rf"cannot be written \({fault.strerror}\); "
     fails(capsys, train, data, tmp_path / "run", says=f"run: {why}choose another --out")
     fails(capsys, main, ["train", "--resume", str(own)], says=f"own: {why}mend that and resume again")
-    fails(capsys, main, [*predict_to, str(tmp_path / "r.json")], says=f"r.json: {why}mend that, or choose another")
+    fails(capsys, main, [*predict_to, str(tmp_path / "r.json")], says=f"r.json: {why}fix that, or choose another")
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert main(["corpus", "--out", str(tmp_path / "corpus"), "--train=1", "--dev=1", "--test=1"]) == 2
     assert len(lines_of(capsys)) == 1
