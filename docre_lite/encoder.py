@@ -150,7 +150,7 @@ class PretrainedEncoder(Encoder):
 
         Who trusts one that is a pickle alone has `AutoModel.from_pretrained(name).save_pretrained(folder)` convert it,
         and `AutoTokenizer.from_pretrained(name).save_pretrained(folder)` put its tokenizer beside it.
-        Raises ValueError that says what to do if it is damaged, something else, or out of reach.
+        Raises ValueError with the way out if it is damaged, something else, or out of reach.
         """
         try:
             how = _how(AutoConfig.from_pretrained(name, trust_remote_code=False))

@@ -155,7 +155,7 @@ class DocRE(nn.Module):
         return self.classifier(self.features(batch), batch.labels)
 
     def spec(self) -> dict[str, Any]:
-        """All that says what the model is, but for the encoder's sizes and the weights."""
+        """All that describes the model, except the encoder's sizes and the weights."""
         return {
             "paper": self.classifier.name,
             "options": asdict(self.classifier.options),

@@ -86,7 +86,7 @@ class Step:
 
 @dataclass
 class State:
-    """Where a run stands: all of it that is not a tensor."""
+    """How far a run has come: all of it that is not a tensor."""
 
     step: int = 0
     loss_sum: float = 0.0
@@ -129,7 +129,7 @@ def fit(
 def fit_frozen(model: DocRE, train: Sequence[Document], config: TrainConfig | None = None) -> Iterator[Step]:
     """Trains the paper's part of `model` alone, on features that its encoder makes once; yields after every step.
 
-    Seconds instead of minutes, and papers on one frozen encoder are compared on the very same features. Give documents
+    Seconds instead of minutes, and papers on one frozen encoder are compared on the same features. Give documents
     that the encoder was not trained on: on its own training documents features look better than they are.
     """
     if config is None:

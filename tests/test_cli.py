@@ -444,7 +444,9 @@ def test_faulty_arguments_of_predict(data, run, tmp_path, capsys):
     fails(capsys, given, run, data / "dev.json", tmp_path, says="is a folder; --out takes a file")
     assert list(tmp_path.iterdir()) == []
     shutil.copy(data / "dev.json", tmp_path / "mine.json")
-    fails(capsys, given, run, tmp_path / "mine.json", tmp_path / "mine.json", says="mine.json: is the file of documents")
+    fails(
+        capsys, given, run, tmp_path / "mine.json", tmp_path / "mine.json", says="mine.json: is the file of documents"
+    )
     assert (tmp_path / "mine.json").read_bytes() == (data / "dev.json").read_bytes()
 
 

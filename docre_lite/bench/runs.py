@@ -194,7 +194,7 @@ def check(run: Run, files: Mapping[str, Path], encoder: str, out: Path) -> None:
 
 
 def _same_encoder(held: str, now: str) -> bool:
-    """Folders are told apart by what they hold, wherever they lie; a hub's name, and a folder that is gone, by name."""
+    """Folders are distinguished by their content, wherever they are; a hub's name, and a missing folder, by name."""
     one, two = Path(held), Path(now)
     if held == now or not two.is_dir():
         return held == now

@@ -1,4 +1,4 @@
-"""A training from files, in a folder, that can be stopped at any moment and continued: what `docre-lite train` does."""
+"""Training from files, in a folder, that can be stopped at any moment and continued: what `docre-lite train` does."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def carry_out(plan: dict[str, Any], out: Path, resume: bool) -> int:
 
 
 def _prepared(plan: dict[str, Any], out: Path, resume: bool):
-    """Model, documents and configuration; whatever is wrong with them is told before anything is written."""
+    """Model, documents and configuration; whatever is wrong with them raises before anything is written."""
     check_settings(plan)
     config, rest = configure(plan["paper"], plan["recipe"], **{"seed": plan["seed"], **plan["settings"]})
     relations = read_relations(plan["relations"]) if plan["relations"] else None
@@ -136,13 +136,13 @@ class Progress:
             )
 
     def scored(self, documents: int) -> None:
-        """Moves by some dev documents; the step that they come after is told with their scores."""
+        """Moves by some dev documents; their scores are shown with the step before them."""
         if self.begun:
             self.bar.update(documents * self.per_document)
 
 
 def _follow(steps: Generator[Step], progress: Progress) -> int:
-    """Shows the progress of a training to its end, or until it is asked to stop: then the step after which it did."""
+    """Shows the progress to the end, or until somebody asks training to stop: then the step after which it did."""
     with _interruptible() as asked, progress.bar:
         for step in steps:
             progress.after(step)
@@ -171,7 +171,7 @@ def _interruptible() -> Iterator[list[int]]:
 
 
 def _any(asked: list) -> bool:
-    """Was any process of this training asked to stop? All leave together: one alone would wait for ever."""
+    """Was any process of this run asked to stop? All leave together: one alone would wait endlessly."""
     if processes().num_processes == 1:
         return bool(asked)
     return bool(reduce(torch.tensor(float(len(asked)), device=processes().device)))

@@ -1,4 +1,4 @@
-"""`docre-lite train`: a training from files, in a folder, that can be stopped at any moment and continued."""
+"""`docre-lite train`: training from files, in a folder, that can be stopped at any moment and continued."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer import Option
 from .options import count, file, folder, seed, settings, show
 
 
-# No default stands here, so that --resume can tell what was given.
+# Options have no default here, so that --resume knows which were given.
 def train(
     paper: Annotated[str | None, Option(help="which paper (default: atlop)", metavar="PAPER")] = None,
     train: Annotated[Path | None, file("training documents with labels, in any format that is read")] = None,

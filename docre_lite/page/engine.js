@@ -592,7 +592,7 @@ function docreEngine() {
           await pause();
           const held = readAnswers(logits, pairs, options, asked.answers?.[k]), before = trace.read[k - 1];
           trace.read.push(held);
-          // A round is a function of the answers it reads: where they stand, it says again what it said.
+          // A round is a function of the answers it reads: where they no longer change, neither does its outcome.
           if (!before || asked.keep || held.some((x, i) => x !== before[i])) logits = refine(w, features, relationMatrix(w, held, n), pairs, options, trace, asked.keep);
           trace.rounds.push(logits);
         }

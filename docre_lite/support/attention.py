@@ -133,7 +133,7 @@ def _small(config):
 
 @torch.no_grad()
 def _tried(model: nn.Module) -> tuple[str, int, int] | str:
-    """Way, width and heads; or what stands against it."""
+    """Way, width and heads; or the reason why there is no way."""
     length, inside = 24, 15
     ids = torch.arange(2 * length).view(2, length) % 30 + 5
     mask = torch.ones_like(ids)

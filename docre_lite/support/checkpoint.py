@@ -1,4 +1,4 @@
-"""The state of a training on disk: a saved model, optimiser, random numbers and place. Nothing is pickled.
+"""The state of training on disk: a saved model, optimiser, random numbers and place. Nothing is pickled.
 
 Two slots take turns, `last/0` and `last/1`. A save breaks the seal of the older one, writes its files over in their
 places and seals them, by a checksum of each. Whenever the process is stopped, one sealed slot is whole.

@@ -132,7 +132,7 @@ def whole(folder: Path) -> Path:
 
 
 def settle(folder: Path, keep_spare: bool = False) -> None:
-    """Puts right what a kill left: the folder, old or new, stands at its place; nothing but the spare is beside it."""
+    """Repairs what a kill left: the folder, old or new, is in its place, and nothing but the spare beside it."""
     if (found := whole(folder)) != folder:
         found.rename(folder)
     for end in (".old",) if keep_spare else (".new", ".old"):

@@ -22,7 +22,7 @@ from ..types import Document, Entity, Mention
 FOLDER = Path(__file__).resolve().parent
 _numbers = itertools.count(1)
 
-# Stands in for the kernel's model in a page that has none: what a widget's script may use of it, and no more.
+# Takes the place of the kernel's model in a page that has none: what a widget's script may use of it, and no more.
 _SHIM = """
 const host = document.getElementById(ID);
 const state = JSON.parse(host.querySelector('script[type="application/json"]').textContent);
@@ -45,7 +45,7 @@ host.replaceChildren(host.querySelector("style"), el);
 
 
 class Widget(anywidget.AnyWidget):
-    """A picture with controls. A subclass names its script and says what to compute.
+    """A picture with controls. A subclass names its script and defines what to compute.
 
     `data` never changes and travels with the page: the document, and the answers to the states that were computed
     beforehand. `state` is what the reader has chosen. With a kernel, every change of `state` asks `recompute`, and
@@ -153,7 +153,7 @@ def document_data(document: Document) -> dict[str, Any]:
 
 
 def live(*models: DocRE) -> dict[str, Any]:
-    """What tells the script that the page has these very models: the names they have there, or nothing."""
+    """How the script knows that the page has these same models: their names there, or nothing."""
     names = [name_of(model) for model in models]
     return {"live": names} if all(names) else {}
 

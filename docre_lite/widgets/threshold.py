@@ -33,7 +33,7 @@ class ThresholdPlayground(Widget):
         ThresholdPlayground.of(model, document, (0, 3))
 
     A tick says that a relation holds. Each loss is drawn as two parts, that of the positives and that of the
-    negatives; a mark on ATLOP's is the floor k·log k of its first part. Beside every logit stands its push, minus
+    negatives; a mark on ATLOP's is the floor k·log k of its first part. Every logit has its push beside it: minus
     the gradient of the chosen loss, and a button takes steps along it. ATLOP section 4, DocuNet (10)-(11), PAEE (9).
 
     `logits` are those of class 0 (the threshold class) and 1 to 12 relations; `positives` are the relations that hold,
