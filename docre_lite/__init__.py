@@ -1,18 +1,18 @@
 """Five document-level relation extraction papers on one thin spine.
 
-A document's way: `formats` reads it (`types.Document`), `encode` makes tokens of it, `encoder` vectors, `ops` and
-`model` the features of its pairs, a paper in `papers/` logits, `objectives` relations; `predict` names the triples,
-`evaluate` scores them, `train` goes this way again and again. Beside this spine, a room each:
+The path of a document: `formats` reads it (`types.Document`), `encode` turns it into tokens, `encoder` into vectors,
+`ops` and `model` into features of its pairs, a paper in `papers/` into logits, `objectives` into relations; `predict`
+lists the triples, `evaluate` scores them, and `train` repeats the whole path. Beside this spine there are rooms:
 
-    papers/   the five papers, a file each: everything after the features of a pair
-    formats/  every way a document, a map of relations or a prediction comes in or goes out
-    corpus/   the embedded corpus: documents with stated and composed facts, from a seed
-    show/     what chapters show: documents, matrices, curves, tables, live source; widgets/ is what can be dragged
+    papers/   the five papers, one file each: everything after the features of a pair
+    formats/  reading and writing documents, relation maps and predictions
+    corpus/   the embedded corpus: documents with stated and composed facts, generated from a seed
+    show/     what chapters show: documents, matrices, curves, tables, live source; widgets/ holds interactive pictures
     page/     the five models in a web page: an engine in JavaScript, and weights as files that it reads
-    scale/    triples of any number of documents, in parts that are never done twice
-    bench/    plans of trainings, their rows and tables, speed, probes: what measures
-    cli/      the command line, a file a command
-    support/  what all stand on: settings, files written whole, locks, the machine
+    scale/    triples of any number of documents, in parts that are never computed twice
+    bench/    measurements: plans of training runs, their rows and tables, speed, probes
+    cli/      the command line, one file per command
+    support/  what every room relies on: settings, files written whole, locks, the machine
 
 Names are imported when they are first used, so that `import docre_lite` costs nothing.
 """
@@ -23,7 +23,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-# `predict` stays in its module: a name that is also a module's would change its meaning once that is imported.
+# `predict` stays in its module: a function with the name of a module would change its meaning once that is imported.
 _HOME = {
     "types": ("NA", "Batch", "Document", "Entity", "Mention", "PairFeatures", "Prediction", "Relations", "Triple"),
     "support": ("DataError",),

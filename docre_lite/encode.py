@@ -14,7 +14,7 @@ from .support.settings import Count, option, settings
 from .types import Batch, Document, Relations
 
 STAR = "*"
-NUMBERS = 64  # entities that get a closing marker of their own; all further ones share the last
+NUMBERS = 64  # so many entities get a closing marker of their own; all others share the last one
 
 
 @settings
@@ -23,28 +23,28 @@ class Reading:
 
     marker: Literal["star", "type", "type_id", "none"] = option(
         "star",
-        "around each mention: '*' (ATLOP section 3.1), its entity type as new tokens, the type before it and the "
-        "entity's number after it (DRE-MIR section 2.1), or nothing",
+        "marker around each mention: '*' (ATLOP section 3.1), its entity type as new tokens, the type before it and "
+        "the entity's number after it (DRE-MIR section 2.1), or none",
     )
     read: Literal["start", "both", "span"] = option(
-        "start", "a mention's vector: at its start marker, the mean of both markers, or the mean of its span"
+        "start", "a mention's vector: that of its start marker, the mean of both markers, or the mean of its span"
     )
-    pool: Literal["lse", "mean"] = option("lse", "an entity from its mentions: log-sum-exp, ATLOP (2), or mean")
+    pool: Literal["lse", "mean"] = option("lse", "how mentions form an entity: log-sum-exp, ATLOP (2), or mean")
     context: Literal["sum", "softmax", "off"] = option(
         "sum",
-        "localized context: products of attention over their sum (ATLOP section 5), softmax of them, or none",
+        "localized context: attention products divided by their sum (ATLOP section 5), their softmax, or none",
     )
     attention_dropout: bool = option(
-        False, "drop attention rows in training as the published code does (its context was pooled after dropout)"
+        False, "apply dropout to attention rows in training, as the published code does (it pools context after it)"
     )
     window: Count = option(512, "tokens the encoder reads at once; longer documents are read in overlapping windows")
     stride: Count = option(384, "tokens from one window to the next in documents longer than two windows")
-    max_tokens: Count | None = option(None, "cut documents after so many tokens (published code: 1024); none = never")
+    max_tokens: Count | None = option(None, "cut documents after this many tokens (published code: 1024); none = never")
 
     def __post_init__(self):
         if not 0 < self.stride <= self.window - 2:
             raise ValueError(
-                f"stride={self.stride} with window={self.window}: windows would leave gaps; the stride is a number "
+                f"stride={self.stride} with window={self.window}: the windows would leave gaps; choose a stride "
                 "from 1 to window - 2 (each window has its own [CLS] and [SEP])"
             )
         if self.max_tokens is not None and self.max_tokens < 3:
@@ -58,21 +58,21 @@ class Tokens:
     document: Document
     ids: list[int]
     sentence: list[int]
-    word: list[int]  # place among the document's words, all sentences in a row; -1 for markers and special tokens
+    word: list[int]  # index among the document's words, across sentences; -1 for markers and special tokens
     start: list[int]
     end: list[int]
     entity: list[int]
 
 
 def marker_words(marker: str, kind: str, entity: int) -> tuple[str, str]:
-    """The words put before and after a mention of type `kind` of entity number `entity`, counted from 0."""
+    """The words before and after a mention of type `kind` that belongs to entity number `entity`, counted from 0."""
     number = f"[E{min(entity + 1, NUMBERS)}]"
     return {"star": (STAR, STAR), "type": (f"[{kind}]", f"[/{kind}]"), "type_id": (f"[{kind}]", number)}[marker]
 
 
 @dataclass
 class Tokenizer:
-    """Turns documents into batches: a sub-word tokenizer with the class map, the entity types and the markers."""
+    """Turns documents into batches: a sub-word tokenizer that knows the relations, the entity types and the markers."""
 
     subwords: PreTrainedTokenizerFast
     relations: Relations
@@ -87,11 +87,12 @@ class Tokenizer:
             self.subwords.add_tokens(list(dict.fromkeys(starts + ends)), special_tokens=True)
         needed = {"[CLS]": self.subwords.cls_token_id, "[SEP]": self.subwords.sep_token_id}
         if missing := [name for name, value in needed.items() if value is None]:
-            raise ValueError(f"the encoder's tokenizer has no {', '.join(missing)}; choose a BERT- or RoBERTa-like one")
+            raise ValueError(f"the encoder's tokenizer lacks {', '.join(missing)}; choose an encoder that has both")
         self._pad = self.subwords.pad_token_id or 0
 
     def encode(self, documents: Sequence[Document]) -> list[Tokens]:
-        """Markers in, sub-words out. All starts at a word stand before it, all ends after, nested mentions too."""
+        """Adds markers, then splits into sub-words. Start markers precede a word and end markers follow it, nested
+        mentions included."""
         if not documents:
             return []
         marked = [self._mark(document) for document in documents]
@@ -109,10 +110,10 @@ class Tokenizer:
         ]
 
     def _mark(self, document: Document) -> tuple[list[str], list[int], list[int], list[tuple[int, int, int]]]:
-        """The words with markers, each one's sentence and place (-1: a marker), each mention's (first, last, entity).
+        """The words with markers, each one's sentence and index (-1: a marker), each mention's (first, last, entity).
 
-        One pair of markers a span, also where two entities share it; longer spans open first and close last. So
-        brackets never cross, and nothing depends on the order of entities but the numbers of "type_id".
+        Each span gets one pair of markers, even if two entities share it; longer spans open first and close last. So
+        brackets never cross, and only the numbers of "type_id" depend on the order of entities.
         """
         mentions = [(m, i) for i, entity in enumerate(document.entities) for m in entity.mentions]
         spans: dict[tuple[int, int, int], list[tuple[str, int]]] = {}
@@ -155,14 +156,14 @@ class Tokenizer:
         for column, word in enumerate(word_ids, start=1):  # column 0 is [CLS]
             first_piece.setdefault(word, column)
             last_piece[word] = column
-        # a mention may begin with words that give no sub-word, such as a zero-width space
+        # a mention may begin with words that yield no sub-word, such as a zero-width space
         start = [
             next((first_piece[w] for w in range(first, last + 1) if w in first_piece), -1)
             for first, last, _ in mentions
         ]
         end = []
         for (first, last, _), begin in zip(mentions, start, strict=True):
-            # a span goes as far as it is seen; for an end marker that is cut off the start marker stands
+            # a span ends where the text is cut; an end marker that is cut off is replaced by the start marker
             ends = range(last, first - 1, -1) if self.reading.read == "span" else (last,)
             end.append(next((last_piece[w] for w in ends if w in last_piece), begin))
         sentence = [-1, *(sentences[word] if sentences else -1 for word in word_ids), -1]
@@ -171,18 +172,18 @@ class Tokenizer:
         return Tokens(document, ids, sentence, place, start, end, [i for *_, i in mentions])
 
     def check(self, documents: Sequence[Document]) -> None:
-        """Raises DataError if a triple's relation is not one of the model's: better now than after an epoch."""
+        """Raises DataError if the model lacks the relation of a triple: better now than after an epoch."""
         for document in documents:
             for triple in document.triples:
                 if triple.relation not in self.relations:
                     known = ", ".join(self.relations.names[1:6])
                     raise DataError(
                         f'document "{document.title}": relation {triple.relation!r} is not among the model\'s '
-                        f"{len(self.relations) - 1} ({known}, …); add it to the map of relations"
+                        f"{len(self.relations) - 1} ({known}, …); add it to the relation map"
                     )
 
     def collate(self, encoded: Sequence[Tokens], labels: bool = True) -> Batch:
-        """Documents padded to the batch's longest, its most mentions and entities, with windows over the long ones."""
+        """Documents padded to the batch's largest length, mention and entity counts; long ones split into windows."""
         windows, masks, owners, columns = [], [], [], []
         for b, tokens in enumerate(encoded):
             for ids, column in _windows(tokens.ids, self.reading.window, self.reading.stride):
@@ -208,14 +209,14 @@ class Tokenizer:
 
 
 def _windows(ids: list[int], size: int, stride: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Pieces of at most `size` tokens with their columns, each with its own [CLS] and [SEP]."""
+    """Windows of at most `size` tokens with their columns, each with its own [CLS] and [SEP]."""
     length = len(ids)
     if length <= size:
         yield ids, list(range(length))
         return
     inner = size - 2
-    last = length - size + 1  # first column of the last window, behind its own [CLS]
-    if last <= size - 1:  # two windows cover it: the first tokens and the last ones
+    last = length - size + 1  # first column of the last window, after its own [CLS]
+    if last <= size - 1:  # two windows cover the text: the first tokens and the last ones
         starts = [1, last]
     else:
         starts = [*range(1, last, stride), last]
@@ -227,7 +228,7 @@ def _windows(ids: list[int], size: int, stride: int) -> Iterator[tuple[list[int]
 
 
 def pair_fields(documents: list[Document], types: Sequence[str], relations: Relations, labels: bool) -> dict:
-    """The fields of a batch that have an axis for entities."""
+    """The fields of a batch that have an entity axis."""
     size = max(1, *(len(document.entities) for document in documents), 1)
     kinds = {kind: i for i, kind in enumerate(types, start=1)}
     unknown = len(kinds) + 1
@@ -249,7 +250,7 @@ def pair_fields(documents: list[Document], types: Sequence[str], relations: Rela
             mask[b, list(head), list(tail)] = True
         if target is not None:
             for t in document.triples:
-                if t.relation in relations:  # others cannot be learnt; `check` tells who wants to know
+                if t.relation in relations:  # others cannot be learnt; `check` reports them
                     target[b, t.head, t.tail, relations.index(t.relation)] = True
     if target is not None:
         target[..., 0] = mask & ~target.any(-1)
@@ -263,7 +264,7 @@ def pair_fields(documents: list[Document], types: Sequence[str], relations: Rela
 
 
 def _pad(rows: list[list], value) -> torch.Tensor:
-    """Rows of different length as one tensor, at least one column wide."""
+    """Rows of different lengths as one tensor, at least one column wide."""
     width = max(1, *(len(row) for row in rows), 1)
     return torch.tensor(
         [row + [value] * (width - len(row)) for row in rows],

@@ -1,16 +1,17 @@
 """Encoders: token vectors of whole documents, and the last layer's attention only in the rows that anyone reads.
 
-`PretrainedEncoder` wraps any BERT- or RoBERTa-like model; `TinyEncoder` is small enough to train from nothing on a
-laptop. Both run every layer with fused attention and rebuild the few rows at mentions: a full set of maps costs
-hundreds of times the memory.
+`PretrainedEncoder` wraps any transformer whose attention can be read; `TinyEncoder` is small enough to train from
+nothing on a laptop. Both run every layer with fused attention where they can, and rebuild the few rows at mentions: a
+full set of maps costs hundreds of times the memory.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,6 @@ from transformers import (
     AttentionMaskInterface,
     AutoConfig,
     AutoModel,
-    AutoTokenizer,
     PreTrainedTokenizerFast,
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -37,9 +37,18 @@ from transformers.utils import logging
 
 from .encode import STAR
 from .ops import drop, full_precision
+from .support.attention import fused_rows, kind_of, map_rows, masked, note, watched
 from .support.settings import Count, Part, option, settings
 from .support.store import read_json
+from .support.subwords import check_fits, read_subwords
 from .types import Batch, Document
+
+Rows = Callable[[Int[Tensor, "W P"]], Float[Tensor, "W A P T"]]
+
+
+def shares(scores: Float[Tensor, "W A P T"], mask: Bool[Tensor, "W T"]) -> Float[Tensor, "W A P T"]:
+    """Attention from its scores, nothing of it on padding."""
+    return full_precision(scores).masked_fill(~mask[:, None, None], -torch.inf).softmax(-1).to(scores.dtype)
 
 
 class Encoder(nn.Module):
@@ -51,9 +60,9 @@ class Encoder(nn.Module):
     longest: int  # tokens of one window at most
 
     def read_windows(
-        self, ids: Int[Tensor, "W T"], mask: Bool[Tensor, "W T"]
-    ) -> tuple[Float[Tensor, "W T D"], Float[Tensor, "W T D"], Float[Tensor, "W T D"]]:
-        """Token vectors, and the last layer's queries and keys (before the split into heads)."""
+        self, ids: Int[Tensor, "W T"], mask: Bool[Tensor, "W T"], rows: bool = True
+    ) -> tuple[Float[Tensor, "W T D"], Rows]:
+        """Token vectors, and a function that gives the last layer's attention from places [W, P] of the windows."""
         raise NotImplementedError
 
     def forward(
@@ -64,13 +73,13 @@ class Encoder(nn.Module):
         Tokens that several windows hold are averaged; rows are averaged where both windows see a column, then
         renormalised.
         """
-        hidden, query, key = self.read_windows(batch.windows, batch.window_mask)
+        hidden, rows_from = self.read_windows(batch.windows, batch.window_mask, positions is not None)
         whole = len(batch.windows) == len(batch.token_mask)  # no document is longer than a window
         tokens = hidden if whole else self._join(hidden, batch)
         if positions is None:
             return tokens, None
         local, present = self._locate(positions, batch)
-        rows = self._rows(query, key, local, batch.window_mask) * present[:, None, :, None]
+        rows = rows_from(local) * present[:, None, :, None]
         return tokens, rows if whole else self._join_rows(rows, present, batch)
 
     def _locate(self, positions: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -79,17 +88,6 @@ class Encoder(nn.Module):
         # A window is contiguous: its second token fixes the offset of all (the first may be a [CLS] of its own).
         local = (wanted - (batch.column[:, 1:2] - 1)).clamp(0, batch.column.shape[1] - 1)
         return local, (batch.column.gather(1, local) == wanted) & (wanted >= 0)
-
-    def _rows(self, query: Tensor, key: Tensor, local: Tensor, mask: Tensor) -> Float[Tensor, "W A P T"]:
-        split = (len(query), -1, self.heads, self.width // self.heads)
-        picked = query.gather(1, local.unsqueeze(-1).expand(-1, -1, query.shape[-1]))
-        scores = picked.view(split).transpose(1, 2) @ key.view(split).permute(0, 2, 3, 1)
-        scores = self.adjust_scores(scores / math.sqrt(split[-1]), local)
-        return full_precision(scores).masked_fill(~mask[:, None, None], -torch.inf).softmax(-1).to(scores.dtype)
-
-    def adjust_scores(self, scores: Float[Tensor, "W A P T"], local: Int[Tensor, "W P"]) -> Float[Tensor, "W A P T"]:
-        """What an encoder adds to its attention scores besides queries times keys."""
-        return scores
 
     def _join(self, hidden: Tensor, batch: Batch) -> Tensor:
         return self._scatter(hidden, batch) / self._scatter(torch.ones_like(hidden[..., :1]), batch).clamp_min(1)
@@ -112,38 +110,31 @@ class Encoder(nn.Module):
 
 
 class PretrainedEncoder(Encoder):
-    """A BERT- or RoBERTa-like transformer of the hub or a folder, all layers with fused (SDPA) attention."""
+    """A transformer of the hub or a folder whose attention can be read, see `support.attention`.
+
+    Layers run with fused (SDPA) attention wherever the library lets them.
+    """
 
     file = "config.json"
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        config = model.config
-        attention = getattr(getattr(model, "encoder", None), "layer", [None])[-1]
-        attention = getattr(getattr(attention, "attention", None), "self", None)
-        if not (hasattr(attention, "query") and hasattr(attention, "key")) or "deberta" in config.model_type:
-            raise ValueError(
-                f"encoder of type {config.model_type!r} is not BERT-like: its last layer has no plain query and key "
-                "to read attention from; choose a BERT, RoBERTa, ELECTRA or XLM-RoBERTa model"
-            )
+        self.kind = kind_of(model.config)
+        self.width, self.heads, self.longest = self.kind.width, self.kind.heads, self.kind.longest
         for part in list(model.modules()):
             for name, child in part.named_children():
                 if type(child) is nn.Dropout:
                     setattr(part, name, Dropout(child.p).train(child.training))
-        model.set_attn_implementation("docre_lite")
+        model.set_attn_implementation("docre_lite" if self.kind.way == "fused" else "eager")
         self.model = model
-        self.width, self.heads = config.hidden_size, config.num_attention_heads
-        # RoBERTa keeps two position rows for padding
-        self.longest = config.max_position_embeddings - (
-            config.pad_token_id + 1 if "roberta" in config.model_type else 0
-        )
-        self._last = {}
-        attention.query.register_forward_hook(lambda _m, _i, out: self._last.__setitem__("query", out))
-        attention.key.register_forward_hook(lambda _m, _i, out: self._last.__setitem__("key", out))
 
-    def read_windows(self, ids, mask):
-        hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        return hidden, self._last.pop("query"), self._last.pop("key")
+    def read_windows(self, ids, mask, rows=True):
+        if self.kind.way == "fused":
+            with watched() as seen:
+                hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+            return hidden, lambda local: shares(fused_rows(seen, local), mask)
+        out = self.model(input_ids=ids, attention_mask=mask.long(), output_attentions=rows)
+        return out.last_hidden_state, lambda local: map_rows(out.attentions[-1], local, self.kind.way)
 
     def resize(self, vocabulary: int) -> None:
         if vocabulary > self.model.get_input_embeddings().num_embeddings:
@@ -157,18 +148,18 @@ class PretrainedEncoder(Encoder):
     def load(cls, name: str) -> tuple[PretrainedEncoder, PreTrainedTokenizerFast]:
         """Encoder and tokenizer by hub name or folder; none of its code is run, and no pickle is read.
 
-        Who trusts one that is a pickle alone has `AutoModel.from_pretrained(name).save_pretrained(folder)` convert it.
+        Who trusts one that is a pickle alone has `AutoModel.from_pretrained(name).save_pretrained(folder)` convert it,
+        and `AutoTokenizer.from_pretrained(name).save_pretrained(folder)` put its tokenizer beside it.
         Raises ValueError that says what to do if it is damaged, something else, or out of reach.
         """
         try:
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-            # RoBERTa's tokenizer takes split words only if each starts with a space
-            extra = {"add_prefix_space": True} if "roberta" in config.model_type else {}
-            subwords = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False, **extra)
-            with _told_by_us():
+            how = _how(AutoConfig.from_pretrained(name, trust_remote_code=False))
+            subwords = read_subwords(name)
+            with _reported_by_us():
                 model, info = AutoModel.from_pretrained(
-                    name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **_how(config)
+                    name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **how
                 )
+            check_fits(subwords, model.get_input_embeddings().num_embeddings)
         except (OSError, ValueError, SafetensorError) as error:
             torn = isinstance(error, json.JSONDecodeError | SafetensorError)
             why = str(error).partition("\n")[0].rstrip(".: ")
@@ -191,11 +182,12 @@ class Dropout(nn.Dropout):
 
 def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, **more):
     """The library's SDPA; but in training on a CPU, which has no fused form with dropout, with a dropout of our own."""
+    note(query, key, attention_mask, scaling)
     if not dropout or query.device.type != "cpu":
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **more)
     scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(-1, -2)
     if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+        scores = masked(scores, attention_mask)
     weights = drop(scores.softmax(-1).to(value.dtype), dropout)
     return (weights @ value).transpose(1, 2).contiguous(), None
 
@@ -205,7 +197,7 @@ AttentionMaskInterface.register("docre_lite", sdpa_mask)
 
 
 @contextmanager
-def _told_by_us() -> Iterator[None]:
+def _reported_by_us() -> Iterator[None]:
     """Without the library's report of weights: that the pooler's are left over is meant, and what is amiss we say."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -217,8 +209,10 @@ def _told_by_us() -> Iterator[None]:
 
 def _how(config) -> dict:
     """How a model of the library is to be made: no code of its own, no pooler, which would receive no gradient."""
-    pooler = config.model_type in ("bert", "roberta", "xlm-roberta", "camembert")
-    how = {"attn_implementation": "sdpa", "dtype": torch.float32, "trust_remote_code": False}
+    kind = AutoModel._model_mapping[type(config)]
+    pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+    kind_of(config)  # refuses what cannot be read before any weight is loaded
+    how = {"attn_implementation": "eager", "dtype": torch.float32, "trust_remote_code": False}
     return how | ({"add_pooling_layer": False} if pooler else {})
 
 
@@ -269,17 +263,20 @@ class TinyEncoder(Encoder):
         slopes = 0.6 * 0.5 ** torch.arange(config.heads)
         self.bias = nn.Parameter(-slopes[:, None] * distance)  # [A, 2·REACH+1], shared by the layers
 
-    def read_windows(self, ids, mask):
+    def read_windows(self, ids, mask, rows=True):
         x = self.embedding(ids) * mask.unsqueeze(-1)
         x = self.dropout(x + F.gelu(self.blend(x.transpose(1, 2)).transpose(1, 2)))
         bias = self._all_biases(ids.shape[1]).to(x.dtype)
         padding = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, -torch.inf)
         for layer in self.layers:
             x, query, key = layer(x, bias, padding)
-        return self.norm(x), query, key
+        return self.norm(x), lambda local: shares(self._scores(query, key, local), mask)
 
-    def adjust_scores(self, scores, local):
-        return scores + self._bias(local, torch.arange(scores.shape[-1], device=scores.device))
+    def _scores(self, query: Tensor, key: Tensor, local: Int[Tensor, "W P"]) -> Float[Tensor, "W A P T"]:
+        split = (len(query), -1, self.heads, self.width // self.heads)
+        picked = query.gather(1, local.unsqueeze(-1).expand(-1, -1, query.shape[-1]))
+        scores = picked.view(split).transpose(1, 2) @ key.view(split).permute(0, 2, 3, 1)
+        return scores / math.sqrt(split[-1]) + self._bias(local, torch.arange(scores.shape[-1], device=scores.device))
 
     def _bias(self, query: Int[Tensor, "W P"], key: Int[Tensor, "T"]) -> Float[Tensor, "W A P T"]:
         return self._at(key - query.unsqueeze(-1)).transpose(0, 1)

@@ -1,7 +1,7 @@
 """From predicted triples to numbers: every metric of the field in one place, each defined in `Scores`.
 
-All sums are micro: pooled over documents, then divided. A ratio whose denominator is zero is 0. Predictions to and
-from files: `submission`; the search for decision thresholds: `thresholds`.
+All sums are micro: pooled over documents, then divided. A ratio whose denominator is zero is 0. `formats.submission`
+reads and writes files of predictions; `objectives` searches for decision thresholds.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from .types import Document, Triple
 Fact = tuple[str, str, str]  # head name, tail name, relation
 
 BUCKETS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 25), (26, 30), (31, 35), (36, 42), (43, None))  # entities
-PARTS = 5  # of the documents, by their share of related pairs
+PARTS = 5  # groups of documents, by their share of related pairs
 
 
 @dataclass(frozen=True)
 class Row:
-    """The F1 of one part of the data: a bucket of documents, or a relation. `documents` says how many it rests on."""
+    """The F1 of one part of the data: a bucket of documents, or a relation; `documents` is the number in that part."""
 
     label: str
     documents: int
@@ -35,67 +35,67 @@ class Row:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a set of predictions is worth. Shares are in 0..1; `None` means that the data cannot say.
+    """The scores of a set of predictions. Shares are in 0..1; `None` means that the data does not determine the value.
 
     A prediction is correct if title, head, relation and tail are those of a gold triple. Repeated predictions
-    count once, as in DocRED's official scorer, and so do repeated labels. T is the gold set, P the predicted one.
+    count once, as in DocRED's official scorer, and so do repeated labels. T is the gold set, P the predicted set.
 
     documents, gold, predicted, correct
-        How many there are of each; gold = |T|, predicted = |P|, correct = |P ∩ T|.
+        The number of each; gold = |T|, predicted = |P|, correct = |P ∩ T|.
     precision, recall, f1
         |P ∩ T| / |P|, |P ∩ T| / |T| and their harmonic mean. DocRED official.
-        *Surprising:* a macro average over documents or relations, common elsewhere, is not reported in this field.
+        *Surprising:* nobody in this field reports macro averages over documents or relations, common elsewhere.
     ign_precision, ign_f1
         DocRED official. A correct prediction is *seen* if some name of its head, some name of its tail and its
-        relation are a fact of the training set (`seen_facts`). ign_precision = (correct - seen) / (predicted -
+        relation form a fact of the training set (`seen_facts`). ign_precision = (correct - seen) / (predicted -
         seen); ign_f1 is the harmonic mean of ign_precision and the ordinary recall. `None` without training facts.
-        *Surprising:* papers say that shared facts are left out; yet recall still counts them, and a *wrong*
+        *Surprising:* papers say that shared facts are left out, yet recall still counts them, and a *wrong*
         prediction that repeats a training fact still costs precision. (Some copies of the official scorer add 1e-5
         to the denominator; this one does not.)
     intra_precision, intra_recall, intra_f1
         Gold and predictions restricted to pairs with a mention of the head and a mention of the tail in one
         sentence. LSR; Re-DocRED's evaluation.
-        *Surprising:* it is a property of the pair, not of the fact: the sentence need not state it.
+        *Surprising:* this is a property of the pair, not of the fact: the sentence need not state the fact.
     inter_precision, inter_recall, inter_f1
-        The same for all other pairs; also on both sides. Every triple is on one side.
+        The same for all other pairs. Every triple is either intra or inter.
     infer_precision, infer_recall, infer_f1
         Infer-F1 of GAIN and SIRE. A gold triple is *inferable* if its pair is an edge of a gold triangle head → o,
         o → tail, head → tail of three different entities, whatever the relations. Recall = correct inferable /
         inferable; precision = correct inferable / |P|.
-        *Surprising:* no code was ever released. All three edges count, not the conclusion only, and precision is
-        over *all* predictions, so that predicting gold scores below 1: both are read off the published numbers
-        (precision 39-45 with recall 53-59 for models whose ordinary ones are near 60).
+        *Surprising:* nobody released code. All three edges count, not only the conclusion, and precision is
+        over *all* predictions, so that predicting gold scores below 1: both are inferred from the published numbers
+        (precision 39-45 with recall 53-59 for models with both near 60 on all triples).
     infer_pairs_precision, infer_f1_pairs
-        The same with the predictions restricted to the pairs of the gold triangles as well (recall is the same).
+        The same with the predictions also restricted to the pairs of the gold triangles (recall is the same).
         Ours; gold scores 1.
     composed_precision, composed_recall, composed_f1
-        For corpora whose gold triples say how they came about (depth, premises), else `None`. Gold = triples
-        composed from others (depth >= 1); predictions counted = all that are not a *stated* gold triple (depth 0).
+        For corpora whose gold triples record their derivation (depth, premises), else `None`. Gold = triples
+        composed from others (depth >= 1); predictions = all that are not a *stated* gold triple (depth 0).
         Ours, the strict definition of Infer-F1.
-        *Surprising:* every false positive counts against it, whether or not composition led to it.
+        *Surprising:* every false positive lowers it, whether or not composition led to it.
     composed_recall_by_depth, stated_recall
         Recall on the composed triples of each depth {1: ., 2: .}, and on those of depth 0. `None` as above. Ours.
     rela_precision, rela_recall, rela_f1, rela_accuracy
-        Finding the related pairs: relations are forgotten, a pair is positive if it has any. PAEE.
-        *Surprising:* the paper speaks of accuracy, which is near .97 even for a model that says nothing. Its column
-        "Rela" must be rela_f1 and its column "ACC" rela_recall; rela_accuracy is the real one, over the pairs
-        that are to be classified (`Document.pairs`).
+        Finding the related pairs: relations are ignored; a pair is positive if it has any. PAEE.
+        *Surprising:* the paper speaks of accuracy, which is near .97 even for a model that predicts nothing. Its
+        column "Rela" must be rela_f1 and its column "ACC" rela_recall; rela_accuracy is the actual accuracy over
+        the pairs to classify (`Document.pairs`).
     evidence_precision, evidence_recall, evidence_f1
         DocRED official. Correct = sentences that a correct prediction shares with the evidence of its gold triple;
         precision divides by the evidence of all predictions, recall by the evidence of all gold triples.
-        *Surprising:* evidence of a wrong triple counts against precision, that of a missed triple against recall,
-        so the model's F1 caps it. Of a repeated label the evidence is summed in the total and the last is compared.
-        In Re-DocRED more than half of the gold triples name no evidence.
+        *Surprising:* evidence of a wrong triple lowers precision, evidence of a missed triple lowers recall,
+        so the model's F1 caps it. If a label is repeated, the total adds up the evidence of all copies, but only
+        the last copy is compared. In Re-DocRED more than half of the gold triples have no evidence.
     by_entities
-        A `Row` for each number of entities 1-5, ..., 36-42, 43+; counts pooled within a row. ATLOP figure 4,
-        with DocuNet's buckets. *Surprising:* the outer rows rest on a handful of documents. A document without
+        A `Row` for each range of entity counts 1-5, ..., 36-42, 43+; counts are pooled within a row. ATLOP figure 4,
+        with DocuNet's buckets. *Surprising:* the outer rows contain only a handful of documents. A document without
         entities is in no row.
     by_related
         A `Row` for each fifth of the documents by their share of related pairs, the sparsest first; the label gives
-        the shares. PAEE figure 4, which does not say where its buckets end: these hold equally many documents.
+        the shares. PAEE figure 4 does not give the limits of its buckets; these hold equally many documents.
     by_relation
-        A `Row` for each relation of the gold or predicted triples, the most frequent in gold first; `documents` are
-        those in which it occurs, on either side.
+        A `Row` for each relation of the gold or predicted triples, the most frequent in gold first; `documents`
+        counts those in which it occurs, gold or predicted.
     """
 
     documents: int
@@ -144,11 +144,11 @@ class Scores:
 
 
 def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Collection[Fact] | None = None) -> Scores:
-    """Compare predicted triples with the documents' gold triples; see `Scores` for every definition.
+    """Compares predicted triples with the documents' gold triples; see `Scores` for every definition.
 
-    `seen` are the facts of the training set (`seen_facts`), which the Ign F1 needs. Two documents of one title are
-    one, as in the official scorer. Raises ValueError for a prediction whose title or entities are not there (the
-    official scorer counts an unknown title as a wrong prediction), and for two different documents of one title.
+    `seen` are the facts of the training set (`seen_facts`), which Ign F1 needs. Equal documents with the same title
+    count once, as in the official scorer. Raises ValueError for a prediction whose title or entities do not exist
+    (the official scorer counts an unknown title as wrong), and for different documents with the same title.
     """
     known, gold, cited = gold_of(documents)
     found = checked(predicted, known)
@@ -176,7 +176,7 @@ def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Coll
     if seen is not None:
         repeats = sum(is_seen(t, known[t.title], seen) for t in correct)
         ign_precision = _share(len(correct) - repeats, len(found) - repeats)
-        ign_f1 = _f1(ign_precision, both.recall)  # recall stays as it is: so does the official scorer
+        ign_f1 = _f1(ign_precision, both.recall)  # with the ordinary recall, as in the official scorer
     counts = {"documents": len(known), "gold": len(gold), "predicted": len(found), "correct": len(correct)}
     return Scores(
         **counts,
@@ -198,7 +198,7 @@ def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Coll
 def seen_facts(train_documents: Iterable[Document]) -> frozenset[Fact]:
     """Every (head name, tail name, relation) of the training triples, over all names of both entities.
 
-    Relations are named as in the data. These are what `score` needs for Ign F1 (DocRED official).
+    Relations keep their names from the data. `score` needs these facts for Ign F1 (DocRED official).
     """
     return frozenset(
         (head, tail, triple.relation)
@@ -212,7 +212,7 @@ def seen_facts(train_documents: Iterable[Document]) -> frozenset[Fact]:
 def triangle_pairs(pairs: Iterable[tuple[str, int, int]]) -> set[tuple[str, int, int]]:
     """The pairs (title, head, tail) on any edge of a triangle h → o, o → t, h → t of three different entities.
 
-    GAIN calls the triples on them inferable. All three edges are returned, not only the conclusion h → t.
+    GAIN calls the triples on these pairs inferable. All three edges are returned, not only the conclusion h → t.
     """
     pairs = {(title, head, tail) for title, head, tail in pairs if head != tail}
     after, before = defaultdict(set), defaultdict(set)
@@ -261,19 +261,19 @@ def by_title(documents: Iterable[Document]) -> dict[str, Document]:
     for document in documents:
         # DocRED's first development set holds two documents twice; the official scorer counts them once.
         if known.setdefault(document.title, document).entities != document.entities:
-            raise ValueError(f"two different documents are called {document.title!r}; give each its own title")
+            raise ValueError(f"two different documents have the title {document.title!r}; give each its own")
     return known
 
 
 def gold_of(documents: Iterable[Document]) -> tuple[dict[str, Document], dict[Triple, Triple], int]:
-    """Documents by title, gold triples (each its own key: the last of equals holds the evidence), evidence cited."""
+    """Documents by title, gold triples (each its own key: the last of equals gives the evidence), evidence cited."""
     documents = list(documents)
     triples = [triple for document in documents for triple in document.triples]
     return by_title(documents), {t: t for t in triples}, sum(len(t.evidence) for t in triples)
 
 
 def unique(predicted: Iterable[Triple]) -> dict[Triple, Triple]:
-    """Each prediction under itself, because equal triples may differ in evidence; of repeated ones the first."""
+    """Maps each prediction to itself, because equal triples may differ in evidence; the first of equals counts."""
     first: dict[Triple, Triple] = {}
     for triple in predicted:
         first.setdefault(triple, triple)
@@ -281,11 +281,11 @@ def unique(predicted: Iterable[Triple]) -> dict[Triple, Triple]:
 
 
 def checked(predicted: Iterable[Triple], known: Mapping[str, Document]) -> dict[Triple, Triple]:
-    """The predictions, repeated ones once, after a check that they can be meant."""
+    """The predictions without repetitions, after a check that their documents and entities exist."""
     found = unique(predicted)
     for triple in found:
         if triple.title not in known:
-            raise ValueError(f"prediction for {triple.title!r}, which is none of the {len(known)} documents to score")
+            raise ValueError(f"prediction for {triple.title!r}, which is not among the {len(known)} documents to score")
         entities = len(known[triple.title].entities)
         if not (0 <= triple.head < entities and 0 <= triple.tail < entities):
             raise ValueError(
@@ -324,7 +324,7 @@ def _related(found: Iterable[Triple], gold: Iterable[Triple], known: Mapping[str
     for title, document in known.items():
         asked = document.pairs()
         pairs += len(asked)
-        # a pair that is not to be classified (an entity with itself, a CDR pair of one type) is no part of accuracy
+        # accuracy leaves out pairs that nobody classifies (an entity with itself, a CDR pair of one type)
         mistakes += len(wrong[title].intersection(asked)) if wrong[title] else 0
     return _ratios(len(predicted & true), len(predicted), len(true)), _share(pairs - mistakes, pairs)
 

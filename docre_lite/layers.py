@@ -14,12 +14,12 @@ from .types import PairFeatures
 
 
 class RoleBilinear(nn.Module):
-    """From entities and pair information to logits: one tanh projection a role, then a group bilinear form.
+    """From entities and pair information to logits: one tanh projection per role, then a group bilinear form.
 
     `z_s = tanh(W_s [e_s; f_so])`, `z_o = tanh(W_o [e_o; f_so])`, ATLOP (5)–(7) with f the localized context;
     later papers put other pair information in f. The entity half of each projection is computed for N rows,
-    not N², and only pairs under the mask are projected at all. `pair_width` 0 leaves f out. `entity_width` is that of
-    the entity vectors if it is not `width`.
+    not N², and only pairs under the mask are projected. With `pair_width` 0 there is no f. `entity_width` is the width
+    of the entity vectors if it is not `width`.
     """
 
     def __init__(self, width: int, pair_width: int, relations: int, block: int = 64, entity_width: int | None = None):
@@ -59,9 +59,9 @@ class RoleBilinear(nn.Module):
 
 
 class PairVector(nn.Module):
-    """One vector a pair: `FNN([tanh(W_s [e_s; c]); tanh(W_o [e_o; c])])`. DocRE-II (2)–(3), DRE-MIR section 2.2.
+    """One vector per pair: `FNN([tanh(W_s [e_s; c]); tanh(W_o [e_o; c])])`. DocRE-II (2)–(3), DRE-MIR section 2.2.
 
-    What hangs on one entity is computed for N rows, and only the context's share for N² pairs.
+    What depends on one entity alone is computed for N rows, and only the context's share for N² pairs.
     """
 
     def __init__(self, entity_width: int, context_width: int, width: int):
@@ -69,7 +69,7 @@ class PairVector(nn.Module):
         self.entity = nn.Linear(entity_width, 2 * width)  # both roles at once: the head's half, then the tail's
         self.context = nn.Linear(context_width, 2 * width, bias=False)
         self.cell = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
-        for layer in (self.cell[0], self.cell[2]):  # PyTorch's own start shrinks cells, and learning starts late
+        for layer in (self.cell[0], self.cell[2]):  # PyTorch's default initialisation shrinks cells and delays learning
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
 
     def forward(self, entities: Float[Tensor, "B N E"], pairs: PairFeatures) -> Float[Tensor, "B N N W"]:
@@ -80,22 +80,22 @@ class PairVector(nn.Module):
 
 
 def pair_cells(entity_mask: Bool[Tensor, "B N"]) -> Bool[Tensor, "B N N"]:
-    """The cells of two different entities of a document, whether or not the pair is to be classified."""
+    """The cells of two different entities of a document, whether or not the pair gets classified."""
     both = entity_mask[:, :, None] & entity_mask[:, None]
     return both & ~torch.eye(both.shape[1], dtype=torch.bool, device=both.device)
 
 
 # Entity matrices as images ------------------------------------------------------------------------------------------
 #
-# A map is [B, C, N, N] with the side of each document's own matrix in `sides`; what lies outside is padding that
-# must not be seen. Nothing below depends on how much of it there is; `sides` None says there is none, and is faster.
+# A map is [B, C, N, N] with the side of each document's own matrix in `sides`; everything outside is padding, which
+# must not influence the result. Nothing below depends on its amount; `sides` None means no padding, and is faster.
 
 Border = Literal["zero", "circular"]
 Sides = Int[Tensor, "B"] | None
 
 
 def sides_of(entity_mask: Bool[Tensor, "B N"]) -> Sides:
-    """How many entities each document has; None if that is N for all."""
+    """The number of entities of each document; None if it is N for all."""
     return None if entity_mask.all() else entity_mask.sum(1)
 
 
@@ -106,7 +106,7 @@ def inside(sides: Int[Tensor, "B"], n: int) -> Bool[Tensor, "B 1 n n"]:
 
 
 def blank(image: Float[Tensor, "B C N N"], sides: Sides) -> Float[Tensor, "B C N N"]:
-    """The map with zeros for padding."""
+    """The map with zeros in its padding."""
     return image if sides is None else image * inside(sides, image.shape[-1])
 
 
@@ -134,7 +134,7 @@ def pick(image: Float[Tensor, "B C N N"], line: Int[Tensor, "B n"]) -> Float[Ten
 
 
 class MapConv(nn.Conv2d):
-    """A square convolution of odd size that keeps the side; over each matrix's border it sees zeros, or wraps."""
+    """A square convolution of odd size that keeps the side; beyond each matrix's border it sees zeros, or wraps."""
 
     def __init__(self, into: int, out: int, size: int = 3, border: Border = "zero"):
         super().__init__(into, out, size)
@@ -148,7 +148,7 @@ class MapConv(nn.Conv2d):
 
 
 class MapNorm(nn.Module):
-    """Normalisation over the cells of a matrix and none of its padding.
+    """Normalisation over the cells of a matrix, without its padding.
 
     "group": 8 groups of channels, each document by itself (Wu and He, 2018). "batch": each channel over all
     documents, with running averages for prediction: batch normalisation as the published code has it, but masked.
@@ -158,7 +158,7 @@ class MapNorm(nn.Module):
         super().__init__()
         self.kind, self.groups = kind, min(groups, channels)
         if channels % self.groups:
-            raise ValueError(f"{channels} channels do not fall into {self.groups} groups; give a multiple of 8")
+            raise ValueError(f"{channels} channels cannot be split into {self.groups} groups; give a multiple of 8")
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
         if kind == "batch":
             self.register_buffer("mean", torch.zeros(channels))
@@ -166,7 +166,7 @@ class MapNorm(nn.Module):
 
     def forward(self, image: Float[Tensor, "B C N N"], sides: Sides) -> Float[Tensor, "B C N N"]:
         if sides is None and self.kind == "group":
-            # not F's, which refuses a matrix of one cell
+            # not torch's function, which refuses a matrix of one cell
             return torch.group_norm(full_precision(image), self.groups, self.weight, self.bias, 1e-5)
         keep = blank(image.new_ones(len(image), 1, *image.shape[2:]), sides).bool()
         groups = self.groups if self.kind == "group" else len(self.weight)
@@ -179,7 +179,7 @@ class MapNorm(nn.Module):
         return (torch.addcmul(bias, centred, weight * (variance + 1e-5).rsqrt()) * keep).flatten(1, 2)
 
     def _standard(self, values: Tensor, keep: Tensor, over: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Values less their mean, and their variance; the channels of a group count together."""
+        """Values minus their mean, and their variance; the channels of a group count together."""
         count = (keep.sum(over, keepdim=True) * values.shape[2]).clamp_min(1)
         mean = (values * keep).sum(over, keepdim=True) / count
         centred = (values - mean) * keep

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
@@ -23,7 +22,8 @@ from .encoder import Encoder, PretrainedEncoder, TinyConfig, TinyEncoder, tiny_t
 from .objectives import Objective
 from .support import PACKAGE, DataError, shipped
 from .support.settings import Variant, fields, update
-from .support.store import ANEW, read_json, read_tensors
+from .support.store import ANEW, read_json, read_tensors, write_tensors
+from .support.subwords import warn_of_unknown
 from .types import Batch, Document, PairFeatures, Prediction, Relations
 
 
@@ -179,10 +179,10 @@ class DocRE(nn.Module):
         if not shares:
             self.encoder.save(folder)
             self.tokenizer.subwords.save_pretrained(folder)
-        weights = {k: v.contiguous() for k, v in self.state_dict().items() if not (shares and k.startswith("encoder."))}
+        weights = {k: v for k, v in self.state_dict().items() if not (shares and k.startswith("encoder."))}
         if half:
             weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-        save_file(weights, folder / "model.safetensors")
+        write_tensors(folder / "model.safetensors", weights)
 
     @classmethod
     def load(cls, folder: str | Path, **options: Any) -> DocRE:
@@ -280,6 +280,7 @@ def build(
         network: Encoder = TinyEncoder(len(subwords), config)
     else:
         network, subwords = PretrainedEncoder.load(encoder)
+        warn_of_unknown(subwords, encoder, (sentence for d in documents[:100] for sentence in d.sentences))
     types = tuple(sorted({m.type for d in documents for e in d.entities for m in e.mentions}))
     tokenizer = Tokenizer(subwords, relations or Relations.of(documents), types, reading)
     return DocRE(tokenizer, network, classifier(name, tokenizer, network, **settings))

@@ -1,6 +1,6 @@
-"""A loss together with its decision rule: what a model is trained on decides how its logits are read.
+"""A loss together with its decision rule: the loss that trained a model determines how its logits are read.
 
-Every loss is an average over pairs; none writes into its labels, and masks are minus infinity, never a large number.
+Every loss is an average over pairs; none modifies its labels, and masks use minus infinity, never a large number.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ TOP = 4  # relations a pair may hold at most: `num_labels` of ATLOP's DocRED scr
 class Objective(nn.Module):
     """Base of all objectives. `tunable` ones have thresholds that `fit` sets on development data.
 
-    With `count_none` class 0 takes one of the `top` places of a pair if it is among its best. Where class 0 is itself
-    the threshold, that changes nothing: whatever lies above the threshold stands before it.
+    With `count_none`, class 0 takes one of the `top` places of a pair if it is among its best. If class 0 is itself
+    the threshold, that changes nothing: everything above the threshold ranks before it.
     """
 
     tunable = False
@@ -30,14 +30,14 @@ class Objective(nn.Module):
     def __init__(self, top: int = TOP, count_none: bool = False):
         super().__init__()
         if top < 1:
-            raise ValueError(f"top={top}: a pair may hold at least one relation; give a whole number from 1")
+            raise ValueError(f"top={top}: no pair could hold a relation; give a whole number from 1")
         self.top, self.count_none = top, count_none
 
     def loss(self, logits: Float[Tensor, "P R"], labels: Bool[Tensor, "P R"]) -> Float[Tensor, ""]:
         raise NotImplementedError
 
     def margin(self, logits: Float[Tensor, "*pairs R"]) -> Float[Tensor, "*pairs R"]:
-        """How far each relation lies above its decision threshold, in logits."""
+        """By how much each relation exceeds its decision threshold, in logits."""
         raise NotImplementedError
 
     def decide(
@@ -57,8 +57,8 @@ class Objective(nn.Module):
 class AdaptiveThreshold(Objective):
     """A threshold class that every pair scores for itself. ATLOP section 4.
 
-    Positives must outscore class 0, class 0 must outscore the negatives; a relation is chosen if its logit
-    exceeds class 0's. With k ≥ 2 positives the loss cannot go below k·log k: they compete in one softmax.
+    Positives must outscore class 0, and class 0 must outscore the negatives; a relation is chosen if its logit
+    exceeds that of class 0. With k ≥ 2 positives the loss cannot fall below k·log k: they compete in one softmax.
     """
 
     def loss(self, logits, labels):
@@ -74,7 +74,7 @@ def adaptive_threshold_loss(
 ) -> Float[Tensor, "P"]:
     """The adaptive-threshold loss of each pair, ATLOP section 4: both softmaxes as log-sum-exps.
 
-    Column 0 of `labels` is not looked at: the threshold class is neither a positive nor a negative.
+    Column 0 of `labels` is ignored: the threshold class is neither a positive nor a negative.
     """
     logits = full_precision(logits)
     threshold = torch.zeros_like(labels)
@@ -90,7 +90,7 @@ class BalancedSoftmax(Objective):
     """Positives above zero, negatives below, and class 0 an ordinary class: "unrelated". DocuNet (11).
 
     The label of an unrelated pair is {0}; class 0 is dropped when relations are chosen. Unlike the
-    adaptive-threshold loss it can reach zero with any number of positives: each is held against 0 only.
+    adaptive-threshold loss it can reach zero with any number of positives: each competes with 0 only.
     """
 
     def loss(self, logits, labels):
@@ -122,11 +122,11 @@ def threshold_softmax(
 
 
 class BinaryCrossEntropy(Objective):
-    """A yes or no for each relation, read against thresholds: the baselines of ATLOP's Tables 5 and 6.
+    """A yes or no for each relation, compared with thresholds: the baselines of ATLOP's Tables 5 and 6.
 
-    `threshold` is "global" (one probability for all relations), "per_class" (one each, found by cyclic
+    `threshold` is "global" (one probability for all relations) or "per_class" (one each, found by cyclic
     coordinate ascent), both tuned on development data for the best micro F1, or "adaptive": the logit of
-    class 0, which here is trained as the yes or no of "unrelated".
+    class 0, which is trained here as a yes or no to "unrelated".
     """
 
     def __init__(
@@ -149,8 +149,8 @@ class BinaryCrossEntropy(Objective):
     def fit(self, logits: Float[Tensor, "P R"], labels: Bool[Tensor, "P R"]) -> None:
         """Sets the thresholds that give the best micro F1 on these pairs.
 
-        A common one knows that a pair holds at most `top` relations. The search for one each does not: which are a
-        pair's best then hangs on the thresholds themselves.
+        The search for a common threshold respects the limit of `top` relations per pair. The search for one per class
+        does not: which relations are a pair's best then depends on the thresholds themselves.
         """
         scores, gold = logits[:, 1:].float().numpy(), labels[:, 1:].numpy()
         if self.threshold == "global":
@@ -158,7 +158,8 @@ class BinaryCrossEntropy(Objective):
             scores, hits = (np.take_along_axis(x, best, 1).ravel() for x in (scores, gold))
             self.cut.fill_(best_threshold(scores, hits, int(gold.sum()))[0])
         else:
-            self.cut[1:] = torch.as_tensor(cyclic_thresholds(scores, gold, int(gold.sum())), dtype=torch.float32)
+            thetas = cyclic_thresholds(scores, gold, int(gold.sum())).astype(np.float32)  # Apple's GPUs know no float64
+            self.cut[1:] = torch.from_numpy(thetas)
 
 
 # Two views of the same cells, DocRE-II ------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ TEMPERATURE = 0.5  # of the SimCLR control; the paper gives none
 def simsiam(
     one: Float[Tensor, "P W"], two: Float[Tensor, "P W"], from_one: Float[Tensor, "P W"], from_two: Float[Tensor, "P W"]
 ) -> Float[Tensor, ""]:
-    """How badly each view is predicted from the other, by cosine, targets without gradient. DocRE-II (14)."""
+    """How poorly each view predicts the other, by cosine, targets without gradient. DocRE-II (14)."""
     if not len(one):
         return one.sum()
     apart = 2 - F.cosine_similarity(from_two, one.detach(), -1) - F.cosine_similarity(from_one, two.detach(), -1)
@@ -193,7 +194,7 @@ def simclr(
 
 
 def spread(cells: Float[Tensor, "P W"]) -> Float[Tensor, ""]:
-    """Has the space collapsed? Spread of unit vectors a dimension, times √W: 1 if free, 0 if all are one."""
+    """Has the space collapsed? Spread of unit vectors per dimension, times √W: 1 if free, 0 if all coincide."""
     if len(cells) < 2:
         return cells.new_ones(())
     unit = F.normalize(full_precision(cells), dim=-1)
@@ -208,9 +209,9 @@ def best_threshold(
 ) -> tuple[float, float]:
     """The threshold θ with the best micro-F1 when every score above θ (`score > θ`) is a prediction, and that F1.
 
-    scores [P] finite, gold [P] bool; `total_gold` counts gold triples that are not among the P as well (recall
-    needs them). θ lies halfway between two scores, 1 beyond them at the ends; of equally good ones the highest.
-    All thresholds are tried by one sort, as GAIN does. Found on the data it is scored on, the F1 flatters.
+    scores [P] finite, gold [P] bool; `total_gold` also counts gold triples that are not among the P (recall
+    needs them). θ lies halfway between two scores, or 1 beyond them at the ends; the highest of equally good ones
+    wins. One sort tries all thresholds, as GAIN does. The F1 is optimistic: it was found on the data it scores.
     """
     scores, gold = _checked(scores, gold, total_gold, 1)
     theta, right, chosen = _cuts(scores, gold)
@@ -225,9 +226,10 @@ def cyclic_thresholds(
     """A threshold for each class by cyclic coordinate ascent on micro-F1 (Fan & Lin; ATLOP Table 6, "per-class").
 
     scores [P, R] finite, gold [P, R] bool, thresholds [R]; leave the class NA out. Starts at the best common
-    threshold; each class in turn takes the value that is best given the others, until a whole round changes nothing.
-    The end is a local optimum and depends on the order of the classes. Rare classes over-fit: ATLOP found per-class
-    thresholds better than a common one on development data (61.73 to 60.14) and worse on test (60.35 to 60.62).
+    threshold; each class in turn takes the best value given the others, until a whole round changes nothing.
+    The result is a local optimum and depends on the order of the classes. Rare classes over-fit: ATLOP found per-class
+    thresholds better than a common one on development data (61.73 against 60.14) and worse on test (60.35 against
+    60.62).
     """
     scores, gold = _checked(scores, gold, total_gold, 2)
     thetas = np.full(scores.shape[1], best_threshold(scores.ravel(), gold.ravel(), total_gold)[0])
@@ -251,9 +253,9 @@ def _checked(scores: np.ndarray, gold: np.ndarray, total_gold: int, dimensions: 
     if scores.ndim != dimensions or scores.shape != gold.shape:
         raise ValueError(f"scores {scores.shape} and gold {gold.shape} must both have {dimensions} axes and agree")
     if not np.isfinite(scores).all():
-        raise ValueError("some scores are not finite; leave out pairs that are not to be classified")
+        raise ValueError("some scores are not finite; leave out pairs that nobody classifies")
     if total_gold < gold.sum():
-        raise ValueError(f"total_gold is {total_gold}, but {gold.sum()} of the scored are gold")
+        raise ValueError(f"total_gold is {total_gold}, but {gold.sum()} of the scored pairs are gold")
     return scores, gold
 
 
@@ -262,17 +264,17 @@ def _f1_of(right, chosen, total_gold: int):
 
 
 def _cuts(scores: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every threshold that can be best, from the top: θ [K], gold above θ [K], all above θ [K]."""
+    """Every threshold that can be the best, from the top: θ [K], gold above θ [K], all above θ [K]."""
     if not len(scores):
         return np.zeros(1), np.zeros(1, int), np.zeros(1, int)
     order = np.argsort(-scores)
     ranked, right = scores[order], np.cumsum(gold[order])
-    last = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True))  # equal scores cannot be told apart
+    last = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True))  # no threshold separates equal scores
     upper = ranked[last]
     middle = (upper + np.append(upper[1:], upper[-1] - 2)) / 2
-    # between two neighbouring floats there is no middle
+    # there is no midpoint between two neighbouring floats
     theta = np.where(middle < upper, middle, np.append(upper[1:], upper[-1] - 1))
     theta, right, chosen = np.append(upper[0] + 1, theta), np.append(0, right[last]), np.append(0, last + 1)
-    # going down past scores that are all wrong only costs precision: such a cut is never the best
+    # a cut that adds only wrong scores lowers precision and gains nothing: it is never the best
     useful = np.append(True, np.diff(right) > 0)
     return theta[useful], right[useful], chosen[useful]

@@ -10,16 +10,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import linear
 
-EPSILON = 1e-10  # keeps the context of a pair without common attention at zero, and others exact in float32
+EPSILON = 1e-10  # keeps the context of a pair without common attention at zero, and all others exact in float32
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """float32 at least, where sums and comparisons need it; float64 stays, so that checks can be exact."""
+    """At least float32, which sums and comparisons need; float64 stays, so that checks can be exact."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def drop(values: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
-    """Dropout of `share`, to 1 in 32,768: 16 random bits a value on a CPU, several times as fast as torch's own."""
+    """Dropout of `share`, to 1 in 32,768: 16 random bits per value on a CPU, several times as fast as torch's own."""
     if values.device.type != "cpu":
         return torch.nn.functional.dropout(values, share)
     count, below = values.numel(), round(share * 2**15)
@@ -34,7 +34,7 @@ def mention_vectors(
     end: Int[Tensor, "B M"],
     read: Literal["start", "both", "span"] = "start",
 ) -> Float[Tensor, "B M D"]:
-    """One vector a mention: at its start marker (ATLOP), the mean of both markers (DRE-MIR), or of its whole span."""
+    """One vector per mention: its start marker (ATLOP), the mean of both markers (DRE-MIR) or of its whole span."""
     if read == "span":
         sums = torch.nn.functional.pad(tokens.cumsum(1), (0, 0, 1, 0))
         length = (end - start + 1).clamp_min(1).unsqueeze(-1)
@@ -56,7 +56,7 @@ def pool_mentions(
 ) -> Float[Tensor, "B N D"]:
     """Entity embedding: log-sum-exp over its mentions, a smooth maximum. ATLOP (2).
 
-    `mention_entity` is -1 for mentions that have no vote (padding, cut off). An entity without any vote is zero.
+    `mention_entity` is -1 for mentions without a vote (padding, cut off). An entity without any vote is zero.
     """
     present = mention_entity >= 0
     if how == "mean":
@@ -64,7 +64,7 @@ def pool_mentions(
     slot = torch.where(present, mention_entity, entities)  # mentions without a vote go to an extra row, dropped below
     index = slot.unsqueeze(-1).expand_as(mentions)
     shape = (mentions.shape[0], entities + 1, mentions.shape[2])
-    # The entity's own maximum, not a global one: exp cannot underflow for all of an entity's mentions.
+    # Each entity's own maximum, not a global one, so that exp cannot underflow for all mentions of an entity.
     peak = mentions.new_full(shape, -torch.inf).scatter_reduce(1, index, mentions.detach(), "amax")
     peak = peak.masked_fill(peak == -torch.inf, 0)
     total = mentions.new_zeros(shape).scatter_add(1, index, (mentions - peak.gather(1, index)).exp())
@@ -85,7 +85,7 @@ def averaging_matrix(
 def entity_attention(
     rows: Float[Tensor, "B A M L"], mention_entity: Int[Tensor, "B M"], entities: int
 ) -> Float[Tensor, "B A N L"]:
-    """Where an entity looks: the mean of its mentions' attention rows, one distribution over tokens a head."""
+    """Where an entity looks: the mean of its mentions' attention rows, one distribution over tokens per head."""
     return averaging_matrix(mention_entity, entities, rows.dtype).unsqueeze(1) @ rows
 
 
@@ -94,11 +94,11 @@ def common_attention(
     how: Literal["sum", "softmax"] = "sum",
     token_mask: Bool[Tensor, "B L"] | None = None,
 ) -> Float[Tensor, "B N N L"]:
-    """How much head and tail entity both attend to each token, summing to 1 over tokens. ATLOP section 5.
+    """How much the head and the tail entity both attend to each token; sums to 1 over tokens. ATLOP section 5.
 
-    Products of the two attentions are summed over attention heads by one batched matrix product a token, so no
-    [N, N, A, L] tensor exists, then normalised. "softmax", as three later papers print it, is nearly uniform:
-    products of probabilities are tiny. Symmetric in head and tail; zeros where they have nothing in common.
+    One batched matrix product per token sums the products of the two attentions over attention heads, so that no
+    [N, N, A, L] tensor exists; then they are normalised. "softmax", as three later papers print it, is nearly
+    uniform: products of probabilities are tiny. Symmetric in head and tail; zero if they have nothing in common.
     """
     by_token = attention.permute(0, 3, 2, 1).contiguous()  # [B, L, N, A]
     product = (by_token @ by_token.transpose(-1, -2)).permute(0, 2, 3, 1)  # [B, N, N, L]
@@ -109,17 +109,17 @@ def common_attention(
 
 
 def pool_context(weights: Float[Tensor, "B N N L"], tokens: Float[Tensor, "B L X"]) -> Float[Tensor, "B N N X"]:
-    """Localized context: of each pair, the tokens weighted by its common attention. ATLOP section 5."""
+    """Localized context of each pair: the tokens weighted by its common attention. ATLOP section 5."""
     return (weights.flatten(1, 2) @ tokens).unflatten(1, weights.shape[1:3])
 
 
 def mapped_context(
     weights: Float[Tensor, "B N N L"], tokens: Float[Tensor, "B L D"], matrix: Float[Tensor, "O D"]
 ) -> Float[Tensor, "B N N O"]:
-    """`matrix` times each pair's localized context, in the order that multiplies less.
+    """`matrix` times each pair's localized context, in the order that needs fewer multiplications.
 
-    Pooling is linear, so tokens can be mapped before they are pooled: then O numbers are pooled for a pair, not D.
-    That is worth it unless a long document has few pairs.
+    Pooling is linear, so tokens can be mapped before they are pooled: then O numbers are pooled per pair, not D.
+    That pays unless a long document has few pairs.
     """
     length, pairs, (out, width) = tokens.shape[1], weights.shape[1] * weights.shape[2], matrix.shape
     if length * out * (width + pairs) <= pairs * width * (length + out):
@@ -131,16 +131,16 @@ class GroupBilinear(torch.autograd.Function):
     """`out[p, r] = Σ_k head[p, k]ᵀ W[k, :, :, r] tail[p, k]`, one group at a time. ATLOP (5).
 
     The outer product of one group, [P, b, b], is the largest tensor, and backward rebuilds it instead of keeping
-    all of them: the published form keeps [P, d·b] twice. Exact; only memory differs.
+    all of them: the published form keeps [P, d·b] twice. The result is exact; only memory differs.
     """
 
     @staticmethod
     def forward(ctx, head, tail, weight):
         ctx.save_for_backward(head, tail, weight)
         block = head.shape[-1]
-        # Pairs in columns, of the outer products too: so nothing is turned before it is multiplied. Columns in whole
-        # vectors of the CPU are a tenth faster.
-        pad = torch.nn.functional.pad  # of nothing, it leaves the columns where they were
+        # Pairs are columns, in the outer products too, so that nothing needs transposing before a product. A number
+        # of columns that fills whole CPU vectors is a tenth faster.
+        pad = torch.nn.functional.pad  # padding by nothing leaves the columns as they were
         heads, tails = (pad(x.permute(1, 2, 0), (0, -len(x) % 16)).contiguous() for x in (head, tail))
         pairs = heads.shape[-1]
         out = full_precision(head.new_zeros(weight.shape[-1], pairs))
@@ -172,7 +172,7 @@ class GroupBilinear(torch.autograd.Function):
 
 
 def _add_product(total: Float[Tensor, "I J"], left: Float[Tensor, "I K"], right: Float[Tensor, "K J"]) -> None:
-    """In place. A sum over groups or parts in bf16 would round after each of them, so it stays in float32."""
+    """Adds in place. A sum over groups or parts in bf16 would round after each one, so it stays in float32."""
     if total.dtype == left.dtype:
         total.addmm_(left, right)
     else:
@@ -180,9 +180,10 @@ def _add_product(total: Float[Tensor, "I J"], left: Float[Tensor, "I K"], right:
 
 
 def _parts(groups: Float[Tensor, "P G b"], pairs: int) -> Iterator[tuple[slice, Float[Tensor, "pbb"]]]:
-    """Some pairs at a time, and room for their outer products: fresh memory for each would cost more than to fill it.
+    """Some pairs at a time, with a buffer for their outer products: allocating one for each would cost more than
+    filling it.
 
-    On a CPU the room stays in its cache (3 MB); on a GPU it is bounded.
+    On a CPU the buffer stays in the cache (3 MB); on a GPU its size is bounded.
     """
     block = groups.shape[-1]
     size = max(1, (3 << 18 if groups.device.type == "cpu" else 1 << 26) // block**2)
@@ -194,7 +195,7 @@ def _parts(groups: Float[Tensor, "P G b"], pairs: int) -> Iterator[tuple[slice, 
 def group_bilinear(
     head: Float[Tensor, "P G b"], tail: Float[Tensor, "P G b"], weight: Float[Tensor, "G bb R"]
 ) -> Float[Tensor, "P R"]:
-    """Bilinear scores of P pairs whose d = G·b dimensions interact within their group only. ATLOP (5)."""
+    """Bilinear scores of P pairs whose d = G·b dimensions interact only within their group. ATLOP (5)."""
     if torch.is_autocast_enabled(head.device.type):  # a custom function is opaque to autocast
         kind = torch.get_autocast_dtype(head.device.type)
         head, tail, weight = head.to(kind), tail.to(kind), weight.to(kind)

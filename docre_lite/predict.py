@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -14,14 +14,19 @@ from .model import DocRE
 from .types import Batch, Document, PairFeatures, Prediction, Triple
 
 EVIDENCE = 0.2  # share of a pair's attention that makes a sentence evidence
+Progress = bool | Callable[[int], object]  # a bar, or what is called with the number of documents after each batch
 
 
 def predict(
-    model: DocRE, documents: Sequence[Document], batch_size: int = 8, progress: bool = False, evidence: float = EVIDENCE
+    model: DocRE,
+    documents: Sequence[Document],
+    batch_size: int = 8,
+    progress: Progress = False,
+    evidence: float = EVIDENCE,
 ) -> list[Triple]:
     """The triples a model finds, with their margin over the threshold as score and evidence sentences.
 
-    Evidence are the sentences that hold at least the share `evidence` of the pair's attention, the strongest first;
+    Evidence means the sentences with at least the share `evidence` of the pair's attention, the strongest first;
     none without localized context. The order follows the documents, then head, tail and relation.
     """
     encoded = model.tokenizer.encode(documents)
@@ -32,7 +37,7 @@ def predict_encoded(
     model: DocRE,
     encoded: Sequence[Tokens],
     batch_size: int = 8,
-    progress: bool = False,
+    progress: Progress = False,
     evidence: float = EVIDENCE,
     budget: int | None = None,
 ) -> list[list[Triple]]:
@@ -46,7 +51,7 @@ def predict_encoded(
 
 
 def run(
-    model: DocRE, documents: Sequence[Document], batch_size: int = 8, labels: bool = True, progress: bool = False
+    model: DocRE, documents: Sequence[Document], batch_size: int = 8, labels: bool = True, progress: Progress = False
 ) -> Iterator[tuple[list[int], Batch, PairFeatures, Prediction]]:
     """One forward pass over documents in batches of like length: their indices, batch, features and prediction."""
     return run_encoded(model, model.tokenizer.encode(documents), batch_size, labels, progress)
@@ -57,19 +62,21 @@ def run_encoded(
     encoded: Sequence[Tokens],
     batch_size: int = 8,
     labels: bool = True,
-    progress: bool = False,
+    progress: Progress = False,
     budget: int | None = None,
 ) -> Iterator[tuple[list[int], Batch, PairFeatures, Prediction]]:
     """As `run`, for documents in sub-words."""
     training = model.training
     model.eval()
     try:
-        with tqdm(total=len(encoded), unit="doc", disable=None if progress else True) as bar:
+        with tqdm(total=len(encoded), unit="doc", disable=None if progress is True else True) as bar:
             for where in batches(encoded, batch_size, budget):
                 batch = model.tokenizer.collate([encoded[k] for k in where], labels).to(model.device)
                 pairs = model.features(batch)
                 yield where, batch, pairs, model.classifier(pairs, batch.labels)
                 bar.update(len(where))
+                if callable(progress):
+                    progress(len(where))
     finally:
         model.train(training)
 
@@ -132,14 +139,14 @@ def _read(model, batch, pairs, prediction, evidence) -> Iterator[tuple[int, list
         yield b, [Triple(document.title, h, names[r], t, evidence=e, score=s) for h, t, r, e, s in rows]
 
 
-def tune(model: DocRE, documents: Sequence[Document], batch_size: int = 8) -> None:
+def tune(model: DocRE, documents: Sequence[Document], batch_size: int = 8, progress: Progress = False) -> None:
     """Sets the thresholds of a tunable objective on development documents; does nothing for the others."""
     objective = model.classifier.objective
     if not objective.tunable or not documents:
         return
     logits, labels = [], []
     with torch.inference_mode():
-        for _, batch, pairs, prediction in run(model, documents, batch_size):
+        for _, batch, pairs, prediction in run(model, documents, batch_size, progress=progress):
             logits.append(prediction.logits[pairs.mask].float().cpu())
             labels.append(batch.labels[pairs.mask].cpu())
     objective.fit(torch.cat(logits), torch.cat(labels))

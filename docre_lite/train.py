@@ -24,7 +24,7 @@ from .support import DataError, checkpoint
 from .support.machine import arithmetic, environment, peak_memory, processes, warn_of_emulation
 from .support.schedule import Stages, parameter_groups
 from .support.settings import Amount, Count, Rate, Share, option, settings, update
-from .support.store import ANEW, replace_folder, settle, sweep, whole, write_json, writing
+from .support.store import ANEW, replace_folder, settle, sweep, write_json, writing
 from .types import Batch, Document, Prediction, fingerprint
 
 BUCKET = 32  # batches that are sorted by length among themselves, so that batches hold documents of like length
@@ -51,7 +51,7 @@ class TrainConfig:
         "auto", "bf16 autocast, or fp32; auto = bf16 on a GPU that multiplies it itself (not a T4)"
     )
     select: Literal["f1", "ign_f1"] = option("f1", "dev score that decides which epoch's model is kept")
-    save_every: Count = option(200, "steps between checkpoints inside an epoch")
+    save_minutes: Rate = option(10.0, "minutes from one checkpoint to the next, at least; 0: one after every step")
     seed: Amount = option(66, "seed of initial weights, order of documents and dropout")
 
 
@@ -102,18 +102,20 @@ def fit(
     config: TrainConfig | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    scored: Callable[[int], None] | None = None,
 ) -> Iterator[Step]:
     """Trains `model` in place and yields after every step; stop by leaving the loop.
 
     With `out`, the folder receives `metrics.json` (scores of every epoch), `model/` (the best epoch by dev score,
-    the last one without dev documents) and `last/` (the checkpoint that `resume=True` continues from, also written when
-    the loop is left). On a CPU and the same number of threads, a resumed run ends where an uninterrupted one ends, bit
-    for bit; a GPU adds in an order of its own.
+    the last one without dev documents) and `last/` (the checkpoint that `resume=True` continues from, written every
+    `save_minutes`, at the end, and when the loop is left). `scored` is called with the number of dev documents that
+    have been read since its last call. On a CPU and the same number of threads, a resumed run ends where an
+    uninterrupted one ends, bit for bit; a GPU adds in an order of its own.
     Without `config`, the paper's recipe for the tiny encoder or for DocRED.
     """
     if config is None:
         config, _ = configure(model.classifier.name, "tiny" if isinstance(model.encoder, TinyEncoder) else "docred")
-    run = _Run(model, train, dev, config, None if out is None else Path(out))
+    run = _Run(model, train, dev, config, None if out is None else Path(out), scored)
     run.start(resume)
     while run.state.step < run.steps:
         step = run.advance()
@@ -162,10 +164,10 @@ def fit_frozen(model: DocRE, train: Sequence[Document], config: TrainConfig | No
 
 
 class _Run:
-    def __init__(self, model: DocRE, train, dev, config: TrainConfig, out: Path | None):
+    def __init__(self, model: DocRE, train, dev, config: TrainConfig, out: Path | None, scored):
         if not train:
             raise ValueError("no training documents")
-        self.config, self.out, self.state = config, out, State()
+        self.config, self.out, self.scored, self.state = config, out, scored or False, State()
         self.accelerator = _accelerator(config, model.classifier.idle_weights)
         self.documents, self.dev = train, dev
         self.encoded = model.tokenizer.encode(train)
@@ -178,20 +180,24 @@ class _Run:
         self.optimizer = adamw(parameter_groups(model, config), config)
         self.order: list[list[int]] = []
         self.identity = identity(model, config, train, dev)
+        self.checkpoint: Path | None = None  # the whole one
+        self.saved = time.monotonic()
 
     def start(self, resume: bool) -> None:
         set_seed(self.config.seed + self.accelerator.process_index)  # no two processes drop the same units
-        if resume and self.out is not None and (folder := last_checkpoint(self.out)):
+        if not resume or self.out is None:
+            return
+        if folder := last_checkpoint(self.out):
             try:
                 self._restore(folder)
             except (KeyError, TypeError) as error:
                 why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
                 raise DataError(f"{folder}: no checkpoint that can be continued here ({why}); {ANEW}") from error
-            self.accelerator.wait_for_everyone()  # some may still read what is moved now
-            if self.accelerator.is_main_process:
-                settle(self.out / "model")
-                settle(self.out / "last")
-                sweep(self.out)
+            self.checkpoint = folder
+        self.accelerator.wait_for_everyone()  # some may still read what is moved now
+        if self.accelerator.is_main_process:
+            settle(self.out / "model", keep_spare=self.state.step < self.steps)
+            sweep(self.out)
 
     def advance(self) -> Step:
         """One step of the optimiser; at the end of an epoch also evaluation and saving."""
@@ -221,8 +227,7 @@ class _Run:
             scores = self._finish_epoch(epoch + 1, begin)
         else:
             state.seconds += time.perf_counter() - begin
-            if state.step % config.save_every == 0:
-                self.save_last()
+            self._save_in_time()
         return Step(epoch + 1, state.step, self.steps, loss, losses, time.perf_counter() - begin, scores, figures)
 
     def _collated(self, where: list[int]) -> Batch:
@@ -257,8 +262,8 @@ class _Run:
         if self.dev:
             index, count = self.accelerator.process_index, self.accelerator.num_processes
             with arithmetic(self.config.precision, self.accelerator.device):
-                tune(self.model, self.dev)
-                found = predict(self.model, self.dev[index::count])
+                tune(self.model, self.dev, progress=self.scored)
+                found = predict(self.model, self.dev[index::count], progress=self.scored)
             scores = score(gather_object(found) if count > 1 else found, self.dev, self.seen)
         state.seconds += time.perf_counter() - begin
         row = {"epoch": epoch, "loss": state.loss_sum / self.per_epoch, "seconds": round(state.seconds, 2)}
@@ -274,19 +279,32 @@ class _Run:
             state.best = figure if scores else -1.0
             if self.out and self.accelerator.is_main_process:
                 self._write(lambda out: replace_folder(out / "model", self.model.save))
-        self.save_last()
+        if self.out and self.accelerator.is_main_process:
+            metrics = {"history": state.history, "environment": environment()}
+            self._write(lambda out: write_json(out / "metrics.json", metrics))
+        self._save_in_time()
+        if self.out and self.accelerator.is_main_process and state.step == self.steps:
+            settle(self.out / "model")
         return scores
 
-    def save_last(self) -> None:
-        """The checkpoint to continue from: model, optimiser, random state, place; complete or not there at all.
+    def _save_in_time(self) -> None:
+        """A checkpoint if enough time has passed, or if this is the end.
 
         It comes after all else that an epoch writes, so that what it has behind it has been written.
         """
+        if self.state.step == self.steps or time.monotonic() - self.saved >= 60 * self.config.save_minutes:
+            self.save_last()
+
+    def save_last(self) -> None:
+        """The checkpoint to continue from: model, optimiser, random state, place; complete or not there at all."""
         if self.out is None or not self.accelerator.is_main_process:
             return
-        metrics = {"history": self.state.history, "environment": environment()}
-        self._write(lambda out: write_json(out / "metrics.json", metrics))
-        self._write(lambda out: replace_folder(out / "last", self._save))
+
+        def save(out: Path) -> None:
+            self.checkpoint = checkpoint.save(out / "last", self.checkpoint, self.state.step, self._save)
+
+        self._write(save)
+        self.saved = time.monotonic()
 
     def _write(self, write: Callable[[Path], None]) -> None:
         way_out = f"mend that; `docre-lite train --resume {self.out}` goes on from the last checkpoint"
@@ -296,7 +314,7 @@ class _Run:
 
     def _save(self, folder: Path) -> None:
         self.model.save(folder)
-        checkpoint.save(folder, self.model, self.optimizer, asdict(self.state) | {"run": self.identity})
+        checkpoint.write_state(folder, self.model, self.optimizer, asdict(self.state) | {"run": self.identity})
 
     def _restore(self, folder: Path) -> None:
         saved = checkpoint.place(folder)
@@ -343,7 +361,7 @@ def order_of(encoded: Sequence[Tokens], config: TrainConfig, epoch: int) -> list
 def identity(model: DocRE, config: TrainConfig, train: Sequence[Document], dev: Sequence[Document]) -> dict[str, Any]:
     """What must be the same for a run to be continued."""
     same = {
-        "settings": {k: v for k, v in asdict(config).items() if k != "save_every"},
+        "settings": {k: v for k, v in asdict(config).items() if k != "save_minutes"},
         "model": model.spec(),
         "training documents": fingerprint(train),
         "development documents": fingerprint(dev),
@@ -361,6 +379,5 @@ def _accelerator(config: TrainConfig, idle_weights: bool) -> Accelerator:
 
 
 def last_checkpoint(out: Path) -> Path | None:
-    """The checkpoint to continue from, if there is one."""
-    folder = whole(out / "last")
-    return folder if (folder / "state.json").is_file() else None
+    """The checkpoint to continue from, if there is one, see `checkpoint.newest`."""
+    return checkpoint.newest(out / "last")

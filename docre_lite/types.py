@@ -2,10 +2,10 @@
 
 `Document → Batch → PairFeatures → Prediction → triples → Scores` (`Scores` lives in `evaluate`).
 
-Axes, one legend for code and book: B documents, N entities, M mentions, L tokens of a document,
-W windows and T tokens of a window (W = B and T = L unless a document is longer than the encoder),
+Axes, in code and book alike: B documents, N entities, M mentions, L tokens of a document,
+W windows and T tokens of a window (W = B and T = L unless a document exceeds the encoder's length),
 S sentences, D hidden units, R relations (0 = NA and threshold), A attention heads.
-*Head* is always the head entity of a pair; a module that ends in logits is a classifier.
+*Head* always means the head entity of a pair; a module that outputs logits is a classifier.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NA = "NA"  # the class of unrelated pairs, always index 0
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A span of words that names an entity: words `[start, end)` of sentence `sentence`."""
+    """A span of words that refers to an entity: words `[start, end)` of sentence `sentence`."""
 
     name: str
     sentence: int
@@ -38,7 +38,7 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A set of mentions of one thing, in reading order. `id` is a knowledge-base id where the data has one."""
+    """A set of mentions of one thing, in reading order. `id` is a knowledge-base id if the data gives one."""
 
     mentions: tuple[Mention, ...]
     id: str | None = None
@@ -64,9 +64,9 @@ class Entity:
 class Triple:
     """A fact of one document: `relation` holds from entity `head` to entity `tail` (positions in `Document.entities`).
 
-    Two triples are equal when title, head, relation and tail are; what comes after describes the fact.
+    Two triples are equal if title, head, relation and tail are equal; the other fields describe the fact.
     `score` is the margin by which a model chose it. `premises` and `depth` are known for the embedded
-    corpus only: the facts (head, relation, tail) a rule composed it from, and the number of composition
+    corpus only: the facts (head, relation, tail) that a rule composed it from, and the number of composition
     steps (0 = stated in the text).
     """
 
@@ -84,10 +84,10 @@ class Triple:
 class Document:
     """Sentences of words, the entities in order of first mention, and the gold triples.
 
-    `candidates` restricts the pairs that are to be classified (CDR: chemical → disease only); `None`
-    means all ordered pairs of different entities. `variant_of` names the original of a counterfactual
-    document of the embedded corpus. `order[i]` is the number that entity i has in the file the document
-    was read from; `None` means the file numbers them in the same order.
+    `candidates` restricts the pairs to classify (CDR: chemical → disease only); `None` means all ordered
+    pairs of different entities. `variant_of` names the original of a counterfactual document of the
+    embedded corpus. `order[i]` is the number of entity i in the file that the document was read from;
+    `None` means that the file numbers the entities in the same order.
     """
 
     title: str
@@ -103,7 +103,7 @@ class Document:
         return sum(map(len, self.sentences))
 
     def pairs(self) -> list[tuple[int, int]]:
-        """Every ordered pair (head, tail) that is to be classified."""
+        """Every ordered pair (head, tail) to classify."""
         n = len(self.entities)
         if self.candidates is not None:
             return sorted(self.candidates)
@@ -112,10 +112,10 @@ class Document:
     def permuted(self, order: Sequence[int]) -> Document:
         """The same document with its entities in another order: new entity k is old entity `order[k]`.
 
-        Raises ValueError if `order` is no permutation of the entities.
+        Raises ValueError if `order` is not a permutation of the entities.
         """
         if sorted(order) != list(range(len(self.entities))):
-            raise ValueError(f"{self.title}: {list(order)} is no order of entities 0 to {len(self.entities) - 1}")
+            raise ValueError(f"{self.title}: {list(order)} is not an order of entities 0 to {len(self.entities) - 1}")
         new = {old: k for k, old in enumerate(order)}
         was = self.order or range(len(self.entities))
         premises = {t: tuple((new[h], r, new[o]) for h, r, o in t.premises) for t in self.triples}
@@ -128,13 +128,13 @@ class Document:
         )
 
     def same_sentence(self, head: int, tail: int) -> bool:
-        """Do some mention of the head and some mention of the tail stand in one sentence (an intra pair)?"""
+        """Does any sentence mention both the head and the tail (an intra pair)?"""
         return not self.entities[head].sentences.isdisjoint(self.entities[tail].sentences)
 
 
 @dataclass(frozen=True)
 class Relations:
-    """The classes of a task, NA first, and a readable label for each where the data has one."""
+    """The classes of a task, NA first, and a readable label for each if the data gives one."""
 
     names: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -144,7 +144,7 @@ class Relations:
             raise ValueError(f"relation 0 must be {NA!r} (unrelated), not {self.names[:1]}; put it first")
         if len(set(self.names)) != len(self.names):
             twice = sorted({n for n in self.names if self.names.count(n) > 1})
-            raise ValueError(f"relations named twice: {twice}; every class needs one index")
+            raise ValueError(f"relations named twice: {twice}; list each class once")
         object.__setattr__(self, "_index", {name: i for i, name in enumerate(self.names)})
 
     def __len__(self) -> int:
@@ -171,12 +171,12 @@ class Relations:
 
 @dataclass
 class Batch:
-    """Documents as tensors. A document longer than the encoder is cut into overlapping windows.
+    """Documents as tensors. A document that exceeds the encoder's length is cut into overlapping windows.
 
-    `column[w, t]` is the place of a window's token among the L tokens of its document, or -1 for
-    padding and for the [CLS] and [SEP] that only an inner window has. A mention that was cut off has
-    `mention_start` -1; so has padding, where `mention_entity` is -1 too. `labels[..., 0]` is true for the
-    valid pairs that hold no relation.
+    `column[w, t]` is the position of a window's token among the L tokens of its document, or -1 for
+    padding and for a [CLS] or [SEP] that belongs to the window alone. A mention that was cut off has
+    `mention_start` -1; so does padding, where `mention_entity` is -1 too. `labels[..., 0]` is true for
+    valid pairs without a relation.
     """
 
     windows: Int[Tensor, "W T"]
@@ -190,7 +190,7 @@ class Batch:
     mention_entity: Int[Tensor, "B M"]
     entity_type: Int[Tensor, "B N"]  # 0 on padding, types from 1
     same_sentence: Bool[Tensor, "B N N"]
-    mask: Bool[Tensor, "B N N"]  # the pairs that are to be classified
+    mask: Bool[Tensor, "B N N"]  # the pairs to classify
     labels: Bool[Tensor, "B N N R"] | None
     documents: Sequence[Document]
 
@@ -204,7 +204,7 @@ class Batch:
 
     @property
     def sides(self) -> Int[Tensor, "B"]:
-        """How many entities each document has: the side of its own part of the N × N matrix."""
+        """The number of entities of each document: the side of its own part of the N × N matrix."""
         return self.entity_mask.sum(1)
 
     def to(self, device) -> Batch:
@@ -218,12 +218,12 @@ class Batch:
 
 @dataclass
 class PairFeatures:
-    """All that a paper may look at: what the shared encoder and pooling made of a batch.
+    """Everything a paper may look at: what the shared encoder and pooling computed for a batch.
 
-    `attention[b, s, o]` is the pair's attention over the document's tokens (sums to 1 where the pair
-    has any, zeros otherwise) and `context` the tokens pooled with it; both are symmetric in s and o.
-    Either is `None` if the features were built without context. A paper that maps the context linearly asks for
-    `mapped_context`, which may do without the context itself.
+    `attention[b, s, o]` is the pair's attention over the document's tokens (it sums to 1 if the pair
+    has any and is zero otherwise), and `context` is the tokens pooled with it; both are symmetric in s and o.
+    Both are `None` if the features were built without context. A paper that maps the context linearly calls
+    `mapped_context`, which may not need the context itself.
     """
 
     document: Float[Tensor, "B D"]
@@ -232,7 +232,7 @@ class PairFeatures:
     tokens: Float[Tensor, "B L D"]
     mask: Bool[Tensor, "B N N"]
     batch: Batch
-    pooled: Float[Tensor, "B N N D"] | None = None  # the context, once it has been asked for
+    pooled: Float[Tensor, "B N N D"] | None = None  # the context, once computed
 
     @property
     def context(self) -> Float[Tensor, "B N N D"] | None:
@@ -249,7 +249,7 @@ class PairFeatures:
 
 @dataclass
 class Prediction:
-    """What a paper says of every pair. `losses` is empty without labels; `trace` holds what pictures need."""
+    """A paper's answer for every pair. `losses` is empty without labels; `trace` holds what pictures need."""
 
     logits: Float[Tensor, "B N N R"]
     chosen: Bool[Tensor, "B N N R"]
@@ -263,7 +263,7 @@ class Prediction:
 
 
 def fingerprint(documents: Sequence[Document]) -> str:
-    """A checksum of all that training and scoring look at."""
+    """A checksum of everything that training and scoring look at."""
     digest = sha256()
     for d in documents:
         facts = [(t.head, t.relation, t.tail) for t in d.triples]

@@ -1,7 +1,7 @@
 """Execute every chapter as Colab would, with the packages that are there and the package from this checkout.
 
 Not a test of pytest: `python tests/colab.py [chapter ...]` is for Google's runtime image, which has what Colab has.
-The install cell names a published version; its options and further packages are used, its address is not.
+The install cell names an archive of the repository; its options and further packages are used, its address is not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def install_cell(notebook):
 
 
 def install_line(notebook) -> list[str]:
-    """What the install cell says behind `%pip install`, with the checkout in place of the published archive."""
+    """What the install cell says behind `%pip install`, with the checkout in place of the archive."""
     words = re.search(r"%pip install (.+)", install_cell(notebook).source)[1].split()
     return [str(ROOT) if "://" in word else word for word in words]
 
@@ -44,7 +44,7 @@ def main(names: list[str]) -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     failed = []
     for name, chapter in chapters.items():
-        install_cell(chapter).source = "import sys"  # done above; in Colab it would fetch the published package
+        install_cell(chapter).source = "import sys"  # done above; in Colab it would fetch the archive
         try:  # in an empty folder: the checkout must not be what is imported
             NotebookClient(chapter, timeout=timeout, resources={"metadata": {"path": str(OUT)}}).execute()
             print(f"{name}: executed", flush=True)

@@ -33,15 +33,15 @@ from docre_lite.evaluate import score, seen_facts
 from docre_lite.formats.readers import read, write_docred
 from docre_lite.model import DocRE, _papers, build, paper
 from docre_lite.predict import predict
+from docre_lite.support.checkpoint import seal
 from docre_lite.support.settings import fields
 from docre_lite.support.store import alone
-from docre_lite.train import TrainConfig
+from docre_lite.train import TrainConfig, last_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
-TINY = [
-    f"--set={s}" for s in "layers=1 width=16 heads=2 min_count=1 batch_size=2 save_every=1000 precision=fp32".split()
-]
+TINY = [f"--set={s}" for s in "layers=1 width=16 heads=2 min_count=1 batch_size=2 precision=fp32".split()]
+PARTS = (last_checkpoint, lambda out: out / "model")
 COMMANDS = [["corpus"], ["train"], ["predict"], ["extract"], ["score"], ["data", "fetch"], ["data", "info"]]
 COMMANDS += [["page"], ["bench", "run"], ["bench", "table"], ["bench", "speed"]]
 PREDICT = ["--run", "r", "--data", "d", "--out", "o"]
@@ -169,7 +169,7 @@ def test_settings_reach_the_model(data, tmp_path):
     )
     assert train(data, tmp_path / "other", *more, "--set=block=4") == 0
     assert json.loads((tmp_path / "other" / "model" / "model.json").read_text())["options"]["block"] == 4
-    state = json.loads((tmp_path / "run" / "last" / "state.json").read_text())
+    state = json.loads((last_checkpoint(tmp_path / "run") / "state.json").read_text())
     assert state["run"]["settings"]["seed"] == 3 and state["run"]["settings"]["epochs"] == 1
 
 
@@ -210,7 +210,7 @@ def test_interrupted_and_resumed(data, tmp_path):
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     said = ""
-    while not re.search(r" ([5-9]|\d\d)/80 ", said):  # a few steps into the first epoch
+    while not re.search(r"step=([5-9]|\d\d)/80", said):  # a few steps into the first epoch
         piece = os.read(process.stderr.fileno(), 1000)
         assert piece, said
         said += piece.decode()
@@ -222,10 +222,10 @@ def test_interrupted_and_resumed(data, tmp_path):
     assert found and stdout == b"" and "Traceback" not in said
     stopped = int(found[1])
     assert 5 <= stopped < 80
-    assert json.loads((out / "last" / "state.json").read_text())["step"] == stopped
+    assert json.loads((last_checkpoint(out) / "state.json").read_text())["step"] == stopped
     assert main(["train", "--resume", str(out)]) == 0
-    for part in ("last", "model"):
-        one, two = weights(out / part), weights(tmp_path / "whole" / part)
+    for part in PARTS:
+        one, two = weights(part(out)), weights(part(tmp_path / "whole"))
         assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
     histories = [
         [
@@ -444,7 +444,7 @@ def test_faulty_arguments_of_predict(data, run, tmp_path, capsys):
     fails(capsys, given, run, data / "dev.json", tmp_path, says="is a folder; --out takes a file")
     assert list(tmp_path.iterdir()) == []
     shutil.copy(data / "dev.json", tmp_path / "mine.json")
-    fails(capsys, given, run, tmp_path / "mine.json", tmp_path / "mine.json", says="mine.json: holds the documents")
+    fails(capsys, given, run, tmp_path / "mine.json", tmp_path / "mine.json", says="mine.json: is the file of documents")
     assert (tmp_path / "mine.json").read_bytes() == (data / "dev.json").read_bytes()
 
 
@@ -511,26 +511,26 @@ def lines_of(capsys) -> list[str]:
 @pytest.mark.parametrize("fault", [FULL, SafetensorError("I/O error: No space left"), Exception("No space left")])
 def test_a_full_disk_stops_training_in_a_line(fault, data, tmp_path, capsys, monkeypatch):
     """As Python, safetensors and tokenizers say it. What was saved before is whole, and is continued."""
-    saves, real = [], model_module.save_file
+    saves, real = [], model_module.write_tensors
 
-    def full(tensors, path):
+    def full(path, tensors):
         saves.append(path)
-        if len(saves) >= 3:  # in the second epoch
+        if len(saves) >= 6:  # in the second epoch
             raise fault
-        real(tensors, path)
+        real(path, tensors)
 
-    monkeypatch.setattr(model_module, "save_file", full)
-    call, out = ["--epochs", 2], tmp_path / "run"
+    monkeypatch.setattr(model_module, "write_tensors", full)
+    call, out = ["--epochs", 2, "--set=save_minutes=0"], tmp_path / "run"
     for attempt in (lambda: train(data, out, *call), lambda: main(["train", "--resume", str(out)])):
         capsys.readouterr()
         assert attempt() == 2
         [line] = lines_of(capsys)
         assert re.search(rf"{out}: cannot be written \(.*No space left.*train --resume {out}` goes on", line)
-        assert json.loads((out / "last" / "state.json").read_text())["step"] == 4 and not list(out.glob("*.new"))
+        assert json.loads((last_checkpoint(out) / "state.json").read_text())["step"] == 4
     monkeypatch.undo()
     assert main(["train", "--resume", str(out)]) == 0 and train(data, tmp_path / "whole", *call) == 0
-    for part in ("last", "model"):
-        one, two = weights(out / part), weights(tmp_path / "whole" / part)
+    for part in PARTS:
+        one, two = weights(part(out)), weights(part(tmp_path / "whole"))
         assert all(torch.equal(one[key], two[key]) for key in one)
 
 
@@ -549,7 +549,7 @@ def test_disks_that_take_nothing(fault, data, run, tmp_path, capsys, monkeypatch
     why = rf"cannot be written \({fault.strerror}\); "
     fails(capsys, train, data, tmp_path / "run", says=f"run: {why}choose another --out")
     fails(capsys, main, ["train", "--resume", str(own)], says=f"own: {why}mend that and resume again")
-    fails(capsys, main, [*predict_to, str(tmp_path / "r.json")], says=f"r.json: {why}mend that, or choose another")
+    fails(capsys, main, [*predict_to, str(tmp_path / "r.json")], says=f"r.json: {why}fix that, or choose another")
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert main(["corpus", "--out", str(tmp_path / "corpus"), "--train=1", "--dev=1", "--test=1"]) == 2
     assert len(lines_of(capsys)) == 1
@@ -561,16 +561,18 @@ def test_torn_files(kept, data, run, tmp_path, capsys):
     predict_to = ["predict", "--run", str(tmp_path / "run"), "--data", str(data / "dev.json"), "--out", "result.json"]
     resume = ["train", "--resume", str(tmp_path / "run")]
     calls = {path: predict_to for path in (run / "model").iterdir()} | {run / "run.json": resume}
-    calls |= {path: resume for path in (run / "last").iterdir()}
-    assert len(calls) == 5 + 1 + 7
+    calls |= {path: resume for path in last_checkpoint(run).iterdir()}
+    assert len(calls) == 5 + 1 + 8
     for path, call in calls.items():
         own = shutil.copytree(run, tmp_path / "run", dirs_exist_ok=True) / path.relative_to(run)
         content = own.read_bytes().rstrip()
         own.write_bytes(content[: int(kept if kept < 0 else kept * len(content))] if kept else b"")
+        if path.name == "checksums.json":  # which comes last: without it there is no checkpoint
+            assert last_checkpoint(tmp_path / "run") is None
+            continue
         fails(capsys, main, call, says=rf"{own}: cut short or damaged \(.+\); copy it anew .* or train again")
         own.unlink()
-        if path.name != "state.json":  # which comes last: without it there is no checkpoint
-            fails(capsys, main, call, says=f"({own}|{own.parent}): .*([Nn]o such file|no model.json|no run.json)")
+        fails(capsys, main, call, says=f"({own}|{own.parent}): .*([Nn]o such file|no model.json|no run.json)")
     (tmp_path / "run" / "model" / "model.safetensors").write_bytes(b"")
     (tmp_path / "in.jsonl").write_text("{}\n")
     call = ["extract", "--run", str(tmp_path / "run"), "--input", str(tmp_path / "in.jsonl"), "--out", "triples"]
@@ -584,29 +586,33 @@ def change(path: Path, **values) -> None:
 @pytest.mark.parametrize(
     ("file", "values", "says"),
     [
-        ("run.json", {"paper": "docunet"}, "last: a model with other paper than run.json"),
-        ("run.json", {"encoder": "bert"}, "last: a model with other encoder than run.json"),
-        ("run.json", {"relations": "few.json"}, "last: a model with other relations than run.json"),
+        ("run.json", {"paper": "docunet"}, "last/0: a model with other paper than run.json"),
+        ("run.json", {"encoder": "bert"}, "last/0: a model with other encoder than run.json"),
+        ("run.json", {"relations": "few.json"}, "last/0: a model with other relations than run.json"),
         (
             "run.json",
             {"settings": {"pool": "mean", "width": "32"}},
-            "last: a model with other .*pool.*width.* than run",
+            "last/0: a model with other .*pool.*width.* than run",
         ),
-        ("run.json", {"seed": 1}, "last: this run had other settings"),
-        ("last/state.json", {"run": {}}, "last: this run had other settings, model"),
-        ("last/state.json", {"step": "x"}, "last: no checkpoint that can be continued here"),
-        ("last/state.json", {"more": 1}, "last: no checkpoint that can be continued here .*more"),
-        ("last/model.json", {"paper": "docunet"}, "last: holds no model that can be built here .loss is one of"),
-        ("last/model.json", {"relations": ["NA", "r"]}, "model.safetensors is not of the model .*size mismatch"),
-        ("last/model.json", {"options": {"later": 1}}, "last: holds no model that can be built here .*later"),
-        ("last/model.json", {"reading": {"marker": "stars"}}, "no model that can be built here .marker is one of"),
-        ("last/model.json", {"reading": {"window": -5}}, "no model that can be built here .window is a number from 1"),
-        ("last/model.json", {"options": {"top": 0.5}}, "no model that can be built here .top is a whole number"),
-        ("last/tiny.json", {"dropout": float("nan")}, "no model that can be built here .dropout is a number"),
-        ("last/model.json", {"types": 3}, "last: holds no model that can be built here"),
-        ("last/model.json", {"encoder": "pretrained"}, "config.json: cannot be read .No such file"),
-        ("last/tiny.json", {"width": 32}, "not of the model that model.json and tiny.json describe .*size mismatch"),
-        ("last/tiny.json", {"width": "x"}, "last: holds no model that can be built here"),
+        ("run.json", {"seed": 1}, "last/0: this run had other settings"),
+        ("last/0/state.json", {"run": {}}, "last/0: this run had other settings, model"),
+        ("last/0/state.json", {"step": "x"}, "last/0: no checkpoint that can be continued here"),
+        ("last/0/state.json", {"more": 1}, "last/0: no checkpoint that can be continued here .*more"),
+        ("last/0/model.json", {"paper": "docunet"}, "last/0: holds no model that can be built here .loss is one of"),
+        ("last/0/model.json", {"relations": ["NA", "r"]}, "model.safetensors is not of the model .*size mismatch"),
+        ("last/0/model.json", {"options": {"later": 1}}, "last/0: holds no model that can be built here .*later"),
+        ("last/0/model.json", {"reading": {"marker": "stars"}}, "no model that can be built here .marker is one of"),
+        (
+            "last/0/model.json",
+            {"reading": {"window": -5}},
+            "no model that can be built here .window is a number from 1",
+        ),
+        ("last/0/model.json", {"options": {"top": 0.5}}, "no model that can be built here .top is a whole number"),
+        ("last/0/tiny.json", {"dropout": float("nan")}, "no model that can be built here .dropout is a number"),
+        ("last/0/model.json", {"types": 3}, "last/0: holds no model that can be built here"),
+        ("last/0/model.json", {"encoder": "pretrained"}, "config.json: cannot be read .No such file"),
+        ("last/0/tiny.json", {"width": 32}, "not of the model that model.json and tiny.json describe .*size mismatch"),
+        ("last/0/tiny.json", {"width": "x"}, "last/0: holds no model that can be built here"),
     ],
 )
 def test_checkpoints_of_something_else(file, values, says, run, tmp_path, capsys):
@@ -615,6 +621,8 @@ def test_checkpoints_of_something_else(file, values, says, run, tmp_path, capsys
     if "relations" in values and file == "run.json":
         values = {"relations": str(tmp_path / "few.json")}
     change(own / file, **values)
+    if file != "run.json":
+        seal(own / "last" / "0", 1)  # it was saved so
     before = {p: p.read_bytes() for p in own.rglob("*") if p.is_file()}
     fails(capsys, main, ["train", "--resume", str(own)], says=says)
     assert {p: p.read_bytes() for p in own.rglob("*") if p.is_file()} == before
@@ -692,10 +700,12 @@ def test_a_stranger_runs_no_code(kind, bert, data, run, tmp_path, capsys, monkey
     proof, own = tmp_path / "proof", shutil.copytree(run, tmp_path / "run")
     encoder, model = shutil.copytree(bert, tmp_path / "encoder"), tmp_path / "model"
     build("atlop", read(data / "train.json"), str(bert), block=4).save(model)
-    for folder in (own / "last", own / "model", encoder, model):
+    slot = last_checkpoint(own)
+    for folder in (slot, own / "model", encoder, model):
         plant(folder, proof)
         if kind and (folder / "config.json").is_file():
             change(folder / "config.json", model_type=kind)
+    seal(slot, 1)
     if kind is None:
         (encoder / "model.safetensors").unlink()
     for folder in (own, model):

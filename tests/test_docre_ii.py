@@ -28,7 +28,7 @@ from docre_lite.papers.docre_ii import (
 )
 from docre_lite.predict import predict
 from docre_lite.support.schedule import warmup_linear
-from docre_lite.train import TrainConfig, fit, fit_frozen
+from docre_lite.train import TrainConfig, fit, fit_frozen, last_checkpoint
 from docre_lite.types import PairFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -537,8 +537,10 @@ def test_both_stages_stop_and_resume_as_one_run(tmp_path, stop):
     run(tmp_path / "whole")
     run(tmp_path / "parts", stop=stop)
     run(tmp_path / "parts", resume=True)
-    for part in ("last/model", "last/training", "model/model"):
-        one, two = (load_file(tmp_path / which / f"{part}.safetensors") for which in ("whole", "parts"))
+    runs = tmp_path / "whole", tmp_path / "parts"
+    pairs = {part: [last_checkpoint(out) / f"{part}.safetensors" for out in runs] for part in ("model", "training")}
+    for part, files in (pairs | {"best": [out / "model" / "model.safetensors" for out in runs]}).items():
+        one, two = map(load_file, files)
         assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one), part
     rows = [json.loads((tmp_path / which / "metrics.json").read_text())["history"] for which in ("whole", "parts")]
     assert [row["stage"] for row in rows[0]] == [1, 1, 2]
@@ -547,7 +549,7 @@ def test_both_stages_stop_and_resume_as_one_run(tmp_path, stop):
 
 def test_the_second_stage_has_an_optimiser_of_its_own(tmp_path):
     list(fit(tiny("docre_ii", TRAIN), TRAIN, (), CONFIG, tmp_path))
-    saved = load_file(tmp_path / "last" / "training.safetensors")
+    saved = load_file(last_checkpoint(tmp_path) / "training.safetensors")
     steps = {key: float(value) for key, value in saved.items() if key.startswith("optimizer.step.")}
     assert set(steps.values()) == {2.0} and any("encoder." in key for key in steps)  # 4 before it are forgotten
 

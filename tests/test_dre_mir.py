@@ -147,7 +147,7 @@ def test_what_was_not_learnt_cannot_be_asked():
     documents = several()[:1]
     model = tiny("dre_mir", documents, variant="no_mir")
     pairs = model.features(model.batch(documents))
-    with pytest.raises(ValueError, match="mask_rate=0: no vector of a hidden pair was learnt"):
+    with pytest.raises(ValueError, match="mask_rate=0: no vector for hidden pairs was learnt"):
         model.classifier.restore(pairs, torch.zeros(1, 3, 3, dtype=torch.bool))
     full = tiny("dre_mir", documents, variant="no_imsa").classifier
     with pytest.raises(ValueError, match="attention='full' has no head for a mode"), full.without(0):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import warnings
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +14,17 @@ import pytest
 import slow
 import torch
 from small import made, several, sgd_steps, written
+from tokenizers import Tokenizer as WordTokenizer
+from tokenizers import models, normalizers, pre_tokenizers
 from torch.nn import functional as F
-from transformers import AutoModel, BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig, XLMRobertaConfig
+from transformers import (
+    AutoModel,
+    BertConfig,
+    ElectraConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
 
 from docre_lite import encoder as network
 from docre_lite.encode import Reading, Tokenizer
@@ -57,6 +68,17 @@ def pretrained(kind: str, **more) -> PretrainedEncoder:
 def tiny_encoder(vocabulary: int = 200, **config) -> TinyEncoder:
     torch.manual_seed(0)
     return TinyEncoder(vocabulary, TinyConfig(width=24, heads=3, dropout=0.0, **config)).double().eval()
+
+
+@contextmanager
+def inputs_of_attention(encoder: PretrainedEncoder):
+    """Queries and keys of a BERT's last layer, one of each for every time that it reads."""
+    last, query, key = encoder.model.encoder.layer[-1].attention.self, [], []
+    hooks = [last.query.register_forward_hook(lambda _m, _i, out: query.append(out))]
+    hooks += [last.key.register_forward_hook(lambda _m, _i, out: key.append(out))]
+    yield query, key
+    for hook in hooks:
+        hook.remove()
 
 
 def eager_maps(encoder: PretrainedEncoder, batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -205,10 +227,9 @@ def test_windows_against_reading_each_alone(kind):
                 if kind == "tiny":
                     pieces.append((*tiny_by_hand(encoder, ids.tolist()), columns))
                 else:
-                    hidden, query, key = encoder.read_windows(
-                        ids.unsqueeze(0), torch.ones_like(ids).bool().unsqueeze(0)
-                    )
-                    pieces.append((hidden[0], slow.attention(query[0], key[0], 3), columns))
+                    with inputs_of_attention(encoder) as (query, key):
+                        hidden, _ = encoder.read_windows(ids.unsqueeze(0), torch.ones_like(ids).bool().unsqueeze(0))
+                    pieces.append((hidden[0], slow.attention(query[-1][0], key[-1][0], 3), columns))
             length = int(batch.token_mask[b].sum())
             hidden, expected = slow.read_in_windows(pieces, length, positions[b].tolist())
             torch.testing.assert_close(tokens[b, :length], hidden, rtol=1e-9, atol=1e-9)
@@ -289,12 +310,6 @@ def test_new_markers_get_rows():
     assert model(model.batch(documents)).logits.isfinite().all()
 
 
-def test_encoders_without_plain_attention_are_refused():
-    model = AutoModel.from_config(DistilBertConfig(vocab_size=50, dim=12, n_heads=2, n_layers=1, hidden_dim=12))
-    with pytest.raises(ValueError, match="'distilbert' is not BERT-like"):
-        PretrainedEncoder(model)
-
-
 def test_windows_longer_than_the_encoder_are_refused():
     assert pretrained("bert").longest == 600
     assert pretrained("roberta", max_position_embeddings=514, pad_token_id=1).longest == 512
@@ -333,6 +348,51 @@ def test_an_encoder_that_is_not_there(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="could not be loaded"):
         build("atlop", several(), str(tmp_path))
+
+
+def saved(folder: Path, tokenizer=None, kind: str = "bert", **more) -> str:
+    """An encoder's folder as `save_pretrained` leaves it."""
+    pretrained(kind, **more).model.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_folder_without_a_tokenizer_is_refused(kind, tmp_path):
+    """The library makes one up that knows no words: BERT's reads all as unknown, RoBERTa's loses all words."""
+    with pytest.raises(ValueError, match=r"could not be loaded: its tokenizer knows no words.*AutoTokenizer") as error:
+        build("atlop", several(), saved(tmp_path, kind=kind))
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path):
+    tokenizer = tiny_tokenizer(several(), 1)
+    folder = saved(tmp_path, tokenizer, vocab_size=len(tokenizer) - 1)
+    with pytest.raises(
+        ValueError, match=f"numbers tokens up to {len(tokenizer) - 1}.*embedding for {len(tokenizer) - 1}"
+    ):
+        build("atlop", several(), folder)
+
+
+def test_words_that_the_tokenizer_does_not_know(tmp_path):
+    documents = several()
+    folder = saved(tmp_path, tiny_tokenizer(documents, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build("atlop", documents, folder, block=8)
+    other = [written("other", ["u v w x y w1"], [[(0, 0, 1)], [(0, 2, 3)]], [(0, "r", 1)])]
+    with pytest.warns(UserWarning, match="does not know 83% of the sub-words"):
+        build("atlop", other, folder, block=8)
+
+
+def test_a_cased_vocabulary_that_is_lower_cased(tmp_path):
+    words = WordTokenizer(models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "Ada": 3, "Bo": 4, "c": 5}, "[UNK]"))
+    words.normalizer, words.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.WhitespaceSplit()
+    special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[UNK]"}
+    folder = saved(tmp_path, PreTrainedTokenizerFast(tokenizer_object=words, **special))
+    with pytest.warns(UserWarning, match="lower-cases all text, but 67% of its vocabulary has capitals"):
+        PretrainedEncoder.load(folder)
 
 
 # A real pretrained encoder and real documents, where they are

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 from patience import patience
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from small import made
 
-from docre_lite import model as model_module
 from docre_lite.cli.main import main
 from docre_lite.formats.readers import write_docred
 from docre_lite.model import DocRE, build
 from docre_lite.support import checkpoint as checkpoint_module
-from docre_lite.support.store import whole
+from docre_lite.support import store as store_module
+from docre_lite.support.store import whole, write_over
 from docre_lite.train import TrainConfig, fit, last_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -34,9 +34,14 @@ KILLS = 20
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """All that a run leaves, but for the times in it and what differs from machine to machine."""
-    found = {}
-    for path in (p for p in out.rglob("*") if p.is_file()):
+    """All that a run leaves, but for the times in it and what differs from machine to machine.
+
+    Of the two slots the whole one that got further: which it is, and what the other holds, depends on the kills.
+    """
+    found, slot = {}, last_checkpoint(out)
+    for path in (p for p in out.rglob("*") if p.is_file() and (p.parent == slot or out / "last" not in p.parents)):
+        if path.name == "checksums.json":  # of times, too
+            continue
         data = path.read_bytes()
         if path.name in ("metrics.json", "state.json"):
             told = json.loads(data)
@@ -44,7 +49,7 @@ def files(out: Path) -> dict[str, bytes]:
             for row in told["history"]:
                 del row["seconds"], row["peak_memory_gb"]
             data = json.dumps(told).encode()
-        found[path.relative_to(out).as_posix()] = data
+        found[path.name if path.parent == slot else path.relative_to(out).as_posix()] = data
     return found
 
 
@@ -52,7 +57,7 @@ def nothing_is_torn(out: Path) -> None:
     """What stands under its name can be read to its end."""
     for path in out.glob("*.json"):
         json.loads(path.read_text())
-    for folder in (out / "model", out / "last"):
+    for folder in filter(None, (out / "model", last_checkpoint(out))):
         for path in folder.glob("*"):
             json.loads(path.read_text()) if path.suffix == ".json" else load_file(path)
 
@@ -73,16 +78,14 @@ def command(data: Path, out: Path) -> list[str]:
     if (out / "run.json").is_file():
         return ["train", "--resume", str(out)]
     given = ["--train", str(data / "train.json"), "--dev", str(data / "dev.json"), "--out", str(out)]
-    settings = SIZES | RATES | {"save_every": 1}
+    settings = SIZES | RATES | {"save_minutes": 0}
     return ["train", *given, "--epochs", "20", *(f"--set={key}={value}" for key, value in settings.items())]
 
 
 def checkpoint(out: Path) -> int | None:
     """What tells one checkpoint from the next."""
-    try:
-        return (out / "last" / "state.json").stat().st_ino
-    except FileNotFoundError:
-        return None
+    times = [seal.stat().st_mtime_ns for seal in (out / "last").glob("*/checksums.json")]
+    return max(times, default=None)
 
 
 def test_training_killed_at_random(data, tmp_path, processes):
@@ -139,7 +142,7 @@ def watch() -> Watch:
     return found
 
 
-CONFIG = TrainConfig(epochs=2, warmup=0.2, save_every=1000, seed=5, **RATES)
+CONFIG = TrainConfig(epochs=2, warmup=0.2, save_minutes=0, seed=5, **RATES)
 
 
 def fresh(seed: int = 0) -> DocRE:
@@ -156,7 +159,8 @@ def train(out: Path) -> None:
 def left_by_kills(out: Path, to: Path, watch: Watch, monkeypatch) -> list[Path]:
     """Trains, and keeps what the folder holds before each operation: what a kill there would leave.
 
-    A file that is to be written is begun in it, and the weights are there by half.
+    A file that is to be written is begun in it; one that is written over is there by its first byte, by half, and but
+    for its last byte, and also with the rest as it was before.
     """
     found: list[Path] = []
 
@@ -167,18 +171,21 @@ def left_by_kills(out: Path, to: Path, watch: Watch, monkeypatch) -> list[Path]:
             if path:
                 (found[-1] / path.relative_to(out)).write_bytes(b'{"half')
 
-    def save_half(tensors, path: Path) -> None:
-        save_file(tensors, path)
-        data = path.read_bytes()
+    def by_parts(path: Path, data: bytes) -> None:
+        before = path.read_bytes() if path.is_file() else b""
         act, watch.act = watch.act, None
-        path.write_bytes(data[: len(data) // 2])
-        keep(None)
-        path.write_bytes(data)
+        for size in sorted({1, len(data) // 2, len(data) - 1} & {*range(1, len(data))}):
+            for rest in (b"", before[size:])[: 2 if size > 1 and before else 1]:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data[:size] + rest)
+                keep(None)
+        path.write_bytes(before) if before else path.unlink(missing_ok=True)
         watch.act = act
+        write_over(path, data)
 
     with monkeypatch.context() as patch:
-        for module in (model_module, checkpoint_module):
-            patch.setattr(module, "save_file", save_half)
+        for module in (store_module, checkpoint_module):
+            patch.setattr(module, "write_over", by_parts)
         watch.act = keep
         try:
             train(out)
@@ -193,20 +200,33 @@ def steps(out: Path) -> int:
     return json.loads((found / "state.json").read_text())["step"] if found else 0
 
 
+def one_is_torn(out: Path) -> bool:
+    """Is there one whole slot, and one that is being written?"""
+    slots = {slot for slot in (out / "last").glob("*") if slot != last_checkpoint(out)}
+    return any((slot / "model.safetensors").is_file() for slot in slots) and not all(map(_sealed, slots))
+
+
+def _sealed(slot: Path) -> bool:
+    try:
+        return bool(json.loads((slot / "checksums.json").read_text()))
+    except (OSError, ValueError):
+        return False
+
+
 def test_killed_before_every_operation_on_files(tmp_path, watch, monkeypatch):
     """Through the first save of the model and of the checkpoint, and through both being replaced."""
     out = tmp_path / "run"
     kills = left_by_kills(out, tmp_path / "kills", watch, monkeypatch)
     expected = files(out)
     assert len(kills) >= 2 * KILLS and [steps(kill) for kill in kills] == sorted(steps(kill) for kill in kills)
-    assert {steps(kill) for kill in kills} == {0, 2, 4}
-    between = [kill for kill in kills if steps(kill) and not (kill / "last").is_dir()]
-    assert between and any((kill / "model.old").is_dir() and not (kill / "model").is_dir() for kill in kills)
+    assert {steps(kill) for kill in kills} == {0, 1, 2, 3, 4}
+    assert any((kill / "model.old").is_dir() and not (kill / "model").is_dir() for kill in kills)
+    between = [kill for kill in kills if steps(kill) == 2 and one_is_torn(kill)]
     for kill in kills:
         nothing_is_torn(kill)
         if (best := whole(kill / "model")).is_dir():
             DocRE.load(best)
-    # killed once more, when the old checkpoint is the only one
+    # killed once more, when the older checkpoint is the only one
     again = left_by_kills(shutil.copytree(between[0], tmp_path / "between"), tmp_path / "again", watch, monkeypatch)
     assert len(again) >= KILLS and min(steps(kill) for kill in again) == 2
     for kill in [*kills, *again[::4]]:

@@ -639,7 +639,7 @@ def test_options_that_do_not_fit_together():
     document = made("options", 3)
     for given, message in [
         ({"potential_window": 4}, "potential_window=4 has no middle"),
-        ({"matrix": "none"}, "potential pairs are read from the matrix"),
+        ({"matrix": "none"}, "the matrix determines the potential pairs"),
         ({"potential": "off", "filter": True}, "filter=true needs the tags"),
         ({"context": "off"}, "the pair map needs localized context"),
         ({"re_heads": 7}, "re_heads=7 must divide the encoder's width"),

@@ -26,7 +26,7 @@ from docre_lite.model import build
 from docre_lite.train import configure, fit
 
 SEED = 2**32 - 10  # what is added for a process and a step makes it too large for NumPy
-RATES = {"encoder_lr": 5e-3, "classifier_lr": 5e-3, "epochs": 10, "save_every": 1}
+RATES = {"encoder_lr": 5e-3, "classifier_lr": 5e-3, "epochs": 10, "save_minutes": 0}
 SETTINGS = SMALL | RATES | {"batch_size": 4}
 BLOCK = {"block": 8}
 # The others without what is drawn at random inside the model, and without losses that are no means over pairs.

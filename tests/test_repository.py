@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import nbformat
@@ -23,7 +25,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 PROJECT, BRANCH = CONFIG["repository"]["url"], CONFIG["repository"]["branch"]
 OWNER, NAME = PROJECT.removeprefix("https://github.com/").split("/")
-ARCHIVE = f"{PROJECT}/archive/refs/tags/v{PYPROJECT['version']}.zip"
+ARCHIVE = f"{PROJECT}/archive/refs/heads/{BRANCH}.zip"
+NOTEBOOKS = CONFIG["launch_buttons"]["notebooks_branch"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -133,7 +136,8 @@ def test_a_cell_shows_what_is_meant_to_be_shown(name):
 
 def test_every_dependency_is_listed_once():
     lists = [PYPROJECT["dependencies"], *PYPROJECT["optional-dependencies"].values()]
-    names = [re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for entries in lists for line in entries]
+    lines = {line for entries in lists for line in entries}  # two extras may name the same, with the same floor
+    names = [re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in lines]
     assert sorted(names) == sorted(set(names))
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-")
     unpinned = [name for name in names if not re.search(rf"^{re.escape(name)}==", pins, re.MULTILINE)]
@@ -195,7 +199,7 @@ def _options(node: ast.FunctionDef | ast.ClassDef) -> int:
 def test_environment_repeats_nothing():
     lines = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     assert [line for line in lines if isinstance(line, str)] == ["python=3.12", "pip"]
-    assert lines[-1] == {"pip": ["-e .[book]"]}
+    assert lines[-1] == {"pip": ["--extra-index-url https://download.pytorch.org/whl/cpu", "-e .[book,lab]"]}
 
 
 def test_no_stray_words():
@@ -237,7 +241,7 @@ def test_address_is_one():
     assert PYPROJECT["urls"] == {"Documentation": pages, "Repository": PROJECT}
     assert (CITATION["url"], CITATION["repository-code"]) == (pages, PROJECT)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert pages in readme and ARCHIVE in readme and ARCHIVE in (ROOT / "book/index.md").read_text(encoding="utf-8")
+    assert pages in readme and ARCHIVE in readme and ARCHIVE in (ROOT / "book/use.md").read_text(encoding="utf-8")
     for name in tracked():
         if not name.endswith((".md", ".ipynb", ".yml", ".toml", ".cff")):
             continue
@@ -245,12 +249,12 @@ def test_address_is_one():
         for address in re.findall(r"https://github\.com/[\w./-]+/archive/[\w./-]+", text):
             assert address == ARCHIVE, name
         for address in re.findall(r"https://colab\.research\.google\.com/github/[\w./-]+", text):
-            start = f"https://colab.research.google.com/github/{OWNER}/{NAME}/blob/{BRANCH}/"
+            start = f"https://colab.research.google.com/github/{OWNER}/{NAME}/blob/{NOTEBOOKS}/"
             assert address.startswith(start) and (ROOT / address.removeprefix(start)).is_file(), name
 
 
 def test_there_are_workflows():
-    assert [file.stem for file in WORKFLOWS] == ["book", "weekly"]
+    assert [file.stem for file in WORKFLOWS] == ["book", "release", "weekly"]
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
@@ -271,6 +275,51 @@ def test_workflow_calls_what_is_there(file):
             command = step.get("run", "")
             assert set(re.findall(r"make (\w+)", command)) <= set(targets), command
             assert all((ROOT / script).is_file() for script in re.findall(r"[\w/]+\.py\b", command)), command
+
+
+def run_step(workflow: str, job: str, name: str, folder: Path, **env: str) -> subprocess.CompletedProcess:
+    """What a step of a workflow runs, run here as GitHub does."""
+    flow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{workflow}.yml").read_text(encoding="utf-8"))
+    [step] = [step for step in flow["jobs"][job]["steps"] if step.get("name") == name]
+    command = ["bash", "-e", "-c", step["run"]]
+    return subprocess.run(command, cwd=folder, env=os.environ | env, capture_output=True, text=True)
+
+
+def test_the_notebooks_branch_is_one_commit_however_often_it_is_written(tmp_path):
+    """A folder is pushed to in GitHub's place."""
+    there, address = tmp_path / "there.git", "https://x-access-token:secret@github.com/some/book"
+    subprocess.run(["git", "init", "--quiet", "--bare", there], check=True)
+    config = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{there}.insteadOf", "GIT_CONFIG_VALUE_0": address}
+    for k in range(2):
+        file = tmp_path / str(k) / "chapters" / f"{k}.ipynb"
+        file.parent.mkdir(parents=True)
+        file.write_text("{}")
+        env = config | {"GH_TOKEN": "secret", "GITHUB_REPOSITORY": "some/book", "GITHUB_SHA": "abc"}
+        done = run_step("book", "notebooks", "Push the branch", tmp_path / str(k), **env)
+        assert done.returncode == 0, done.stderr
+        for asked, said in (("log --format=%s", "Notebooks of abc"), ("ls-tree -r --name-only", f"chapters/{k}.ipynb")):
+            git = ["git", "-C", there, *asked.split(), NOTEBOOKS]
+            assert subprocess.run(git, capture_output=True, text=True, check=True).stdout == f"{said}\n"
+
+
+def test_a_release_is_named_like_the_version():
+    named = {tag: run_step("release", "release", "The tag is the version", ROOT, TAG=tag).returncode
+             for tag in (f"v{PYPROJECT['version']}", PYPROJECT["version"], "v99.0")}  # fmt: skip
+    assert [code == 0 for code in named.values()] == [True, False, False]
+
+
+def test_what_workflows_may_write():
+    """Reading is enough for all but what publishes."""
+    may = {}
+    for file in WORKFLOWS:
+        jobs = yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"]
+        may |= {f"{file.stem}/{name}": job["permissions"] for name, job in jobs.items() if "permissions" in job}
+    assert may == {
+        "book/notebooks": {"contents": "write"},
+        "book/deploy": {"pages": "write", "id-token": "write"},
+        "release/release": {"contents": "write"},
+        "weekly/report": {"issues": "write"},
+    }
 
 
 def test_public_names_exist():

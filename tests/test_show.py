@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 
 import matplotlib
@@ -12,9 +13,13 @@ import torch
 
 matplotlib.use("Agg")
 
+import matplotlib.pyplot as plt
+
 from docre_lite import load, show
 from docre_lite.bench.results import Difference
 from docre_lite.corpus import generate, running_example
+from docre_lite.show.inks import FAST, INK, PAPER, dark
+from docre_lite.show.phone import render, split
 from docre_lite.show.plots import relation_codes
 from docre_lite.types import Document, Entity, Mention, Triple
 
@@ -70,10 +75,22 @@ def test_document_names_each_mention_once_and_escapes(small):
     html = Balanced(show.document(small, highlight=[2], evidence=[1]).data)
     assert html.titles.count("entity 1: Bern, type LOC") == 2
     assert html.titles.count("evidence sentence") == 1
-    assert "".join(html.text).split() == (
-        "A & B [0] Ann0 <lives> in Old Bern1 . [1] Bern1 is in Switzerland2 .".split()
-    )
+    assert "".join(html.text).split() == ("A & B [0] Ann0 <lives> in Old Bern1. [1] Bern1 is in Switzerland2.".split())
     assert show.document(small, highlight=[2]).data.count("font-weight:700") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("Selmouth , which ( so they say ) lies in Velmark .", "Selmouth, which (so they say) lies in Velmark."),
+        ("It 's \" her \" book : the Ramviks ' 3.5 % !", "It's \"her\" book: the Ramviks' 3.5%!"),
+        ("He asked “ why ? ” ; she did n't , he 'll .", "He asked “why?”; she didn't, he'll."),
+        (", a dash - stays", ", a dash - stays"),
+        ("", ""),
+    ],
+)
+def test_words_are_joined_as_a_typesetter_would(words, said):
+    assert show.sentence(words.split()) == said
 
 
 def test_words_carry_their_weight_as_number_and_bar(small):
@@ -97,7 +114,7 @@ def test_pair_matrix_has_heads_down_and_tails_across(small):
     assert [t.get_text() for t in axes.get_yticklabels()] == names
     assert texts(axes) == ["0.25", "0.50", "0.00", "1.00", "0.00", "0.00"]  # the diagonal is no pair
     assert axes.patches[-1].get_xy() == (2, 0)  # head 0 is a row, tail 2 a column
-    assert show.alt(figure) == "Scores; across: tail entity; down: head entity. down: probability"
+    assert show.alt(figure) == "Scores; across: tail entity; down: head entity. across: probability"
     tensor = torch.tensor(values, requires_grad=True)
     mask = torch.tensor([[False, True, False]] * 3)
     assert texts(show.pair_matrix(tensor, names, mask=mask).axes[0]) == ["0.25", "9.00", "0.00"]
@@ -184,7 +201,7 @@ def test_results_reads_rows_and_single_records(tmp_path, monkeypatch):
 def test_table_has_caption_and_column_headers():
     html = show.table([{"paper": "A<B", "F1": 61.09}, {"paper": "C", "F1": None}], caption="Scores & more").data
     Balanced(html)
-    assert html.count('<th scope="col">') == 2 and "<caption>Scores &amp; more</caption>" in html
+    assert html.count('<th scope="col">') == 2 and "<caption><span>Scores &amp; more</span></caption>" in html
     assert "61.1" in html and "A&lt;B" in html and "NaN" not in html
 
 
@@ -197,3 +214,75 @@ def test_colours_differ_in_greyscale():
 
     steps = np.diff([lightness(colour) for colour in show.COLOURS])
     assert (steps > 10).all()
+
+
+def luminance(colour: str) -> float:
+    shares = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in matplotlib.colors.to_rgb(colour)]
+    return float(np.dot((0.2126, 0.7152, 0.0722), shares))
+
+
+def words_of(svg: str) -> set[str]:
+    """The colours of a figure's words."""
+    return set(re.findall(r'<g style="fill: (#[0-9a-f]{6})', svg))
+
+
+def test_a_figure_turns_for_the_dark_page(small):
+    with matplotlib.rc_context():
+        show.style()
+        svg = render(show.triples_matrix(small))
+        assert svg == render(show.triples_matrix(small))  # no date, no chance
+        night = dark(svg)
+    assert words_of(svg) == {INK} and all(luminance(colour) > 0.7 for colour in words_of(night))
+    assert PAPER in svg and PAPER not in night and "#7cc4ec" in svg and "#7cc4ec" not in night
+    grounds = [colour for colour in set(re.findall(r'<path[^>]*"fill: (#[0-9a-f]{6})', night))]
+    assert grounds and all((luminance("#e6e9ee") + 0.05) / (luminance(colour) + 0.05) >= 4.5 for colour in grounds)
+
+
+def test_lines_are_seen_on_the_dark_page_and_still_differ():
+    figure, axes = plt.subplots()
+    for k, colour in enumerate(show.COLOURS):
+        axes.plot([0, 1], [k, k], color=colour, marker="")
+    plt.close(figure)
+    drawn = [re.search(r"stroke: (#[0-9a-f]{6})", dark(f"stroke: {colour}"))[1] for colour in show.COLOURS]
+    assert len(set(drawn)) == len(drawn)
+    assert all((luminance(colour) + 0.05) / (luminance("#121212") + 0.05) >= 3 for colour in drawn)
+
+
+def test_what_lies_on_a_picture_keeps_its_ink():
+    with matplotlib.rc_context():
+        show.style()
+        figure, axes = plt.subplots()
+        axes.imshow(np.eye(3), cmap=show.SEQUENTIAL)
+        axes.text(1, 1, "on it")
+        axes.set_title("beside it")
+        plt.close(figure)
+        assert {FAST, "#e6e9ee"} <= words_of(dark(render(figure)))
+        figure, axes = plt.subplots()
+        axes.imshow(np.eye(3), cmap="Blues")  # a map from white has the page for its white
+        axes.text(1, 1, "on it", color="black")
+        plt.close(figure)
+        assert words_of(dark(render(figure))) == {"#e6e9ee"} and axes.images[0].to_rgba(0.0)[3] == 0
+
+
+def test_a_wide_figure_carries_a_narrow_one_with_letters_of_the_same_size():
+    with matplotlib.rc_context():
+        show.style()
+        figure, panels = plt.subplots(1, 3, figsize=(10, 3), sharey=True)
+        for axes in panels:
+            axes.plot([0, 1], [1, 0], label="a line")
+            axes.set_xlabel("a quantity with a long name")
+        panels[0].set_ylabel("height")
+        plt.close(figure)
+        svg = render(figure)
+        wide, narrow = split(svg)
+        assert figure.get_size_inches().tolist() == [10, 3] and not panels[1].get_ylabel()  # it is as it was
+        assert 760 > width(wide) > 660 > 400 > width(narrow) and "metadata id" not in wide
+        assert narrow.count("<!-- height -->") == 3  # each panel stands for itself now
+        crowded, axes = plt.subplots(figsize=(10, 2))
+        axes.set_xticks(range(12), [f"a long name {k}" for k in range(12)])
+        plt.close(crowded)
+        assert split(render(crowded))[1] is None  # words would collide
+
+
+def width(svg: str) -> float:
+    return float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1]) / 0.75

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -21,7 +22,8 @@ PAGES = sorted(p.relative_to(SITE) for p in SITE.rglob("*.html") if "_static" no
 GENERATED = {"genindex.html", "search.html"}  # by the theme
 WRITTEN = [p for p in PAGES if p.name not in GENERATED and p != Path("index.html")]  # index.html is a redirect
 CHAPTERS = [p for p in PAGES if (ROOT / p.with_suffix(".ipynb")).exists()]
-ADDRESS = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["html"]["baseurl"]
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+ADDRESS, PROJECT = CONFIG["html"]["baseurl"], CONFIG["repository"]["url"]
 HEAVIEST = 1_000_000  # bytes of HTML. Figures lie beside it; a widget carries its data and script within
 
 if not PAGES:
@@ -138,9 +140,12 @@ def test_pages_stay_light(name):
 
 
 @each_chapter
-def test_chapters_open_in_colab(name):
-    links = [a["href"] for a in page(name).find_all("a", href=True) if "colab.research.google.com" in a["href"]]
-    assert links and links[0].endswith(f"/blob/main/{name.with_suffix('.ipynb')}")
+def test_chapters_open_in_colab_as_plain_notebooks_and_are_edited_as_they_are_written(name):
+    links = {a["href"] for a in page(name).find_all("a", href=True)}
+    file, project = name.with_suffix(".ipynb"), PROJECT.removeprefix("https://github.com/")
+    colab = {link for link in links if "colab.research.google.com" in link}
+    assert colab == {f"https://colab.research.google.com/github/{project}/blob/notebooks/{file}"}
+    assert f"{PROJECT}/edit/main/{file}" in links
 
 
 @each_chapter
@@ -153,11 +158,82 @@ def test_chapters_are_downloaded_with_their_results(name):
     assert all(cell["execution_count"] for cell in code) and any(cell["outputs"] for cell in code)
 
 
+@cache
+def plain(name: Path):
+    """The notebook behind a page's download button, which Colab opens, too."""
+    return nbformat.read(SITE / "_sources" / name.with_suffix(".ipynb"), as_version=4)
+
+
+def texts(cells) -> list[str]:
+    """What readers of these cells see as text, in their order: Markdown, of cells and of what they display."""
+    shown = []
+    for cell in cells:
+        outputs = [out.get("data", {}).get("text/markdown") for out in cell.get("outputs", [])]
+        shown += [cell.source] if cell.cell_type == "markdown" else filter(None, outputs)
+    return shown
+
+
+@each_chapter
+def test_notebooks_hold_no_myst(name):
+    nbformat.validate(plain(name))
+    myst = r":::|```\{|~~~\{|(\{|\})[a-z][a-z:]*\}+`|^\([\w-]+\)=|\]\((?!https?:|mailto:)[^)\s]*\)"
+    for text in texts(plain(name).cells):
+        text = re.sub(r"(?ms)^```python$.*?^```$", "", text)  # the module's own code
+        assert not re.search(myst, text, re.MULTILINE), text
+    for cell in plain(name).cells:  # what would be displayed again when a reader runs it
+        if cell.cell_type == "code":
+            assert not re.search(r":::|\b(term|doc|eq|numref|ref|cite:[pt])\}+`|\]\((sec|fig|eq)-", cell.source), (
+                cell.id
+            )
+            compile(re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", cell.source), cell.id, "exec")
+
+
+@each_chapter
+def test_solutions_are_folded_in_notebooks(name):
+    source = nbformat.read(ROOT / name.with_suffix(".ipynb"), as_version=4)
+    folded = [re.findall(r":::\{admonition\} (.+)\n:class: .*dropdown", text) for text in texts(source.cells)]
+    text = "\n".join(texts(plain(name).cells))
+    summaries = [
+        BeautifulSoup(s, "html.parser").get_text() for s in re.findall("<summary><b>(.*?)</b></summary>", text)
+    ]
+    assert len(summaries) == text.count("<details>") == text.count("</details>") == len(sum(folded, []))
+    assert not re.search(r"^(> )*\*\*Solution", text, re.MULTILINE)
+    for cell in plain(name).cells:
+        if {"hide-input", "remove-input", "hide-cell"} & set(cell.metadata.get("tags", [])):
+            assert cell.metadata.cellView == "form" and cell.metadata.jupyter.source_hidden
+
+
+@each_chapter
+def test_equations_have_the_page_s_numbers_in_notebooks(name):
+    on_page = [tag.get_text().removesuffix("#") for tag in page(name).find_all(class_="eqno")]
+    in_text = [f"({number})" for text in texts(plain(name).cells) for number in re.findall(r"\\tag\{(.+?)\}", text)]
+    assert in_text == on_page
+
+
+@each_chapter
+def test_links_of_notebooks_lead_to_pages_that_are_there(name):
+    text = "\n".join(texts(plain(name).cells))
+    links = set(re.findall(re.escape(ADDRESS) + r"([^)\s\"]+)\)", text))
+    assert str(name) in links, "the page itself"
+    for link in links:
+        file, _, anchor = link.partition("#")
+        assert (SITE / file).is_file(), link
+        assert not anchor or anchor in anchors(Path(file)), link
+
+
+@each_chapter
+def test_notebooks_install_the_commit_of_the_page(name):
+    first = next(cell for cell in plain(name).cells if cell.cell_type == "code")
+    commit = re.search(re.escape(PROJECT) + r"/archive/(\S+)\.zip\"", first.source)[1]
+    assert re.fullmatch(r"[0-9a-f]{40}|refs/heads/main", commit)  # without version control, what is newest
+    about = plain(name).cells[1].source
+    assert f"/commit/{commit}" in about if len(commit) == 40 else "the branch `main`" in about
+
+
 @each_chapter
 def test_no_object_is_shown_by_accident(name):
     """A model, a picture's axes, a thing with its address: the value of a last line that was there to do something."""
-    book = nbformat.read(SITE / "_sources" / name.with_suffix(".ipynb"), as_version=4)
-    outputs = [(cell.id, out) for cell in book.cells if cell.cell_type == "code" for out in cell.outputs]
+    outputs = [(cell.id, out) for cell in plain(name).cells if cell.cell_type == "code" for out in cell.outputs]
     for cell, out in outputs:
         if out.output_type == "execute_result" and set(out.data) == {"text/plain"}:
             shown = out.data["text/plain"]
@@ -174,6 +250,28 @@ def test_pages_have_a_public_address_and_a_preview(name):
     assert said["og:image"].startswith(ADDRESS)
     picture = SITE / said["og:image"].removeprefix(ADDRESS)
     assert picture.suffix == ".png" and 0 < picture.stat().st_size <= 150_000
+
+
+@pytest.mark.parametrize("name", [p for p in CHAPTERS if p.parent == Path("chapters")], ids=str)
+def test_a_chapter_has_a_drawing_of_its_own(name):
+    said = {tag["property"]: tag["content"] for tag in page(name).head.find_all("meta", property=True)}
+    assert said["og:image"] == f"{ADDRESS}_static/drawn/{name.stem}.png" and len(said["og:image:alt"]) >= 30
+    header = (SITE / "_static" / "drawn" / f"{name.stem}.png").read_bytes()[:24]
+    assert struct.unpack(">II", header[16:]) == (1200, 630)
+    listed = page(Path("book/index.html")).find(class_="docre-chapters").find_all("a", href=f"../{name}")
+    assert len(listed) == 1
+    for theme in ("light", "dark"):
+        assert (SITE / "_static" / "drawn" / f"{name.stem}-{theme}.svg").is_file()
+
+
+def test_figures_come_for_both_themes():
+    for name in CHAPTERS:
+        pictures = [image["src"] for image in page(name).select(".cell_output picture img")]
+        light, dark = ([src for src in pictures if src.endswith(f"-{theme}.svg")] for theme in ("light", "dark"))
+        assert [src.replace("-light", "-dark") for src in light] == dark and len(light) + len(dark) == len(pictures)
+        for src in dark:
+            svg = (SITE / name.parent / src).read_text(encoding="utf-8")
+            assert not re.search(r"<!-- [^>]* -->\s*<g transform", svg), f"{src}: plain black"
 
 
 def test_the_start_page_can_be_shared_by_its_short_address():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from docre_lite.model import DocRE, _papers, build
 from docre_lite.predict import predict, sentence_shares
 from docre_lite.support import DataError
 from docre_lite.support.schedule import parameter_groups, warmup_linear
+from docre_lite.support.store import write_over
 from docre_lite.train import TrainConfig, fit, fit_frozen, last_checkpoint
 from docre_lite.types import Document, Triple, fingerprint
 
@@ -25,9 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
 TRAIN = [made(f"train {i}", 3, sentences=2, words=9) for i in range(7)]
 DEV = [made(f"dev {i}", 3, sentences=2, words=9) for i in range(2)]
-CONFIG = TrainConfig(
-    epochs=2, batch_size=2, encoder_lr=1e-3, classifier_lr=3e-3, warmup=0.2, save_every=1000, seed=5, precision="fp32"
-)
+CONFIG = TrainConfig(epochs=2, batch_size=2, encoder_lr=1e-3, classifier_lr=3e-3, warmup=0.2, seed=5, precision="fp32")
 STEPS = 8  # ⌈7 / 2⌉ an epoch
 
 
@@ -62,12 +63,12 @@ def history(out: Path) -> list[dict]:
 
 def same(one: Path, two: Path) -> None:
     """Both runs ended at the same model, the same best model, and the same scores."""
-    for part in ("last", "model"):
-        a, b = weights(one / part), weights(two / part)
+    for part in (last_checkpoint, lambda out: out / "model"):
+        a, b = weights(part(one)), weights(part(two))
         assert a.keys() == b.keys()
         for key in a:
-            assert torch.equal(a[key], b[key]), f"{part}: {key}"
-    a, b = (load_file(run / "last" / "training.safetensors") for run in (one, two))
+            assert torch.equal(a[key], b[key]), f"{part(one)}: {key}"
+    a, b = (load_file(last_checkpoint(run) / "training.safetensors") for run in (one, two))
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
     assert history(one) == history(two)
 
@@ -88,7 +89,7 @@ def whole(tmp_path_factory) -> Path:
 def test_stopped_and_resumed_ends_where_an_uninterrupted_run_ends(whole, tmp_path, stop):
     out = tmp_path / "run"
     first = train(fresh(), out, stop)
-    assert first[-1].step == stop and last_checkpoint(out) == out / "last"
+    assert first[-1].step == stop and last_checkpoint(out) == out / "last" / "0"
     torch.manual_seed(1234)
     second = train(fresh(seed=9), out, resume=True)  # other initial weights: all must come from the checkpoint
     assert [s.step for s in first + second] == list(range(1, STEPS + 1))
@@ -98,8 +99,8 @@ def test_stopped_and_resumed_ends_where_an_uninterrupted_run_ends(whole, tmp_pat
 def test_stopped_twice_and_loaded_as_the_command_line_does(whole, tmp_path):
     out = tmp_path / "run"
     train(fresh(), out, 2)
-    train(DocRE.load(out / "last"), out, 6, resume=True)
-    train(DocRE.load(out / "last"), out, resume=True)
+    train(DocRE.load(last_checkpoint(out)), out, 6, resume=True)
+    train(DocRE.load(last_checkpoint(out)), out, resume=True)
     same(out, whole)
 
 
@@ -109,30 +110,31 @@ def test_a_finished_run_has_nothing_left_to_do(whole, tmp_path):
     model = fresh(seed=9)
     assert train(model, out, resume=True) == []
     same(out, whole)
-    assert all(torch.equal(v, weights(whole / "last")[k]) for k, v in model.state_dict().items())
+    assert all(torch.equal(v, weights(last_checkpoint(whole))[k]) for k, v in model.state_dict().items())
 
 
 def test_leftovers_of_a_kill(whole, tmp_path):
-    """Killed while `last.new` was written, or between the two renames that swap it in."""
+    """Killed while a slot or `model.new` was written, or between the renames that swap the best model in."""
     out = tmp_path / "run"
     train(fresh(), out, 3)
-    (out / "last.new").mkdir()
-    (out / "last.new" / "model.json").write_text("half a fi")
+    (out / "last" / "1").mkdir()
+    (out / "last" / "1" / "model.json").write_text("half a fi")
     (out / "model.new").mkdir()
     train(fresh(), out, 5, resume=True)
-    (out / "last").rename(out / "last.old")
-    (out / "last.new").mkdir()
-    assert last_checkpoint(out) == out / "last.old"
+    assert last_checkpoint(out) == out / "last" / "1" and (out / "model").is_dir()
+    (out / "model").rename(out / "model.old")
+    write_over(out / "last" / "1" / "checksums.json", b'{"step": 5, "fi')
+    assert last_checkpoint(out) == out / "last" / "0"
     train(DocRE.load(last_checkpoint(out)), out, resume=True)
     same(out, whole)
     assert sorted(p.name for p in out.iterdir()) == ["last", "metrics.json", "model"]
 
 
-@pytest.mark.parametrize("number", [2, 3])  # the best model, or the checkpoint at the end of the first epoch
+@pytest.mark.parametrize("number", [4, 5])  # the best model, or the checkpoint at the end of the first epoch
 def test_killed_while_writing(whole, tmp_path, monkeypatch, number):
     """The checkpoint before stays whole when writing the next one fails half-way."""
     out = tmp_path / "run"
-    config = replace(CONFIG, save_every=3)
+    config = replace(CONFIG, save_minutes=0)
     real, calls = DocRE.save, []
 
     def save(self, folder):
@@ -145,18 +147,78 @@ def test_killed_while_writing(whole, tmp_path, monkeypatch, number):
     with pytest.raises(DataError, match=r"run: cannot be written \(no space.*train --resume .*run` goes on"):
         train(fresh(), out, config=config)
     assert not list(out.glob("*.new"))
-    assert calls == ["last.new", "model.new", "last.new"][:number]
+    assert calls == ["0", "1", "0", "model.new", "1"][:number]
     monkeypatch.setattr(DocRE, "save", real)
     assert json.loads((last_checkpoint(out) / "state.json").read_text())["step"] == 3
     train(fresh(seed=9), out, resume=True, config=config)
     same(out, whole)
 
 
-def test_save_every_changes_nothing_but_when(whole, tmp_path):
+def test_save_minutes_change_nothing_but_when(whole, tmp_path):
     out = tmp_path / "run"
-    train(fresh(), out, 3, config=replace(CONFIG, save_every=2))
-    train(fresh(), out, resume=True, config=replace(CONFIG, save_every=7))
+    train(fresh(), out, 3, config=replace(CONFIG, save_minutes=0))
+    train(fresh(), out, resume=True, config=replace(CONFIG, save_minutes=1e-4))
     same(out, whole)
+
+
+def test_checkpoints_come_every_so_many_minutes(tmp_path, monkeypatch):
+    """By the clock; at the end, whatever it shows; and never by a file that is renamed, replaced or deleted."""
+    out, now, saved, places = tmp_path / "run", [0.0], [], []
+    monkeypatch.setattr("docre_lite.train.time.monotonic", lambda: now[0])
+    for step in fit(fresh(), TRAIN, DEV, replace(CONFIG, save_minutes=3), out):
+        now[0] += 60  # a minute a step
+        found = last_checkpoint(out)
+        saved.append(json.loads((found / "state.json").read_text())["step"] if found else 0)
+        places.append({p: p.stat().st_ino for p in (out / "last").rglob("*") if p.is_file()})
+        assert step.step == len(saved)
+    assert saved == [0, 0, 0, 4, 4, 4, 7, 8]
+    for before, after in itertools.pairwise(places):
+        assert before.items() <= after.items()
+    assert {p.parent.name for p in places[-1]} == {"0", "1"} and len(places[-1]) == 2 * 8
+
+
+def test_another_run_in_the_same_folder_begins_anew(whole, tmp_path):
+    """Its first checkpoint counts, though the run before it got further."""
+    out = tmp_path / "run"
+    train(fresh(), out, config=replace(CONFIG, save_minutes=0))
+    train(fresh(), out, 2)
+    assert json.loads((last_checkpoint(out) / "state.json").read_text())["step"] == 2
+    train(fresh(), out, resume=True)
+    same(out, whole)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_continued(whole, tmp_path):
+    """It lay in last/ itself; the next one is a slot, and counts from then on."""
+    out = tmp_path / "run"
+    train(fresh(), out, 3)
+    (out / "last" / "0").rename(out / "old")
+    (out / "last").rmdir()
+    (out / "old").rename(out / "last")
+    (out / "last" / "checksums.json").unlink()
+    assert last_checkpoint(out) == out / "last"
+    train(fresh(seed=9), out, 5, resume=True)
+    assert last_checkpoint(out) == out / "last" / "0"
+    train(fresh(seed=9), out, resume=True)
+    same(out, whole)
+
+
+@pytest.mark.parametrize("file", ["training.safetensors", "state.json", "model.json"])
+def test_a_damaged_checkpoint_is_no_checkpoint(whole, tmp_path, file):
+    """One slot changed behind our back: the other serves. Both: a line that names the file."""
+    out = tmp_path / "run"
+    train(fresh(), out, 5, config=replace(CONFIG, save_minutes=0))
+    newer = last_checkpoint(out)
+    data = bytearray((newer / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (newer / file).write_bytes(data)
+    older = last_checkpoint(out)
+    assert {older.name, newer.name} == {"0", "1"}
+    kept = shutil.copytree(out, tmp_path / "kept")
+    train(fresh(seed=9), kept, resume=True)
+    same(kept, whole)
+    (older / file).unlink()
+    with pytest.raises(DataError, match=rf"{newer / file}: cut short or damaged \(its checksum .*; copy it anew"):
+        last_checkpoint(out)
 
 
 def test_resume_without_a_checkpoint_starts(whole, tmp_path):
@@ -383,7 +445,7 @@ def test_tuned_thresholds_are_part_of_the_model(variant, tmp_path):
     train(model, out, config=config, dev=TRAIN[:4])
     cut = model.classifier.objective.cut
     assert (cut[1:] != 0).all() and (len(set(cut.tolist())) == 1) == (variant == "global_threshold")
-    assert torch.equal(DocRE.load(out / "last").classifier.objective.cut, cut)
+    assert torch.equal(DocRE.load(last_checkpoint(out)).classifier.objective.cut, cut)
     kept = score(predict(DocRE.load(out / "model"), TRAIN[:4]), TRAIN[:4])
     assert kept.f1 == pytest.approx(max(row["dev"]["f1"] for row in history(out)))
     other = tmp_path / "other"
@@ -420,7 +482,14 @@ def test_unknown_relations_are_found_before_training():
 
 @pytest.mark.parametrize(
     "values",
-    [{"epochs": 0}, {"batch_size": 0}, {"accumulation": -1}, {"save_every": 0}, {"warmup": 1.5}, {"encoder_lr": -1.0}],
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"accumulation": -1},
+        {"save_minutes": -1},
+        {"warmup": 1.5},
+        {"encoder_lr": -1.0},
+    ],
 )
 def test_settings_that_cannot_be_meant(values):
     with pytest.raises(ValueError, match=next(iter(values))):

@@ -16,6 +16,7 @@ from docre_lite.corpus import generate, running_example
 from docre_lite.formats.text import from_text
 from docre_lite.predict import predict
 from docre_lite.support import DataError
+from docre_lite.support.prose import gaps
 from docre_lite.types import Document, Entity, Mention
 from docre_lite.widgets import Reader
 from docre_lite.widgets.base import FOLDER, changed, document_data
@@ -270,6 +271,16 @@ def test_a_document_written_out_is_read_back(page):
         one, two = (sorted(tuple(m[k] for k in order) for m in d["mentions"]) for d in (back, given))
         assert one == two
         assert back["names"] == given["names"] and back["types"] == given["types"]
+
+
+def test_a_page_sets_words_as_the_package_does(page):
+    scripted(page)
+    lines = [list(s) for d in generate("test", 3) for s in d.sentences]
+    lines += [line.split() for line in ("a \" b \" ( c , d ) , e's n't 5 % “ f ” .", "' x ' - y", "( ( z ) ) ?!", "")]
+    assert page.evaluate("(lines) => lines.map(gaps)", lines) == [gaps(line) for line in lines]
+    given = document_data(EXAMPLE)
+    written = page.evaluate("toText", given)
+    assert written.startswith("The writer [Clara Ramvik|PER|1] was born in [Selmouth|LOC|2], which")
 
 
 def test_a_kernel_is_asked_for_the_changed_document():

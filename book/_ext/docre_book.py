@@ -1,4 +1,4 @@
-"""Sphinx extension of the book: MathJax and models from the disk, executed notebooks to download, how to cite."""
+"""Sphinx extension of the book: MathJax and models from the disk, notebooks for Colab and Jupyter, how to cite."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
+import plain
 import yaml
 from docutils import nodes
 from jupyter_cache import get_cache
+from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -81,17 +83,40 @@ def name_download(app, page, template, context, doctree) -> None:
                 button["tooltip"] = "Download the executed notebook"
 
 
-def copy_executed(app, exception) -> None:
-    """Sphinx offers a chapter's source, which has no outputs. Offer the run that the page shows, from the cache."""
+def open_plain_in_colab(app, page, template, context, doctree) -> None:
+    """Colab knows no MyST: its button opens the plain notebook, on a branch of its own. Other buttons keep theirs."""
+    options = app.config.html_theme_options
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []):
+            if button.get("text") == "Colab":
+                source, target = options["repository_branch"], options["launch_buttons"]["notebooks_branch"]
+                button["url"] = button["url"].replace(f"/blob/{source}/", f"/blob/{target}/")
+
+
+def write_notebooks(app, exception) -> None:
+    """Sphinx offers a chapter's source: MyST without outputs. Offer the page's run, from the cache, made plain."""
     if exception is not None or app.builder.format != "html":
         return
     cache = get_cache(app.env.mystnb_config.execution_cache_path)
-    for file in sorted((Path(app.outdir) / "_sources").rglob("*.ipynb")):
-        try:
-            _, executed = cache.merge_match_into_file(str(file))
-        except KeyError:  # a chapter that failed
+    repository, branch = (app.config.html_theme_options[f"repository_{what}"] for what in ("url", "branch"))
+    head, newest = plain.commit(Path(app.srcdir)), f"{repository}/archive/refs/heads/{branch}.zip"
+    archive = f"{repository}/archive/{head}.zip" if head else newest
+    origin = f"commit [{head[:7]}]({repository}/commit/{head})" if head else f"the branch `{branch}`, as it is that day"
+    for page in sorted(app.env.found_docs):
+        file = app.env.doc2path(page)
+        if not file.endswith(".ipynb"):
             continue
-        nbformat.write(executed, file)
+        try:
+            _, book = cache.merge_match_into_file(file)
+        except KeyError:  # not executed, as where a chapter failed
+            book = nbformat.read(file, as_version=4)
+        try:
+            answers = plain.Answers(app, page)
+            note = f"[A page of the book]({answers.address}) as a notebook. On Colab, its first cell installs {origin}."
+            book = plain.plain_notebook(book, answers, (newest, archive), f"*{note}*")
+        except plain.NotPlain as error:
+            raise ExtensionError(f"{page}.ipynb, {error}") from error
+        nbformat.write(book, Path(app.outdir) / "_sources" / f"{page}.ipynb")
 
 
 class AskTheModels(SphinxDirective):
@@ -160,6 +185,7 @@ def setup(app) -> dict:
     app.connect("html-page-context", drop_unused_widgets, priority=400)
     app.connect("html-page-context", dedupe_scripts, priority=900)
     app.connect("html-page-context", name_download, priority=900)
-    app.connect("build-finished", copy_executed)
+    app.connect("html-page-context", open_plain_in_colab, priority=900)
+    app.connect("build-finished", write_notebooks)
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

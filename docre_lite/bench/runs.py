@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,9 +25,10 @@ from ..evaluate import score, seen_facts
 from ..formats.readers import read, write_docred
 from ..model import DocRE
 from ..predict import predict
+from ..support.checkpoint import clear
 from ..support.machine import arithmetic, give_back, processes
 from ..support.store import Busy, alone, read_json, write_json
-from ..train import configure
+from ..train import configure, last_checkpoint
 from ..types import Document, fingerprint
 from .counts import by_document, by_frequency
 from .plans import WAYS, Plan, Run, parts_of
@@ -77,7 +77,7 @@ def carry_out(
                 failed.append(run.name)
                 continue
             keep(plan.file(run, folder), row)
-        shutil.rmtree(out / run.name / "last", ignore_errors=True)  # half of the disk, and there is nothing to resume
+        clear(out / run.name / "last")  # half of the disk, and there is nothing to resume
         figures = " ".join(f"{s} F1 {100 * row[s]['f1']:.1f}" for s in files[run.data] if s != "train")
         say(f"{begin}: {figures}, {row['seconds'] / 60:.1f} min")
     if failed:
@@ -140,7 +140,7 @@ def train(run: Run, files: Mapping[str, Path], encoder: str, out: Path, plan: Pl
     """`docre-lite train` for a run, or the rest of it. Returns its exit code."""
     given = {k: v for k, v in run.given.items() if k != "epochs"}
     if (out / "run.json").is_file():
-        _check(run, files, encoder, out)
+        check(run, files, encoder, out)
         if len(history(out)) >= run.epochs:
             return 0
         call = ["--resume", str(out)]
@@ -178,15 +178,15 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return 130 if asked else code  # also when it came too early or too late to stop the training in order
 
 
-def _check(run: Run, files: Mapping[str, Path], encoder: str, out: Path) -> None:
-    """Is the run in this folder the one that is meant? Its paths may be others, its documents may not."""
+def check(run: Run, files: Mapping[str, Path], encoder: str, out: Path) -> None:
+    """Raises ValueError if the run in this folder is not the one meant: its paths may be others, its documents not."""
     held = read_json(out / "run.json")
     meant = {"paper": run.paper, "recipe": run.recipe, "seed": run.seed}
     meant["settings"] = {**run.given, "epochs": run.epochs}
     changed = [key for key, value in meant.items() if plain(held[key]) != plain(value)]
     changed += [] if _same_encoder(held["encoder"], encoder) else ["encoder"]
-    if (path := out / "last" / "state.json").is_file():
-        known = read_json(path)["run"]
+    if saved := last_checkpoint(out):
+        known = read_json(saved / "state.json")["run"]
         for split, key in (("train", "training documents"), ("dev", "development documents")):
             changed += [key] if known[key] != fingerprint(read(files[split])) else []
     if changed:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from typer import Option
+
 from .options import AsJson, file, show, table
 
 
@@ -12,6 +14,7 @@ def score(
     predictions: Annotated[Path, file("result.json or result.zip")],
     gold: Annotated[Path, file("documents with labels")],
     train: Annotated[Path | None, file("training documents, whose facts Ign F1 leaves out")] = None,
+    by_relation: Annotated[bool, Option("--by-relation", help="a row for each relation, too")] = False,
     json: AsJson = False,
 ) -> None:
     """Score predictions with every metric of the field."""
@@ -23,4 +26,6 @@ def score(
     documents = read(gold)
     seen = seen_facts(read(train)) if train else None
     scores = compare(read_predictions(predictions, documents), documents, seen).to_dict()
+    if not by_relation:
+        del scores["by_relation"]
     show(scores) if json else print(table(scores))

@@ -1,1 +1,1 @@
-"""One file a paper; `docre_lite.model.paper(name)` finds them by looking in this folder."""
+"""One file per paper; `docre_lite.model.paper(name)` finds them by looking in this folder."""

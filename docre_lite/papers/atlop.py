@@ -25,15 +25,13 @@ class ATLOP(PairClassifier):
             64, "dimensions of a group in the bilinear form, Table 2 'group size'; 0 = all (full bilinear)"
         )
         role_width: Count | None = option(
-            None, "width of a role's projection; none: the encoder's. The published code has 768 for every encoder"
+            None, "width of a role's projection; none = the encoder's. The published code uses 768 for every encoder"
         )
         loss: Literal["adaptive", "bce"] = option("adaptive", "adaptive-threshold loss (section 4), or cross-entropy")
         threshold: Literal["adaptive", "global", "per_class"] = option(
-            "adaptive", "a relation is chosen above class 0 (section 4), or above probabilities tuned on dev (Table 6)"
+            "adaptive", "choose relations above class 0 (section 4), or above probabilities tuned on dev (Table 6)"
         )
-        top: Count = option(
-            TOP, "relations a pair may hold at most (4 in the published DocRED script, 1 for CDR and GDA)"
-        )
+        top: Count = option(TOP, "most relations a pair may hold (4 in the published DocRED script, 1 for CDR and GDA)")
 
     recipes = {
         # Table 2; weight decay 0 and Adam's epsilon are those of the published code's optimiser
@@ -52,7 +50,7 @@ class ATLOP(PairClassifier):
         ),
         "no_context": Variant({"context": "off"}, "Table 5 '– Localized Context Pooling'", 58.19, 60.12),
         "no_adaptive_loss": Variant(
-            {"loss": "bce"}, "Table 5 '– Adaptive-Thresholding Loss': BCE, read against class 0", 39.52, 41.74
+            {"loss": "bce"}, "Table 5 '– Adaptive-Thresholding Loss': BCE, compared with class 0", 39.52, 41.74
         ),
         "bert_e": Variant(_bert_e, "Table 5 'BERT-E': markers, log-sum-exp, group bilinear", 56.51, 58.52),
         "bert_e_no_marker": Variant({**_bert_e, "marker": "none"}, "Table 5 '– Entity Marker'", 56.22, 58.28),
@@ -66,7 +64,7 @@ class ATLOP(PairClassifier):
         ),
         "per_class_threshold": Variant(
             {"loss": "bce", "threshold": "per_class"},
-            "Table 6, adaptive there 61.27: a threshold a relation, tuned on dev",
+            "Table 6 (adaptive there: 61.27): a threshold per relation, tuned on dev",
             None,
             61.73,
         ),
@@ -77,7 +75,7 @@ class ATLOP(PairClassifier):
         self.options = options = options or self.Options()
         if options.loss == "adaptive" and options.threshold != "adaptive":
             raise ValueError(
-                f"threshold={options.threshold!r} needs loss='bce': the adaptive loss trains class 0 to be it"
+                f"threshold={options.threshold!r} needs loss='bce': the adaptive loss trains class 0 as the threshold"
             )
         context = inputs.width if inputs.context else 0
         width = options.role_width or inputs.width

@@ -16,7 +16,7 @@ from ..ops import full_precision
 from ..support.settings import Amount, Count, Part, Rate, Variant, option, settings
 from ..types import PairFeatures
 
-# The line of the matrix that each head of a cell (s, o) looks along.
+# The line of the matrix along which each head of a cell (s, o) looks.
 LINES = ("row s", "column o", "column s", "row o")
 Cells = Bool[Tensor, "B N N"]
 Matrix = Float[Tensor, "B N N W"]
@@ -24,10 +24,10 @@ Answers = Bool[Tensor, "B N N R"]
 
 
 class DocREII(PairClassifier):
-    """A base model answers first; an inference module reads its answers beside the features and corrects them.
+    """A base model answers first; an inference module reads its answers along with the features and corrects them.
 
-    Two ideas: what was predicted for other pairs is an input, round after round; and a pair looks at the four lines of
-    the entity matrix that share an entity with it. Trained in two stages: the base alone, then everything.
+    Two ideas: predictions for other pairs are an input, round after round; and a pair looks at the four lines of
+    the entity matrix that share an entity with it. Training has two stages: the base alone, then everything.
     """
 
     name = "docre_ii"
@@ -39,38 +39,38 @@ class DocREII(PairClassifier):
         map_width: Count = option(128, "width of a cell in both matrices, a multiple of 4 (512 in the published code)")
         pair: Literal["linear", "outer"] = option(
             "linear",
-            "FNN of (2); or as the published code: with the vector at [CLS], a group bilinear form as wide as the "
-            "encoder, ReLU, and for the inference layers one more linear map",
+            "FNN of (2); or as in the published code: with the vector at [CLS], a group bilinear form as wide as the "
+            "encoder, ReLU, and one more linear map for the inference layers",
         )
         block: Amount = option(64, "dimensions of a group where pair=outer")
         inference_layers: Count = option(2, "N_I, inference layers (Table 2)")
         rounds: Amount = option(3, "K, rounds at prediction (Table 2); 0 = the base module alone, in training too")
         attention: Literal["eca", "full"] = option("eca", "along a cell's four lines, or all cells (Table 4 'w/o ECA')")
-        fusion: bool = option(True, "gate between what features and answers say, (8)-(9) (Table 4 'w/o fusion')")
+        fusion: bool = option(True, "gate between features and answers, (8)-(9) (Table 4 'w/o fusion')")
         feedback: Literal["all", "best"] = option(
-            "all", "a cell of the relation matrix: the sum over all chosen relations, or the one best class (arg max)"
+            "all", "cell of the relation matrix: the sum over all chosen relations, or the best class (arg max)"
         )
         contrast: Literal["simsiam", "simclr", "off"] = option("simsiam", "loss between noisy views, (14) and Table 4")
-        noise: Part = option(0.4, "largest share of chosen pairs that are made wrong in training, drawn from 0 to it")
+        noise: Part = option(0.4, "most chosen pairs made wrong in training, as a share; drawn from 0 to this")
         noise_from: Literal["predicted", "gold"] = option(
-            "predicted", "answers that noise is added to: the base's (section 2.3), or gold ones (published code)"
+            "predicted", "answers that receive noise: the base's (section 2.3), or gold ones (published code)"
         )
         base_share: Part = option(0.667, "share of epochs that train the base alone (30 of 45, Table 7); 0 = one stage")
-        base_lr: Rate | None = option(None, "peak rate of encoder and base in stage 2; 0 freezes them, none: as in 1")
+        base_lr: Rate | None = option(None, "peak rate of encoder and base in stage 2; 0 freezes them, none = as in 1")
         accumulate: bool = option(
-            False, "add up the logits of base and rounds, and read answers from the sum so far, as the published code"
+            False, "add up the logits of base and rounds and read answers from the sum, as in the published code"
         )
         self_bonus: Rate = option(0.0, "added to a cell's score for itself (the published code's mask adds 1)")
         norms: bool = option(
             False,
-            "layer norms of the published code: over both matrices once a linear map has fused them for attention, "
-            "before the base's classifier, after the last map",
+            "layer norms of the published code: over both matrices after the linear map that fuses them for attention, "
+            "before the base's classifier, and after the last map",
         )
         predictor: Literal["bottleneck", "full"] = option(
-            "bottleneck", "SimSiam's predictor: a quarter of a cell's width inside, or all of it (published code)"
+            "bottleneck", "SimSiam's predictor: a quarter of a cell's width inside, or the full width (published code)"
         )
         inference_dropout: Part = option(0.1, "dropout inside the inference layers")
-        top: Count = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
+        top: Count = option(TOP, "most relations a pair may hold (4 as in ATLOP on DocRED, 1 for CDR and GDA)")
 
     # Table 7, with the epochs of both stages together; weight decay and width are the published code's
     _code = {"weight_decay": 1e-4, "map_width": 512}
@@ -98,16 +98,16 @@ class DocREII(PairClassifier):
         "one_layer": Variant({"inference_layers": 1}, "Table 2, K = 3, one inference layer", None, 62.41),
         "three_layers": Variant({"inference_layers": 3}, "Table 2, K = 3, three inference layers", None, 62.66),
         "four_layers": Variant({"inference_layers": 4}, "Table 2, K = 3, four inference layers", None, 62.47),
-        "best_only": Variant({"feedback": "best"}, "one relation a pair is read again: the paper's arg max"),
-        "no_noise": Variant({"noise": 0.0}, "the base's answers are read as they are, in training too"),
+        "best_only": Variant({"feedback": "best"}, "one relation per pair is read again: the paper's arg max"),
+        "no_noise": Variant({"noise": 0.0}, "the base's answers are read unchanged, in training too"),
         "released_code": Variant(
             {"pair": "outer", "read": "both", "max_tokens": 1024, "norms": True, "predictor": "full"}
             | {"inference_layers": 1, "noise_from": "gold", "accumulate": True, "self_bonus": 1.0},
-            "the published network above the encoder, and its rounds. Only the published code has tokens and attention "
-            "averaged over three layers, one pass for up to 1,024 pieces, cells for no pairs but those to be "
-            "classified, other epsilons; and in training noise at rates of its own, losses over sampled pairs, both "
-            "noisy passes scored, the contrast at a fifth, swapped matrices without gradient, a base whose head stands "
-            "still in stage 2, dropout of attention",
+            "the published network above the encoder, and its rounds. Only the published code averages tokens and "
+            "attention over three layers, reads up to 1,024 pieces in one pass, has cells only for pairs to classify, "
+            "and uses other epsilons; in training it has noise at rates of its own, losses over sampled pairs, both "
+            "noisy passes scored, the contrast weighted by a fifth, swapped matrices without gradient, a base whose "
+            "head is frozen in stage 2, and dropout of attention",
         ),
     }
 
@@ -120,9 +120,9 @@ class DocREII(PairClassifier):
         self.base = Base(inputs, options)
         outer, dropout = options.pair == "outer", nn.Dropout(options.inference_dropout)
         self.narrow = nn.Sequential(nn.Linear(inputs.width, width, bias=False), dropout) if outer else nn.Identity()
-        self.labels = nn.Embedding(inputs.relations, width)  # class 0 stands for "unrelated"
+        self.labels = nn.Embedding(inputs.relations, width)  # class 0 means "unrelated"
         self.matrix = nn.ModuleList(RefinementLayer(width, options) for _ in range(options.inference_layers))
-        # W_c of (12) in two factors, nothing between unless the norms are on: views are compared where they meet
+        # W_c of (12) in two factors, with only a norm between, if norms are on: views are compared at that point
         self.meet = nn.Linear(2 * width, width)
         self.settle = nn.Sequential(dropout, nn.LayerNorm(width)) if options.norms else nn.Identity()
         self.classify = nn.Linear(width, inputs.relations)
@@ -133,7 +133,7 @@ class DocREII(PairClassifier):
         self.objective = AdaptiveThreshold(options.top)
         self.base_share, self.base_lr = options.base_share, options.base_lr
         self.register_buffer("stage", torch.tensor(2))  # saved with the weights: a base alone predicts as a base
-        self.keep_attention = False  # leave the last round's weights in the trace
+        self.keep_attention = False  # True: the trace keeps the last round's weights
 
     def logits(self, pairs, trace):
         cells = pair_cells(pairs.batch.entity_mask)
@@ -147,12 +147,12 @@ class DocREII(PairClassifier):
         rounds, own, read = [logits], logits, None
         for _ in range(self.options.rounds):
             before, read = read, self.read(rounds[-1], pairs.mask)
-            # A round is a function of the answers it reads: where they stand, it says again what it said. (The sum of
+            # A round is a function of the answers it reads: if they stay the same, so does its output. (The sum of
             # rounds still moves then, and may change an answer later.)
             stands = (read == before).flatten(1).all(1) if before is not None else read.new_zeros(len(read))
             own = self._round(features, read, cells, own, ~stands | self.keep_attention, trace)
             rounds.append(rounds[-1] + own if self.options.accumulate else own)
-        # [B, K + 1, N, N, R]: what answers are read from: the base's logits, then each round's or the sum so far
+        # [B, K + 1, N, N, R]: the logits behind the answers: the base's, then each round's or the sum so far
         trace["rounds"] = torch.stack(rounds, 1)
         return rounds[-1]
 
@@ -166,7 +166,7 @@ class DocREII(PairClassifier):
         return refined if len(refined) == len(logits) else logits.index_put((again,), refined)
 
     def read(self, logits: Float[Tensor, "B N N R"], mask: Bool[Tensor, "B N N"]) -> Bool[Tensor, "B N N R"]:
-        """The answers that go into the relation matrix: what the decision rule chooses, or the best class."""
+        """The answers for the relation matrix: those that the decision rule chooses, or the best class."""
         if self.options.feedback == "best":
             chosen = F.one_hot(logits.argmax(-1), logits.shape[-1]).bool()
             chosen[..., 0] = False
@@ -175,7 +175,7 @@ class DocREII(PairClassifier):
         return chosen & mask.unsqueeze(-1)
 
     def relation_matrix(self, chosen: Bool[Tensor, "B N N R"]) -> Float[Tensor, "B N N W"]:
-        """`R_0`: the embeddings of a pair's relations, summed; that of class 0 where it has none."""
+        """`R_0`: the sum of the embeddings of a pair's relations; the embedding of class 0 if it has none."""
         none = ~chosen[..., 1:].any(-1, keepdim=True)
         return torch.cat([none, chosen[..., 1:]], -1).to(self.labels.weight.dtype) @ self.labels.weight
 
@@ -191,7 +191,7 @@ class DocREII(PairClassifier):
 
     @torch.no_grad()
     def halves(self) -> tuple[float, float]:
-        """Mean absolute weight that W_c gives to a feature and to an answer, norms aside. DocRE-II figure 5."""
+        """Mean absolute weight that W_c gives to a feature and to an answer, ignoring norms. DocRE-II figure 5."""
         features, relations = (self.classify.weight @ self.meet.weight).abs().chunk(2, 1)
         return features.mean().item(), relations.mean().item()
 
@@ -231,7 +231,7 @@ class DocREII(PairClassifier):
 
 
 class Base(nn.Module):
-    """ATLOP with a vector for each pair in its middle, and a linear classifier on it. DocRE-II (1)-(4)."""
+    """ATLOP with a vector for each pair as its middle layer, and a linear classifier on top. DocRE-II (1)-(4)."""
 
     def __init__(self, inputs: Inputs, options: DocREII.Options):
         super().__init__()
@@ -252,7 +252,7 @@ class Base(nn.Module):
 
 
 class RefinementLayer(nn.Module):
-    """Features and relations both look at both, are mixed by a gate, and change. DocRE-II (5)-(11)."""
+    """Features and relations each attend to both, and a gate mixes the results. DocRE-II (5)-(11)."""
 
     def __init__(self, width: int, options: DocREII.Options):
         super().__init__()
@@ -275,7 +275,7 @@ class RefinementLayer(nn.Module):
     def forward(
         self, features: Matrix, relations: Matrix, cells: Cells, keep_weights: bool = False
     ) -> tuple[Matrix, Matrix, Tensor | None]:
-        """Both matrices anew, and with `keep_weights` where the two attentions looked."""
+        """The new matrices, and with `keep_weights` the weights of both attentions."""
         memory = self.fuse(torch.cat([features, relations], -1))
         found, weights = zip(
             *(look(x, memory, cells, keep_weights) for look, x in zip(self.attend, (features, relations), strict=True)),
@@ -296,10 +296,10 @@ class ExtendedCrossAttention(nn.Module):
     """Each cell (s, o) looks along the four `LINES` that share an entity with it, one head each. DocRE-II (5)-(7).
 
     A line is a row of the matrix or of its transpose, so each head is attention among the cells of one row: four
-    batched products, with the matrices turned before and after. The cell itself is a key exactly once.
+    batched products, with the matrices transposed before and after. The cell itself is a key exactly once.
     """
 
-    # is the matrix turned, so that queries of one line, and keys of that line, stand in one row?
+    # is the matrix transposed, so that the queries of one line, and its keys, share a row?
     QUERY_TURNED = (False, True, False, True)
     KEY_TURNED = (False, True, True, False)
 
@@ -320,9 +320,9 @@ class ExtendedCrossAttention(nn.Module):
         cells: Bool[Tensor, "B N N"],
         keep_weights: bool = False,
     ) -> tuple[Float[Tensor, "B N N W"], Float[Tensor, "B H N N K"] | None]:
-        """What each cell found, and with `keep_weights` each head's weights on its line and, last, on itself.
+        """The result for each cell, and with `keep_weights` each head's weights on its line and, last, on itself.
 
-        Entry k of a line is the cell of entity k: (s, k), (k, o), (k, s), (o, k). Only `cells` are looked at.
+        Entry k of a line is the cell of entity k: (s, k), (k, o), (k, s), (o, k). Only `cells` are keys.
         """
         query, key, value = self.query(queries), self.key(memory), self.value(memory)
         scale = self.width**-0.5
@@ -359,7 +359,7 @@ class ExtendedCrossAttention(nn.Module):
 
 
 class FullAttention(nn.Module):
-    """The control: four heads over all cells of the document. N² keys for N² queries, so for small documents."""
+    """The control: four heads over all cells of the document. N² keys for N² queries: for small documents only."""
 
     def __init__(self, width: int, memory_width: int, self_bonus: float = 0.0):
         super().__init__()
@@ -372,7 +372,7 @@ class FullAttention(nn.Module):
             for part, x in ((self.query, queries), (self.key, memory), (self.value, memory))
         ]
         seen = cells.flatten(1)
-        seen = seen | ~seen.any(1, keepdim=True)  # no pairs at all: look at anything, not at NaN
+        seen = seen | ~seen.any(1, keepdim=True)  # without any pairs, attend to everything: a softmax of nothing is NaN
         found = F.scaled_dot_product_attention(*flat, attn_mask=seen[:, None, None])
         return self.out(found.transpose(1, 2).flatten(2).view_as(queries)), None
 
@@ -380,9 +380,9 @@ class FullAttention(nn.Module):
 def disturb(answers: Answers, gold: Answers | None, mask: Cells, most: float) -> Answers:
     """Answers with some made wrong, so that the inference module has something to correct. DocRE-II section 2.3.
 
-    A rate is drawn for each document, from 0 to `most`. So many of its related pairs lose their relations, and half of
+    Each document draws a rate from 0 to `most`. That share of its related pairs lose their relations, and half of
     those get one that is neither theirs nor gold; as many unrelated pairs get one too. (Noise on every cell would bury
-    the few related ones under invented ones.) Where no wrong relation is left, a pair stays without.
+    the few related ones under invented ones.) If no wrong relation is left, a pair stays without.
     """
     draw = torch.rand(*mask.shape, 3, device=mask.device)
     rate = most * torch.rand(len(mask), 1, 1, device=mask.device)

@@ -19,8 +19,8 @@ from ..types import PairFeatures
 class DocuNet(PairClassifier):
     """Entity pairs as the pixels of an image: a U-Net lets every pair see the pairs around it, in order of entities.
 
-    Two ideas: the relation of a pair depends on that of other pairs, so the matrix is segmented as a whole; and a
-    softmax that holds positives and negatives against zero. What a cell sees depends on where it stands.
+    Two ideas: the relation of a pair depends on those of other pairs, so the matrix is segmented as a whole; and a
+    softmax compares positives and negatives with zero. What a cell sees depends on its position.
     """
 
     name = "docunet"
@@ -29,21 +29,21 @@ class DocuNet(PairClassifier):
 
     @settings
     class Options:
-        pair: Literal["context", "similarity"] = option("context", "what a pixel is made of: (4)-(5), or (3)")
+        pair: Literal["context", "similarity"] = option("context", "source of a pixel: (4)-(5), or (3)")
         matrix: Literal["unet", "ffn"] = option(
             "unet", "a U-Net over the matrix (6), or two layers for each cell alone"
         )
         channels: Count = option(3, "channels of the image, W_3 of (6): 3 in the published code, as in RGB")
         unet_width: Count = option(64, "channels of the U-Net's first stage (256 in the published code)")
         unet_table: Literal["text", "code"] = option(
-            "text", "channels w, 2w, 4w, 2w, w as section 3.3 says; or w, 2w, 2w, w, w/2 as the published code has it"
+            "text", "channels w, 2w, 4w, 2w, w as in section 3.3; or w, 2w, 2w, w, w/2 as in the published code"
         )
         upsample: Literal["bilinear", "deconv"] = option("bilinear", "way up: bilinear (code), or deconvolution (text)")
         norm: Literal["group", "batch"] = option("group", "normalisation over valid cells; batch in the published code")
         grid: Literal["valid", "code"] = option(
             "valid",
-            "halving and growing: up to the last entity, over valid cells; or as the published code does in a filled "
-            "square: half a side downwards, corners on corners on the way up, zeros in the line an odd side lacks",
+            "halving and growing: up to the last entity, over valid cells; or, as the published code does in a filled "
+            "square, sides halved and rounded down, then upsampled corner to corner with zeros where an odd side ends",
         )
         fill: Literal["zero", "repeat"] = option(
             "zero", "cells beyond the last entity: zeros, or copies of its cells up to `matrix_size` (published code)"
@@ -52,9 +52,9 @@ class DocuNet(PairClassifier):
         map_width: Count = option(256, "channels of the matrix Y that enters both roles")
         block: Amount = option(64, "dimensions of a group in the bilinear form; 0 = all (full bilinear)")
         loss: Literal["balanced", "bce"] = option("balanced", "balanced softmax (11), or cross-entropy tuned on dev")
-        top: Count = option(TOP, "relations a pair may hold at most (3 in the published script, 1 for CDR and GDA)")
+        top: Count = option(TOP, "most relations a pair may hold (3 in the published script, 1 for CDR and GDA)")
         count_none: bool = option(
-            False, "class 0 takes one of the `top` places where it is among a pair's best, as in the published code"
+            False, "class 0 takes one of the `top` places if it is among a pair's best, as in the published code"
         )
 
     _tiny = {"encoder_lr": 1e-3, "classifier_lr": 1e-3, "matrix_lr": 1e-3}
@@ -76,8 +76,8 @@ class DocuNet(PairClassifier):
         "released_code": Variant(
             {"channels": 3, "unet_width": 256, "unet_table": "code", "norm": "batch", "grid": "code", "fill": "repeat"}
             | {"map_width": 256, "top": 3, "count_none": True, "max_tokens": 1024},
-            "the published network and decision. Only the published code has an epsilon of 10⁻⁵, beside the mean over "
-            "heads, in the localized context, and drops an epoch's last batch if it is not full",
+            "the published network and decision. Only the published code adds an epsilon of 10⁻⁵ to the mean over "
+            "heads in the localized context, and drops an epoch's last batch if it is not full",
         ),
     }
 
@@ -89,9 +89,9 @@ class DocuNet(PairClassifier):
         if options.grid == "code" and (options.fill != "repeat" or options.matrix_size < 4):
             raise ValueError("grid='code' halves a side of 4 or more twice: set fill='repeat', matrix_size from 4")
         if options.count_none and options.loss != "balanced":
-            raise ValueError("count_none=true needs loss='balanced': there class 0 is a class among others")
+            raise ValueError("count_none=true needs loss='balanced', in which class 0 is a class like the others")
         if options.pair == "context":
-            self.image = nn.Linear(inputs.width, options.channels)  # W_3 W_2: nothing stands between the two
+            self.image = nn.Linear(inputs.width, options.channels)  # W_3 W_2 in one: no nonlinearity between them
         else:
             self.image = Similarity(inputs.width, options.channels)
         self.matrix = (
@@ -118,7 +118,7 @@ class DocuNet(PairClassifier):
         return self.segment(self.pixels(pairs), pairs, trace)
 
     def pixels(self, pairs: PairFeatures) -> Float[Tensor, "B N N C"]:
-        """The image: what W_3 makes of each pair's context (4)-(5), or of the two entities' similarity (3)."""
+        """The image: W_3 applied to each pair's context (4)-(5), or to the similarity of its entities (3)."""
         if self.options.pair == "similarity":
             return self.image(pairs.entities)
         return pairs.mapped_context(self.image.weight) + self.image.bias
@@ -126,7 +126,7 @@ class DocuNet(PairClassifier):
     def segment(
         self, pixels: Float[Tensor, "B N N C"], pairs: PairFeatures, trace: dict[str, Tensor]
     ) -> Float[Tensor, "B N N R"]:
-        """Logits from the image: the matrix Y of (6), and with it the bilinear form."""
+        """Logits from the image: the matrix Y of (6), then the bilinear form."""
         image = pixels.movedim(-1, 1)
         sides = sides_of(pairs.batch.entity_mask)
         n = image.shape[-1]
@@ -160,9 +160,9 @@ class Similarity(nn.Module):
 class UNet(nn.Module):
     """Two steps down, two up, with skip connections, over matrices of any side. DocuNet section 3.3.
 
-    Sides are halved upwards (5, 3, 2), so no entity falls off; pooling and upsampling look at valid cells only, so
-    that the padding of a batch changes nothing. With the grid "code" sides are halved downwards (42, 21, 10), as in the
-    published network, and padding is unseen all the same.
+    Halved sides are rounded up (5, 3, 2), so that no entity is lost; pooling and upsampling use valid cells only, so
+    that the padding of a batch changes nothing. With the grid "code" they are rounded down (42, 21, 10), as in the
+    published network, and padding still has no effect.
     """
 
     def __init__(
@@ -247,7 +247,7 @@ def pool(image: Float[Tensor, "B C N N"], sides: Sides) -> Float[Tensor, "B C n 
 def grow(
     image: Float[Tensor, "B C n n"], sides: Sides, like: Tensor, deconv: nn.Module | None
 ) -> Float[Tensor, "B c N N"]:
-    """Twice the side: by deconvolution, or bilinear with the weight of invalid cells given to valid ones."""
+    """Doubles the side: by deconvolution, or bilinearly, with the weight of invalid cells given to valid ones."""
     image = blank(image, sides)
     grown = deconv(image) if deconv is not None else F.interpolate(image, scale_factor=2, mode="bilinear")
     if deconv is None and sides is not None:
@@ -269,9 +269,9 @@ def pool_down(image: Float[Tensor, "B C N N"], sides: Sides) -> Float[Tensor, "B
 def grow_corners(
     image: Float[Tensor, "B C n n"], sides: Sides, like: Tensor, deconv: nn.Module | None
 ) -> Float[Tensor, "B c N N"]:
-    """Twice the side, corner cells on corner cells, and zeros in the last row and column of an odd side.
+    """Doubles the side, corner cells on corner cells, with zeros in the last row and column of an odd side.
 
-    Each document has a scale of its own, so with padding its rows, then its columns are interpolated by a matrix.
+    Each document has its own scale, so with padding a matrix interpolates its rows, then its columns.
     """
     if deconv is not None:
         grown = deconv(image)
@@ -287,14 +287,14 @@ def grow_corners(
     return F.pad(blank(grown, None if sides is None else 2 * sides), (0, lack, 0, lack))
 
 
-# How a side is halved, the map pooled, and grown again, by `grid`.
+# By `grid`: how a side is halved, and how the map is pooled and grown again.
 STEPS = {"valid": (halve, pool, grow), "code": (halve_down, pool_down, grow_corners)}
 
 
 def repeat_last(image: Float[Tensor, "B C N N"], sides: Sides, size: int) -> tuple[Float[Tensor, "B C n n"], Sides]:
     """Each matrix filled up to `size` with copies of its last row and column, as the published code pads entities.
 
-    A matrix that is larger stays as it is, and does not widen those of the other documents.
+    A larger matrix stays as it is, and does not widen those of other documents.
     """
     n = image.shape[-1]
     last = n - 1 if sides is None else (sides - 1).clamp_min(0)[:, None]

@@ -17,18 +17,18 @@ from ..ops import full_precision
 from ..support.settings import Amount, Count, Part, Variant, option, settings
 from ..types import PairFeatures, Prediction
 
-# Which cells a head looks at for the pair (A, B) and a middle entity x: legs (A, x) or (x, A), and (B, x) or (x, B).
+# The cells a head looks at for the pair (A, B) and a middle entity x: legs (A, x) or (x, A), and (B, x) or (x, B).
 MODES = ("A→x, x→B", "A→x, B→x", "x→A, B→x", "x→A, x→B")
 
 
 class DREMIR(PairClassifier):
-    """Pairs are inferred from paths over a third entity; masked pairs must be told from the rest of the matrix.
+    """Pairs are inferred from paths over a third entity; masked pairs must be inferred from the rest of the matrix.
 
-    Two ideas: attention of a pair over pairs of pairs, in four modes that are the four ways two facts can share an
-    entity; and training it by hiding some pairs and asking for the same answers.
+    Two ideas: a pair attends to pairs of pairs, in four modes: the four ways in which two facts can share an
+    entity; and training hides some pairs and asks for the same answers.
 
-    Ours where the paper is silent: GELU and twice a cell's width in a layer's feed-forward part, sum and norm after
-    each part, dropout; tanh and one hidden layer with ReLU in a pair's vector; a fixed count of hidden pairs.
+    Our choices where the paper is silent: GELU and double a cell's width in a layer's feed-forward part, sum and norm
+    after each part, dropout; tanh and one hidden layer with ReLU in a pair's vector; a fixed count of hidden pairs.
     """
 
     name = "dre_mir"
@@ -41,19 +41,19 @@ class DREMIR(PairClassifier):
         attention: Literal["inference", "full"] = option(
             "inference", "I-MSA over two-leg paths, or ordinary self-attention over all cells (Table 3 'w/o I-MSA')"
         )
-        feed_width: Count = option(2, "width of an inference layer's feed-forward part, in widths of a cell")
+        feed_width: Count = option(2, "width of an inference layer's feed-forward part, as a multiple of a cell's")
         inference_dropout: Part = option(0.1, "dropout inside the inference layers")
-        mask_rate: Part = option(0.2, "share of a document's pairs that are hidden in training (20 % in the paper)")
+        mask_rate: Part = option(0.2, "share of a document's pairs hidden in training (20 % in the paper)")
         test_mask_rate: Part = option(
-            0.0, "share that is hidden at prediction, to see how much of a pair the others hold (Figure 5)"
+            0.0, "share hidden at prediction, to see how well the other pairs determine a pair (Figure 5)"
         )
         paths: Literal["both", "masked"] = option(
-            "both", "train on the original and the masked matrix, or on that alone"
+            "both", "train on the original and the masked matrix, or on the masked one alone"
         )
         reconstruct: Literal["all", "masked", "off"] = option(
             "all", "cells whose two answers must agree: all, hidden ones (Table 3 'only masked points'), or none"
         )
-        top: Count = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
+        top: Count = option(TOP, "most relations a pair may hold (4 as in ATLOP on DocRED, 1 for CDR and GDA)")
 
     _read = {"marker": "type_id", "read": "both"}
     _cdr = {"encoder_lr": 2e-5, "classifier_lr": 5e-5, "top": 1}
@@ -93,7 +93,7 @@ class DREMIR(PairClassifier):
         if not inputs.context:
             raise ValueError("the pair matrix needs localized context; leave context on")
         if options.test_mask_rate and not options.mask_rate:
-            raise ValueError("test_mask_rate needs mask_rate above 0: without it no vector of a hidden pair is learnt")
+            raise ValueError("test_mask_rate needs mask_rate above 0: otherwise no vector for hidden pairs is learnt")
         self.draws = options.test_mask_rate > 0
         width = options.map_width
         self.pairs = PairVector(2 * inputs.width, inputs.width, width)
@@ -106,7 +106,7 @@ class DREMIR(PairClassifier):
             nn.init.xavier_uniform_(self.hidden_cell)
         self.classify = nn.Linear(width, inputs.relations)
         self.objective = AdaptiveThreshold(options.top)
-        self.keep_attention = False  # leave the weights of every layer in the trace
+        self.keep_attention = False  # True: the trace keeps the weights of every layer
 
     @property
     def masks(self) -> bool:
@@ -135,13 +135,13 @@ class DREMIR(PairClassifier):
     def cover(self, cells: Float[Tensor, "#B N N W"], hidden: Bool[Tensor, "B N N"]) -> Float[Tensor, "B N N W"]:
         """The matrix with the learnt vector in place of each hidden pair's own."""
         if self.hidden_cell is None:
-            raise ValueError("mask_rate=0: no vector of a hidden pair was learnt; train with mask_rate above 0")
+            raise ValueError("mask_rate=0: no vector for hidden pairs was learnt; train with mask_rate above 0")
         return torch.where(hidden.unsqueeze(-1), self.hidden_cell.to(cells.dtype), cells)
 
     def restore(self, pairs: PairFeatures, hidden: Bool[Tensor, "B N N"]) -> Prediction:
-        """What is said of all pairs while these very ones are hidden.
+        """The prediction for all pairs while the given ones are hidden.
 
-        One set of hidden pairs for each document, or any number B of sets for one document.
+        Takes one set of hidden pairs for each document, or any number B of sets for one document.
         """
         trace = {"hidden": hidden}
         legs = pair_cells(pairs.batch.entity_mask).expand_as(hidden)
@@ -151,7 +151,7 @@ class DREMIR(PairClassifier):
 
     @contextmanager
     def without(self, mode: int) -> Iterator[None]:
-        """While this lasts, the head of one of the `MODES` (0 to 3) adds nothing in any inference layer."""
+        """A context in which the head of one of the `MODES` (0 to 3) adds nothing in any inference layer."""
         if self.options.attention != "inference":
             raise ValueError(f"attention={self.options.attention!r} has no head for a mode; build with 'inference'")
         kept = self.classify.weight.new_ones(self.options.map_width).unflatten(0, (len(MODES), -1))
@@ -192,7 +192,7 @@ def draw_hidden(
 ) -> Bool[Tensor, "B N N"]:
     """Exactly `⌊rate · cells⌋` cells of each document, at random.
 
-    Generators of one seed rank the cells alike: what is hidden at a lower rate is hidden at a higher one too.
+    Generators with the same seed rank the cells alike: cells hidden at a lower rate are hidden at a higher one too.
     """
     score = torch.rand(cells.shape, device=cells.device, generator=generator).masked_fill(~cells, 2).flatten(1)
     allowed = torch.floor(rate * cells.flatten(1).sum(1, keepdim=True) + 1e-4)  # 0.29 · 100 is 28.99… in binary
@@ -208,8 +208,8 @@ def symmetric_divergence(one: Float[Tensor, "P R"], two: Float[Tensor, "P R"]) -
 class InferenceLayer(nn.Module):
     """Attention of a pair (A, B) over paths A – x – B, one head for each of the four `MODES`. DRE-MIR (5)-(8).
 
-    A path's key is a linear map of its two legs' keys, which is a sum of what each leg brings: `W [k₁; k₂] = P₁ + Q₂`.
-    So scores are sums of two batched products and nothing of size N³ · D is built; values likewise.
+    A path's key is a linear map of the keys of its two legs, and so a sum of one term per leg: `W [k₁; k₂] = P₁ + Q₂`.
+    Scores are therefore sums of two batched products, and nothing of size N³ · D is built; values likewise.
     """
 
     def __init__(self, width: int, feed_width: int, dropout: float = 0.0):
@@ -250,7 +250,7 @@ class InferenceLayer(nn.Module):
         )
         paths = turn(legs, from_a)[:, :, None] & turn(legs, from_b)[:, None]  # [B, A, B, x]
         scores = torch.einsum("zabd,zaxd->zabx", query, key1) + torch.einsum("zabd,zbxd->zabx", query, key2)
-        # the bias shifts all paths against the pair itself, so it must be there
+        # this bias shifts all paths relative to the pair itself, so it matters
         scores = (scores + (query @ self.biases[h, 0])[..., None]).masked_fill(~paths, -torch.inf)
         alone = (query * key).sum(-1, keepdim=True)
         weights = full_precision(torch.cat((scores, alone), -1) / self.width**0.5).softmax(-1).to(value.dtype)
@@ -268,5 +268,5 @@ class SelfLayer(nn.Module):
 
     def forward(self, cells, legs, keep_weights=False):
         hidden = ~legs.flatten(1)
-        hidden = hidden & ~hidden.all(1, keepdim=True)  # no pairs at all: attend to anything, not to NaN
+        hidden = hidden & ~hidden.all(1, keepdim=True)  # without any pairs, attend to everything, to avoid NaN
         return self.layer(cells.flatten(1, 2), src_key_padding_mask=hidden).view_as(cells), None

@@ -17,15 +17,15 @@ from ..support.settings import Amount, Count, Finite, Part, Rate, Share, Variant
 from ..types import PairFeatures
 from .docunet import CellNet, UNet
 
-PATCH = 3  # cells on a side of a patch of the matrix
+PATCH = 3  # side of a patch of the matrix, in cells
 HALO = 2  # cells around a patch that its close look may see
 SENTENCES = 64  # rows of the sentence-position table; later sentences share the last
 
 
 class PAEE(PairClassifier):
-    """Which pairs are related at all, and in which role does an entity stand?
+    """Which pairs are related at all, and which role does an entity play?
 
-    Pair-aware: the matrix becomes a torus, a hard-attention network looks closely at few of its patches, and a detector
+    Pair-aware: the matrix becomes a torus, a hard-attention network looks closely at a few patches, and a detector
     tags the pairs that may be related. Entity-enhanced: entities and sentences attend to each other, then every entity
     gets a vector as subject and one as object.
     """
@@ -40,7 +40,7 @@ class PAEE(PairClassifier):
             "tnet", "network over the pair map (4): TNet-style hard attention (an interpretation), a control, or none"
         )
         fill: Literal["circular", "slide", "zero"] = option("circular", "past the last entity: wrap, copy, or zeros")
-        matrix_size: Count = option(42, "side of the matrix that fill=slide writes out (most entities of a document)")
+        matrix_size: Count = option(42, "side of the matrix under fill=slide (the most entities of a document)")
         matrix_width: Count = option(64, "channels inside the matrix network")
         map_width: Count = option(256, "channels D' of the matrix Y that enters both roles")
         budget: Share = option(0.25, "share of patches that tnet looks at closely; can be changed after training")
@@ -48,19 +48,19 @@ class PAEE(PairClassifier):
         type_width: Count = option(20, "width of an entity type's vector")
         potential: Literal["hard", "soft", "off"] = option("hard", "tag of (5): 0 or 1, its probability, or none")
         potential_threshold: Finite = option(0.3, "probability λ above which a pair is tagged; not a weight of a loss")
-        potential_window: Count = option(3, "cells on a side that the detector averages over (1: the cell alone)")
-        filter: bool = option(False, "choose relations for tagged pairs only, as the abstract says; (5)-(8) do not")
+        potential_window: Count = option(3, "side of the window that the detector averages over (1 = the cell alone)")
+        filter: bool = option(False, "choose relations for tagged pairs only, as in the abstract, but not in (5)-(8)")
         re_encoder: bool = option(True, "let entities and sentences attend to each other (6)")
         re_layers: Count = option(1, "layers of that transformer (not given in the paper)")
         re_heads: Count = option(8, "its attention heads (not given in the paper)")
         re_dropout: Part = option(0.1, "its dropout (not given in the paper)")
         cross_matching: bool = option(True, "features of an entity as subject and as object of every relation (7)")
         block: Amount = option(64, "dimensions of a group in the bilinear form (not given in the paper); 0 = all")
-        top: Count = option(TOP, "relations a pair may hold at most (4 as ATLOP on DocRED, 1 for CDR and GDA)")
+        top: Count = option(TOP, "most relations a pair may hold (4 as in ATLOP on DocRED, 1 for CDR and GDA)")
 
     _tiny = {"encoder_lr": 1e-3, "classifier_lr": 1e-3, "matrix_lr": 1e-3}
     recipes = {
-        # the paper gives warm-up, λ and four learning rates it tried; the rest is ATLOP's row, the matrix's DocuNet's
+        # the paper gives warm-up, λ and the four learning rates it tried; matrix_lr is DocuNet's, the rest ATLOP's
         "docred": {"batch_size": 4, "epochs": 30, "encoder_lr": 5e-5, "classifier_lr": 1e-4, "matrix_lr": 3e-4},
         "dwie": {"batch_size": 4, "epochs": 30, "encoder_lr": 5e-5, "classifier_lr": 1e-4, "matrix_lr": 3e-4},
         "cdr": {"batch_size": 4, "epochs": 30, "encoder_lr": 2e-5, "classifier_lr": 1e-4, "matrix_lr": 3e-4, "top": 1},
@@ -97,7 +97,7 @@ class PAEE(PairClassifier):
         if options.matrix != "none":
             if not inputs.context:
                 raise ValueError("the pair map needs localized context; leave context on, or set matrix='none'")
-            # W_2 W_1 of (3) and (4): filling copies cells, so nothing stands between the two
+            # W_2 W_1 of (3) and (4) in one: filling only copies cells, so the two linear maps merge
             self.pair_map = nn.Linear(inputs.width + 1 + 2 * options.type_width, options.matrix_width)
             self.matrix = _matrix(options)
         if options.matrix != "none" or options.potential != "off":
@@ -105,7 +105,7 @@ class PAEE(PairClassifier):
         tag = options.potential != "off"
         if tag:
             if self.matrix is None:
-                raise ValueError("potential pairs are read from the matrix; set potential='off' with matrix='none'")
+                raise ValueError("the matrix determines the potential pairs; set potential='off' with matrix='none'")
             self.detector = nn.Linear(options.map_width + 1 + 2 * options.type_width, 1)
         elif options.filter:
             raise ValueError("filter=true needs the tags of potential pairs; set potential to 'hard' or 'soft'")
@@ -158,7 +158,7 @@ class PAEE(PairClassifier):
     def detect(
         self, found: Float[Tensor, "B Y N N"], known: Float[Tensor, "B N N K"], sides: Sides
     ) -> Float[Tensor, "B N N"]:
-        """Logits of (5): may a pair be related? Cells are scored before the mean is taken: one channel, not Y."""
+        """Logits of (5): may a pair be related? Cells are scored before averaging: one channel, not Y."""
         width = self.options.map_width
         matrix, rest = self.detector.weight[:, :width], self.detector.weight[:, width:]
         around = local_mean(F.conv2d(found, matrix[..., None, None]), sides, self.options.potential_window)
@@ -179,9 +179,9 @@ class PAEE(PairClassifier):
     def more_losses(self, pairs, labels, trace):
         losses, mask = {}, pairs.mask
         related = labels[..., 1:].any(-1)
-        if self.detector is not None:  # (10), over the pairs that are to be classified
+        if self.detector is not None:  # (10), over the pairs to classify
             losses["potential"] = mean_cross_entropy(trace["potential"][mask], related[mask])
-        if self.roles is not None:  # (11), over the entities that can stand in the role
+        if self.roles is not None:  # (11), over the entities that can play the role
             for role, axis in (("subject", 2), ("object", 1)):
                 there, gold = mask.any(axis), (labels[..., 1:] & mask.unsqueeze(-1)).any(axis)
                 losses[role] = mean_cross_entropy(trace[role][there], gold[there]) / 2
@@ -208,13 +208,13 @@ def _matrix(options: PAEE.Options) -> nn.Module:
 
 
 def mean_cross_entropy(logits: Tensor, gold: Bool[Tensor, "..."]) -> Float[Tensor, ""]:
-    """Yes or no, averaged; zero if there is nothing to say yes or no to."""
+    """Cross-entropy of yes and no, averaged; zero if there is nothing to decide."""
     logits = full_precision(logits)
     return F.binary_cross_entropy_with_logits(logits, gold.to(logits.dtype), reduction="sum") / max(gold.numel(), 1)
 
 
 def local_mean(image: Float[Tensor, "B C N N"], sides: Sides, size: int) -> Float[Tensor, "B C N N"]:
-    """The mean of the `size` × `size` cells around each, counting valid ones only."""
+    """The mean over the `size` × `size` cells around each cell, valid ones only."""
     if sides is None:
         return F.avg_pool2d(image, size, 1, size // 2, count_include_pad=False)
     keep = inside(sides, image.shape[-1]).to(image.dtype)
@@ -223,9 +223,9 @@ def local_mean(image: Float[Tensor, "B C N N"], sides: Sides, size: int) -> Floa
 
 
 class ReEncoder(nn.Module):
-    """Entities and sentences attend to each other; only the entities come back. PAEE (6).
+    """Entities and sentences attend to each other; only the entities are returned. PAEE (6).
 
-    A sentence is the maximum of its tokens plus a learned vector for its place. Entities have no place, so their
+    A sentence is the maximum of its tokens plus a learned vector for its position. Entities have no position, so their
     order does not matter here.
     """
 
@@ -248,11 +248,11 @@ class ReEncoder(nn.Module):
         numbers = torch.arange(sentences.shape[1], device=tokens.device).clamp_max(SENTENCES - 1)
         line = torch.cat([entities, sentences + self.place(numbers)], 1)
         hidden = ~torch.cat([entity_mask, present], 1)
-        hidden = hidden & ~hidden.all(1, keepdim=True)  # a document of nothing attends to zeros, not to NaN
+        hidden = hidden & ~hidden.all(1, keepdim=True)  # an empty document attends to zeros, to avoid NaN
         *before, last = self.transformer.layers
         for layer in before:
             line = layer(line, src_key_padding_mask=hidden)
-        # In the last layer only entities ask.
+        # In the last layer only entities are queries.
         out = line[:, : entities.shape[1]]
         found, _ = last.self_attn(out, line, line, key_padding_mask=hidden, need_weights=False)
         out = last.norm1(out + last.dropout1(found))
@@ -263,28 +263,28 @@ class ReEncoder(nn.Module):
 def sentence_maxima(
     tokens: Float[Tensor, "B L D"], token_sentence: Int[Tensor, "B L"]
 ) -> tuple[Float[Tensor, "B S D"], Bool[Tensor, "B S"]]:
-    """Each sentence as the maximum of its tokens, zero for those that a shorter document lacks."""
+    """Each sentence as the maximum of its tokens; zero for sentences that a shorter document lacks."""
     count = int(token_sentence.max()) + 1 if token_sentence.numel() else 0
     slot = torch.where(token_sentence >= 0, token_sentence, count)  # special tokens: an extra row, dropped below
     slot = slot + (count + 1) * torch.arange(len(slot), device=slot.device).unsqueeze(1)
     empty = tokens.new_full((len(tokens) * (count + 1), tokens.shape[-1]), -torch.inf)
-    # all documents in one dimension, the first: there whole rows are compared, much faster on a CPU
+    # all documents along one dimension, the first: that compares whole rows, which is much faster on a CPU
     largest = empty.scatter_reduce(0, slot.view(-1, 1).expand(-1, tokens.shape[-1]), tokens.flatten(0, 1), "amax")
     largest = largest.unflatten(0, (-1, count + 1))[:, :count]
     present = (largest > -torch.inf).any(-1)
     return largest.masked_fill(~present.unsqueeze(-1), 0), present
 
 
-# TNet, as it can be used on a matrix -------------------------------------------------------------------------------
+# TNet, adapted to a matrix -----------------------------------------------------------------------------------------
 
 
 class TNet(nn.Module):
     """A TNet-style block over matrices: a coarse look at all patches, a close look at the most promising ones.
 
-    TNet (Papadopoulos et al., 2021) classifies whole images and PAEE does not say how it yields a map of cells; this
-    is an interpretation. Patches of 3 × 3 cells are averaged and pass an extractor; a location module scores them; the
-    best share `budget` is cut out with two more cells on each side and passes the same extractor. Every cell then
-    knows the coarse look, the close look (or zero), itself, and its place.
+    TNet (Papadopoulos et al., 2021) classifies whole images, and PAEE does not explain how it yields a map of cells;
+    this is an interpretation. Patches of 3 × 3 cells are averaged and pass an extractor; a location module scores
+    them; the best share `budget` is cut out with two more cells on each side and passes the same extractor. Every cell
+    then combines the coarse look, the close look (or zero), its own value, and its position.
     """
 
     def __init__(self, width: int, out: int, budget: float, border: Border):
@@ -301,7 +301,7 @@ class TNet(nn.Module):
     ) -> Float[Tensor, "B Y N N"]:
         n = image.shape[-1]
         image = blank(image, sides)
-        patches = None if sides is None else (sides + PATCH - 1) // PATCH  # a side, counted in patches
+        patches = None if sides is None else (sides + PATCH - 1) // PATCH  # sides in patches
         m = -(-n // PATCH)
         coarse = self.extractor(self._shrink(image, sides, m), patches)
         weight, looked = self._choose(coarse, patches)
@@ -341,7 +341,7 @@ class TNet(nn.Module):
         return weight.to(coarse.dtype), looked
 
     def _look(self, image: Tensor, sides: Sides, looked: Tensor) -> Float[Tensor, "B W N N"]:
-        """The extractor on the chosen patches with their halo, its middle written where the patch stands."""
+        """The extractor on the chosen patches with their halo; its middle is written to the patch's own place."""
         n, m, side = image.shape[-1], looked.shape[-1], PATCH + 2 * HALO
         wide = wrap(image, sides, HALO, m * PATCH + 2 * HALO, self.border)
         cut = wide.unfold(2, side, PATCH).unfold(3, side, PATCH)  # a view, [B, W, m, m, side, side]
@@ -389,9 +389,9 @@ def spread(patches: Float[Tensor, "B C m m"], n: int) -> Float[Tensor, "B C n n"
 def location_loss(
     trace: dict[str, Tensor], related: Bool[Tensor, "B N N"], sides: Sides, border: Border
 ) -> Float[Tensor, ""]:
-    """REINFORCE on the choice of patches: reward 1 for one that holds a related pair, less the batch's mean reward.
+    """REINFORCE on the choice of patches: reward 1 for one that holds a related pair, minus the batch's mean reward.
 
-    With the border "circular" a patch over the last entity, or in a copy of the matrix, holds what it wraps to.
+    With the border "circular", a patch that crosses the last entity, or lies in a copy, holds the cells it wraps to.
     """
     weight, looked = trace["patch_weight"], trace["patch_looked"]
     cells = wrap(related.unsqueeze(1).float(), sides, 0, weight.shape[-1] * PATCH, border)

@@ -6,7 +6,7 @@ Colour never speaks alone: entities carry their number, weights a bar, cells the
 
 from .plots import COLOURS, DIVERGING, SEQUENTIAL, alt, bars, curves, forest, pair_matrix, style, triples_matrix
 from .stored import results, speed
-from .text import document, heat, say, source, starred, table
+from .text import document, heat, say, sentence, source, starred, table
 
 __all__ = ["COLOURS", "DIVERGING", "SEQUENTIAL"]
 __all__ += [
@@ -19,6 +19,7 @@ __all__ += [
     "pair_matrix",
     "results",
     "say",
+    "sentence",
     "source",
     "speed",
     "starred",

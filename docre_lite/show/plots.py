@@ -13,9 +13,11 @@ from cycler import cycler
 from matplotlib.figure import Figure
 
 from ..types import Document, Triple
+from .inks import INK, PAPER, parameters
+from .phone import render
 from .text import array, records
 
-# Told apart by colour-blind readers and in greyscale: lightness climbs by 15 of 100 from one to the next.
+# Distinguished by colour-blind readers and in greyscale: lightness climbs by 15 of 100 from one to the next.
 COLOURS = ("#14284b", "#7d2560", "#0072b2", "#e07b00", "#7cc7b0")
 SEQUENTIAL = "cividis"  # for amounts; perceptually even, safe for colour-blind readers
 DIVERGING = "PuOr"  # for amounts with a sign
@@ -27,17 +29,24 @@ _SIGNS = {
 
 
 def style() -> None:
-    """One look for all figures: sharp SVG, the book's colours, quiet axes. Call once at the head of a chapter."""
+    """One look for all figures: sharp SVG, the book's colours, quiet axes. Call once at the head of a chapter.
+
+    In a notebook a figure carries a second drawing for phones, see `docre_lite.show.phone`.
+    """
     lines = cycler(linestyle=["-", "--", "-.", ":", (0, (3, 1, 1, 1))], marker=["o", "s", "^", "D", "v"])
     sns.set_theme(style="ticks", rc={"figure.figsize": (6.4, 3.6), "figure.constrained_layout.use": True})
     plt.rcParams.update({"axes.prop_cycle": cycler(color=COLOURS) + lines, "lines.markersize": 5, "font.size": 10})
     plt.rcParams.update({"axes.titleweight": "bold", "axes.titlesize": 11, "axes.labelsize": 10})
+    plt.rcParams.update(parameters())
     plt.rcParams["svg.hashsalt"] = "docre_lite"  # the same figure gives the same file
     try:
+        from IPython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
     except ImportError:  # a script, not a notebook
         return
     set_matplotlib_formats("svg")
+    if kernel := get_ipython():
+        kernel.display_formatter.formatters["image/svg+xml"].for_type(Figure, render)
 
 
 def pair_matrix(
@@ -62,11 +71,12 @@ def pair_matrix(
         raise ValueError(f"a matrix of {n} names must be {n} x {n}, not {' x '.join(map(str, values.shape))}")
     hidden = np.eye(n, dtype=bool) if mask is None else array(mask) == 0
     low, high = limits or (None, None)
-    figure, axes = _square(n, names, title, room=1.4)
+    figure, axes = _square(n, names, title, below=0.7)
     sns.heatmap(
         values, mask=hidden, annot=n <= 12 if numbers is None else numbers, fmt=".2f", annot_kws={"size": 8}, ax=axes,
         vmin=low, vmax=high, center=0 if diverging else None, cmap=DIVERGING if diverging else SEQUENTIAL,
-        square=True, linewidths=0.5, linecolor="#bbbbbb", cbar_kws={"label": label, "shrink": 0.8},
+        square=True, linewidths=0.5, linecolor="#bbbbbb",
+        cbar_kws={"label": label, "orientation": "horizontal", "shrink": 0.8, "aspect": 30},
     )  # fmt: skip
     _entity_axes(axes, names)
     for head, tail in pairs:
@@ -95,8 +105,8 @@ def triples_matrix(document: Document, predicted: Iterable[Triple] | None = None
 
     codes = relation_codes({relation for _, _, relation in facts})
     names = [f"{entity.name} {i}" for i, entity in enumerate(document.entities)]
-    figure, axes = _square(len(names), names, title or document.title, room=2.6)
-    sns.heatmap(np.eye(len(names)), cmap=["white", "#cccccc"], cbar=False, ax=axes, linewidths=0.5, linecolor="#dddddd")
+    figure, axes = _square(len(names), names, title or document.title, beside=2.6)
+    sns.heatmap(np.eye(len(names)), cmap=[PAPER, "#cccccc"], cbar=False, ax=axes, linewidths=0.5, linecolor="#dddddd")
     axes.set_aspect("equal")
     cells, legend = defaultdict(list), {}
     for fact in sorted(facts):
@@ -106,7 +116,7 @@ def triples_matrix(document: Document, predicted: Iterable[Triple] | None = None
         legend[f"{kind(fact)} {mark}".strip()] = axes.add_patch(patch)
     for (head, tail), text in cells.items():
         look = {"ha": "center", "va": "center", "linespacing": 0.9, "size": 8 if len(text) < 3 else 6}
-        axes.text(tail + 0.5, head + 0.5, "\n".join(text), color="black", **look)
+        axes.text(tail + 0.5, head + 0.5, "\n".join(text), color=INK, **look)
     for relation, code in codes.items():
         legend[f"{code} {relation}"] = plt.Rectangle((0, 0), 0, 0, alpha=0)
     axes.legend(legend.values(), legend, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=8)
@@ -204,7 +214,7 @@ def _forest(axes: plt.Axes, found: Mapping[int, Any]) -> None:
     axes.axvline(0, color="#777777", linewidth=0.8, zorder=1)
     for row, one in found.items():
         whiskers = None if one.low is None else [[one.mean - one.low], [one.high - one.mean]]
-        hollow = {"markerfacecolor": "white"} if one.verdict.startswith("no verdict") else {}
+        hollow = {"markerfacecolor": PAPER} if one.verdict.startswith("no verdict") else {}
         look = {"fmt": "o", "color": COLOURS[2], "capsize": 3, "linestyle": "none"}
         axes.errorbar(one.mean, row, xerr=whiskers, **look, **hollow)
         if one.published is not None:
@@ -220,11 +230,11 @@ def alt(figure: Figure) -> str:
     return ". ".join(filter(None, said))
 
 
-def _square(n: int, names: Sequence[str], title: str, room: float) -> tuple[Figure, plt.Axes]:
-    """A closed figure for an N x N matrix, with room for the names and, in inches, for what stands at the right."""
+def _square(n: int, names: Sequence[str], title: str, beside: float = 0, below: float = 0) -> tuple[Figure, plt.Axes]:
+    """A closed figure for an N x N matrix, with room for the names and, in inches, for what lies beside or below."""
     side = max(2.2, 0.36 * n)
     margin = 0.07 * max(map(len, names), default=0) + 0.5
-    figure, axes = plt.subplots(figsize=(side + margin + room, side + margin))
+    figure, axes = plt.subplots(figsize=(side + margin + beside, side + margin + below))
     plt.close(figure)
     axes.set_title(title)
     return figure, axes

@@ -16,6 +16,7 @@ from IPython.display import HTML, Markdown
 from torch import Tensor
 
 from ..support import PACKAGE
+from ..support.prose import gaps, joined
 from ..types import Document, Mention
 
 _TINTS = ("0,114,178", "213,94,0", "0,158,115", "170,68,153", "230,159,0", "86,180,233", "136,34,85", "120,120,120")
@@ -24,7 +25,7 @@ _TINTS = ("0,114,178", "213,94,0", "0,158,115", "170,68,153", "230,159,0", "86,1
 def document(document: Document, highlight: Iterable[int] = (), weights=None, evidence: Iterable[int] = ()) -> HTML:
     """The text with its entities, numbered; `highlight` entities stand out, `evidence` sentences carry a bar.
 
-    `weights`, one a word of the document, shade the words and underline them in proportion.
+    `weights`, one per word of the document, shade the words and underline them in proportion.
     """
     highlight, evidence, shaded = set(highlight), set(evidence), iter(())
     if weights is not None:
@@ -40,11 +41,19 @@ def document(document: Document, highlight: Iterable[int] = (), weights=None, ev
             closing[m.sentence, m.end - 1] += f"<sup>{number}</sup></span>"
     rows = [f"<p><strong>{escape(document.title)}</strong></p>"]
     for s, sentence in enumerate(document.sentences):
-        words = [opening[s, w] + next(shaded, escape(word)) + closing[s, w] for w, word in enumerate(sentence)]
+        words = [
+            gap + opening[s, w] + next(shaded, escape(word)) + closing[s, w]
+            for w, (gap, word) in enumerate(zip(gaps(sentence), sentence, strict=True))
+        ]
         colour, note = ("#e07b00", ' title="evidence sentence"') if s in evidence else ("transparent", "")
         look = f"margin:.2em 0;padding-left:.6em;border-left:4px solid {colour}"
-        rows.append(f'<p{note} style="{look}"><small>[{s}]</small> {" ".join(words)}</p>')
+        rows.append(f'<p{note} style="{look}"><small>[{s}]</small> {"".join(words)}</p>')
     return HTML(_frame("\n".join(rows)))
+
+
+def sentence(words: Sequence[str]) -> str:
+    """A sentence of a document for readers: "Selmouth, which", not "Selmouth , which". Tokens stay as they are."""
+    return joined(words)
 
 
 def starred(document: Document) -> Document:
@@ -97,7 +106,7 @@ def table(rows, caption: str = "", digits: int = 1) -> HTML:
     text = records(rows).to_html(index=False, border=0, na_rep="", float_format=f"%.{digits}f", justify="left")
     text = text.replace("<th>", '<th scope="col">')
     if caption:
-        text = text.replace("<thead>", f"<caption>{escape(caption)}</caption><thead>", 1)
+        text = text.replace("<thead>", f"<caption><span>{escape(caption)}</span></caption><thead>", 1)
     return HTML(_frame(text))
 
 

@@ -1,46 +1,124 @@
-"""The state of a training on disk: optimiser, random numbers and place, beside a saved model. Nothing is pickled."""
+"""The state of a training on disk: a saved model, optimiser, random numbers and place. Nothing is pickled.
+
+Two slots take turns, `last/0` and `last/1`. A save breaks the seal of the older one, writes its files over in their
+places and seals them, by a checksum of each. Whenever the process is stopped, one sealed slot is whole.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import set_seed
-from safetensors.torch import save_file
 from torch import nn
 
-from .store import read_json, read_tensors, write_json
+from . import DataError
+from .store import ANEW, read_json, read_tensors, whole, write_over, write_tensors
 
+SLOTS, SEAL = ("0", "1"), "checksums.json"
 OF_ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, place: dict[str, Any]) -> None:
+def newest(last: Path) -> Path | None:
+    """The whole slot that got further, None before the first one was finished.
+
+    Raises DataError if what was sealed is damaged: no process that was stopped leaves it so.
+    """
+    slots = [(seal["step"], last / name, seal["files"]) for name in SLOTS if (seal := _seal(last / name))]
+    faults = []
+    for _, slot, files in sorted(slots, reverse=True, key=lambda found: found[0]):
+        if not (fault := _damage(slot, files)):
+            return slot
+        faults.append(fault)
+    if faults:
+        raise DataError(faults[0])
+    before = whole(last)  # a folder without slots is what earlier versions wrote
+    return before if (before / "state.json").is_file() else None
+
+
+def _seal(slot: Path) -> dict[str, Any] | None:
+    """What was sealed; None if that was never finished, or something has been written since."""
+    try:
+        seal = json.loads((slot / SEAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(seal, dict) and isinstance(seal.get("step"), int) and isinstance(seal.get("files"), dict)
+    return seal if whole else None
+
+
+def _damage(slot: Path, files: dict[str, str]) -> str | None:
+    for name, checksum in files.items():
+        if not (slot / name).is_file():
+            return f"{slot / name}: no such file, which a checkpoint had when it was saved; {ANEW}"
+        if _digest(slot / name) != checksum:
+            return f"{slot / name}: cut short or damaged (its checksum is another than when it was saved); {ANEW}"
+    return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save(last: Path, before: Path | None, step: int, write: Callable[[Path], None]) -> Path:
+    """Has the files of a slot written and seals them: the slot that `before`, the whole one so far, is not."""
+    slots = [last / name for name in SLOTS if last / name != before]
+    for slot in slots:  # both, if there is none before: they are of another run
+        if (slot / SEAL).is_file():
+            write_over(slot / SEAL, b"")
+    here = slots[0]
+    here.mkdir(parents=True, exist_ok=True)
+    write(here)
+    seal(here, step)
+    return here
+
+
+def seal(slot: Path, step: int) -> None:
+    """What lies in the slot now is whole, and of this step."""
+    files = {path.name: _digest(path) for path in sorted(slot.iterdir()) if path.name != SEAL}
+    write_over(slot / SEAL, json.dumps({"step": step, "files": files}, indent=1).encode())
+
+
+def clear(last: Path) -> None:
+    """Deletes both slots; emptied first, so that they take no room in the trash of a network drive either."""
+    for path in last.rglob("*"):
+        if path.is_file():
+            write_over(path, b"")
+    shutil.rmtree(last, ignore_errors=True)
+
+
+def write_state(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, place: dict[str, Any]) -> None:
     """Writes `training.safetensors` and `state.json`; the model's own files are the model's to write."""
     tensors = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = value.contiguous()
-    save_file(tensors, folder / "training.safetensors")
-    write_json(folder / "state.json", place)
+            tensors[f"optimizer.{key}.{name}"] = value
+    write_tensors(slot / "training.safetensors", tensors)
+    write_over(slot / "state.json", (json.dumps(place, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def place(folder: Path) -> dict[str, Any]:
+def place(slot: Path) -> dict[str, Any]:
     """What `state.json` holds."""
-    return read_json(folder / "state.json")
+    return read_json(slot / "state.json")
 
 
-def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, other_seed: int | None) -> None:
+def restore(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, other_seed: int | None) -> None:
     """Weights, the optimiser's moments and the random state. With `other_seed`, as for all processes but the one whose
     state was saved, random numbers begin from that.
     """
-    weights, tensors = (read_tensors(folder / f"{name}.safetensors") for name in ("model", "training"))
+    weights, tensors = (read_tensors(slot / f"{name}.safetensors") for name in ("model", "training"))
     model.load_state_dict(weights)
     for name, parameter in model.named_parameters():
         if f"optimizer.step.{name}" in tensors:
-            moments = {key: tensors[f"optimizer.{key}.{name}"].to(parameter.device) for key in OF_ADAM}
+            # a copy: what was read is the file itself, mapped into memory, and the file is written over
+            moments = {key: tensors[f"optimizer.{key}.{name}"].to(parameter.device, copy=True) for key in OF_ADAM}
             optimizer.state[parameter] = moments
     if other_seed is not None:
         set_seed(other_seed % 2**32)  # NumPy takes no larger one

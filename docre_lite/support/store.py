@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from . import DataError
@@ -75,6 +75,19 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
+def write_over(path: Path, data: bytes) -> None:
+    """A file written in its place: none is made beside it, renamed or deleted, which a network drive does slowly and
+    keeps in its trash. Torn if it is stopped halfway: for files that are there twice, or whose folder is.
+    """
+    path.write_bytes(data)
+    _to_disk(path)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A safetensors file, see `write_over`; the library's own writer renames. Takes their room in memory once more."""
+    write_over(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+
+
 def _to_disk(path: Path) -> None:
     if os.name == "posix" or path.is_file():  # Windows opens no folder
         opened = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
@@ -91,22 +104,25 @@ def sweep(folder: Path) -> None:
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Writes a folder beside its place and swaps it in: whenever the process is stopped, `whole` finds old or new."""
+    """Writes a folder beside its place and swaps the two: whenever the process is stopped, `whole` finds old or new.
+
+    The one before stays as FOLDER.new, to be written over the next time, until `settle` clears it away.
+    """
+    settle(folder, keep_spare=True)
     new, old = (folder.with_name(folder.name + end) for end in (".new", ".old"))
-    shutil.rmtree(new, ignore_errors=True)
     try:
-        new.mkdir(parents=True)
+        new.mkdir(parents=True, exist_ok=True)
         write(new)
         for path in new.iterdir():
             _to_disk(path)
     except Exception:
         shutil.rmtree(new, ignore_errors=True)  # on a full disk, room for others
         raise
-    if folder.exists():  # else the old one is all there is until the new one stands
-        shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
         folder.rename(old)
     new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    if old.exists():
+        old.rename(new)
 
 
 def whole(folder: Path) -> Path:
@@ -115,11 +131,11 @@ def whole(folder: Path) -> Path:
     return old if old.is_dir() and not folder.is_dir() else folder
 
 
-def settle(folder: Path) -> None:
-    """Puts right what a kill left: the folder, old or new, stands at its place, and nothing is beside it."""
+def settle(folder: Path, keep_spare: bool = False) -> None:
+    """Puts right what a kill left: the folder, old or new, stands at its place; nothing but the spare is beside it."""
     if (found := whole(folder)) != folder:
         found.rename(folder)
-    for end in (".new", ".old"):
+    for end in (".old",) if keep_spare else (".new", ".old"):
         shutil.rmtree(folder.with_name(folder.name + end), ignore_errors=True)
 
 

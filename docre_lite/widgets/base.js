@@ -177,6 +177,18 @@ function matrix(names, { caption, onchoose, onwalk = onchoose, columns = names, 
   return { el, draw };
 }
 
+const CLOSES = /^([,.;:!?%)\]}’”…']+|['’](s|t|re|ve|ll|d|m)|n['’]t)$/i, OPENS = /^[([{“‘]+$/;
+/** What stands before each word of a sentence, a space or nothing: as `gaps` of the package. */
+function gaps(words) {
+  let close = true, quoted = false;
+  return words.map((word) => {
+    const quote = word === '"', gap = close || (quote ? quoted : CLOSES.test(word)) ? "" : " ";
+    close = quote ? !quoted : OPENS.test(word);
+    quoted = quoted !== quote;
+    return gap;
+  });
+}
+
 /** The text of a document: `sentences` of words, `mentions` as { sentence, start, end, entity }, `names`, `types`;
  * `lines`, where there are some, are the numbers of the sentences.
  *
@@ -184,12 +196,10 @@ function matrix(names, { caption, onchoose, onwalk = onchoose, columns = names, 
  * written before it, `strong` entities stand out as [entity, "head"], `evidence` sentences carry a bar.
  */
 function textOf({ sentences, mentions, names, types, lines = null }, onchoose) {
-  let place = 0;
   const words = [], marks = [], shares = [];
   const paragraphs = sentences.map((sentence, s) => {
-    const first = place, spans = sentence.map((word) => h("span", { class: "dw-word" }, word));
+    const spans = sentence.map((word) => h("span", { class: "dw-word" }, word)), before = gaps(sentence);
     words.push(...spans);
-    place += sentence.length;
     shares.push(h("span", { class: "dw-share" }));
     const line = h("p", { class: "dw-sentence" }, h("small", {}, `[${lines?.[s] ?? s}] `), shares[s], " ");
     const opening = new Map();
@@ -199,7 +209,7 @@ function textOf({ sentences, mentions, names, types, lines = null }, onchoose) {
     }
     for (let w = 0; w < sentence.length;) {
       const m = opening.get(w), end = m ? m.end : w + 1;
-      const inner = spans.slice(w, end).flatMap((span, k) => (k ? [" ", span] : [span]));
+      const inner = spans.slice(w, end).flatMap((span, k) => (k ? [before[w + k], span] : [span]));
       if (m) {
         const about = `${names[m.entity]}, type ${types[m.entity]}`;
         const mark = h("span", {
@@ -207,8 +217,8 @@ function textOf({ sentences, mentions, names, types, lines = null }, onchoose) {
           onclick: () => onchoose?.(m.entity),
         }, ...inner, h("sup", {}, String(m.entity)));
         marks.push([mark, m.entity]);
-        line.append(mark, " ");
-      } else line.append(...inner, " ");
+        line.append(before[w], mark);
+      } else line.append(before[w], ...inner);
       w = end;
     }
     return line;

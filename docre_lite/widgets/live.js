@@ -253,15 +253,21 @@ function unmark(marked) {
   return { text, spans };
 }
 
-/** A document as marked-up text, that `fromText` reads. Sentences without words are left out. */
+/** A document as marked-up text, that `fromText` reads. Sentences without words are left out. It is set for readers
+ * where that reads back as the same words, else with a space between any two. */
 function toText({ title, sentences, mentions, types }) {
   const safe = (word) => word.replace(/[[\]|]/g, "\\$&").replace(/\\$/, "\\ ");  // at its end it would hide a mark
-  const text = sentences.map((words, s) => words.map((word, w) => {
-    const open = mentions.filter((m) => m.sentence === s && m.start === w).map(() => "[").join("");
-    const close = mentions.filter((m) => m.sentence === s && m.end === w + 1).sort((a, b) => b.start - a.start).map((m) => `|${m.type ?? types[m.entity]}|${m.entity + 1}]`).join("");
-    return `${open}${safe(word)}${close}`;
-  }).join(" ")).filter(bare).join("\n");
-  return bare(text).startsWith("# ") ? `# ${title.replace(SPACES, " ")}\n${text}` : text;  // else its first line would be the title
+  const written = (before) => {
+    const text = sentences.map((words, s) => { const gap = before(words); return words.map((word, w) => {
+      const open = mentions.filter((m) => m.sentence === s && m.start === w).map(() => "[").join("");
+      const close = mentions.filter((m) => m.sentence === s && m.end === w + 1).sort((a, b) => b.start - a.start).map((m) => `|${m.type ?? types[m.entity]}|${m.entity + 1}]`).join("");
+      return `${gap[w]}${open}${safe(word)}${close}`;
+    }).join(""); }).filter(bare).join("\n");
+    return bare(text).startsWith("# ") ? `# ${title.replace(SPACES, " ")}\n${text}` : text;  // else its first line would be the title
+  };
+  const [set, spaced] = [written(gaps), written((words) => words.map((_, w) => (w ? " " : "")))];
+  const read = (text) => { try { const { sentences: back, mentions: named } = fromText(text); return JSON.stringify([back, named]); } catch { return null; } };
+  return read(set) === read(spaced) ? set : spaced;
 }
 
 /** Controls that change the document: strike sentences and words, rename or hide an entity, write another text.
@@ -304,9 +310,9 @@ function editor(widget, given) {
     let place = 0;
     lines.replaceChildren(...doc.sentences.map((sentence, s) => {
       const off = !!now?.sentences?.includes(s), toggle = (list, k) => (list.includes(k) ? list.filter((x) => x !== k) : [...list, k]);
-      const words = sentence.map((word, w) => {
+      const before = gaps(sentence), words = sentence.map((word, w) => {
         const at = place + w, out = !!now?.words?.includes(at), of = doc.mentions.find((m) => m.sentence === s && m.start <= w && w < m.end);
-        return [h("button", {
+        return [before[w], h("button", {
           type: "button", class: `dw-strike${of ? " dw-named" : ""}`, "data-key": `w${at}`, "aria-pressed": String(out), disabled: off, tabindex: w ? -1 : 0,
           title: out ? "put this word back" : "strike this word", onclick: () => put({ words: toggle(now?.words ?? [], at) }),
           onkeydown: (event) => {
@@ -317,7 +323,7 @@ function editor(widget, given) {
             while (next && !next.classList.contains("dw-strike")) next = next[step];
             next?.focus();
           },
-        }, word), " "];
+        }, word)];
       });
       place += sentence.length;
       const strike = h("button", { type: "button", class: "dw-button dw-small", "data-key": `s${s}`, "aria-pressed": String(off), onclick: () => put({ sentences: toggle(now?.sentences ?? [], s) }) }, off ? "put back" : "strike");

@@ -1,0 +1,213 @@
+"""A training from files, in a folder, that can be stopped at any moment and continued: what `docre-lite train` does."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+from collections.abc import Generator, Iterator, Sized
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import reduce, set_seed
+from tqdm.auto import tqdm
+
+from ..encode import Reading
+from ..encoder import TinyConfig
+from ..formats.readers import read, read_relations
+from ..model import DocRE, build, paper
+from ..support.machine import processes
+from ..support.settings import fields, update
+from ..support.store import ANEW, alone, read_json, write_json, writing
+from ..train import Step, TrainConfig, configure, fit, last_checkpoint
+
+KEYS = ("paper", "encoder", "recipe", "settings", "seed", "train", "dev", "relations", "limit")  # of run.json
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """What a run was begun with. Raises ValueError if the folder holds no run."""
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no run.json here; --resume takes the --out folder of an earlier run")
+    plan = read_json(path)
+    if missing := [key for key in KEYS if key not in plan]:
+        raise ValueError(f"{path}: lacks {', '.join(missing)}; it is not what `docre-lite train` wrote: {ANEW}")
+    return plan
+
+
+def is_new(out: Path) -> None:
+    """Raises ValueError if the folder holds a run."""
+    if (out / "run.json").exists():
+        raise ValueError(f"{out} holds a run already: continue it with --resume {out}, or choose another --out")
+
+
+def carry_out(plan: dict[str, Any], out: Path, resume: bool) -> int:
+    """The training that a plan describes, or the rest of it. Returns the step after which it was asked to stop, else 0.
+
+    Raises ValueError if something is wrong with plan or files, FloatingPointError if the loss is no longer finite.
+    """
+    model, documents, dev, config = _prepared(plan, out, resume)
+    together = processes()
+    together.wait_for_everyone()  # none may find the run.json that another one writes
+    if together.is_main_process:
+        way_out = "mend that and resume again" if resume else "choose another --out"
+        held = alone(out, way_out)  # noqa: F841  until this is over
+        if not resume:
+            is_new(out)
+        with writing(out, way_out):
+            write_json(out / "run.json", plan)
+    progress = Progress(plan["paper"], model, documents, dev, config)
+    return _follow(fit(model, documents, dev, config, out, resume, progress.scored), progress)
+
+
+def _prepared(plan: dict[str, Any], out: Path, resume: bool):
+    """Model, documents and configuration; whatever is wrong with them is told before anything is written."""
+    check_settings(plan)
+    config, rest = configure(plan["paper"], plan["recipe"], **{"seed": plan["seed"], **plan["settings"]})
+    relations = read_relations(plan["relations"]) if plan["relations"] else None
+    documents = read(plan["train"], relations=relations)[: plan["limit"]]
+    dev = read(plan["dev"], relations=relations) if plan["dev"] else []
+    if not any(document.triples for document in documents):
+        raise ValueError(f"{plan['train']}: no document has a label, so there is nothing to learn; give them labels")
+    checkpoint = last_checkpoint(out) if resume else None
+    set_seed(config.seed)
+    if checkpoint:
+        model = DocRE.load(checkpoint)
+        _check_model(model, plan, rest, relations, checkpoint)
+    else:
+        model = build(plan["paper"], documents, plan["encoder"], relations, **rest)
+    if not relations:
+        _note_unknown(model.relations, dev)
+    if model.classifier.objective.tunable and not dev:
+        raise ValueError(f"this variant of {plan['paper']} tunes its threshold on development documents; give --dev")
+    return model, documents, dev, config
+
+
+FORWARD = 1 / 3  # of a training document's work: to score one takes no way back, which costs twice the way there
+
+
+class Progress:
+    """A bar over a whole training: its steps, and the scoring after each epoch as so many steps as it takes.
+
+    So it moves all the time, and the time that it says remains holds both.
+    """
+
+    def __init__(self, name: str, model: DocRE, documents: Sized, dev: Sized, config: TrainConfig):
+        each = config.batch_size * config.accumulation
+        self.epochs, self.per_epoch = config.epochs, math.ceil(len(documents) / each)
+        passes = 2 if model.classifier.objective.tunable else 1  # to set thresholds, and to score
+        self.per_document = FORWARD / each * processes().num_processes  # this one scores its share of them
+        self.scoring = FORWARD * passes * len(dev) / each  # steps that an epoch's scoring is worth
+        # into a file, a line a minute is enough
+        often = sys.stderr.isatty() or "TQDM_MININTERVAL" in os.environ or "ipykernel" in sys.modules
+        pace = {} if often else {"mininterval": 60.0, "maxinterval": 60.0}
+        how = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        self.bar = tqdm(
+            desc=name,
+            total=self.epochs * (self.per_epoch + self.scoring),
+            bar_format=how,
+            smoothing=0,  # the mean pace so far: an epoch steps first and scores then
+            disable=not processes().is_main_process,
+            delay=1e-6,  # no bar before the first step
+            **pace,
+        )
+        self.begun = False
+
+    def after(self, step: Step) -> None:
+        """Moves to where this step ends, the scoring behind it if it was an epoch's last."""
+        place = step.step + step.step // self.per_epoch * self.scoring
+        self.bar.set_postfix(epoch=step.epoch, step=f"{step.step}/{step.steps}", loss=f"{step.loss:.3f}", refresh=False)
+        if self.begun:
+            self.bar.update(place - self.bar.n)
+        elif not self.bar.disable:  # time counts from here, and not what a run that goes on has behind it
+            self.bar.initial = self.bar.n = self.bar.last_print_n = place
+            self.bar.unpause()
+        self.begun = True
+        if step.scores and processes().is_main_process:
+            s = step.scores
+            self.bar.write(
+                f"epoch {step.epoch}: dev F1 {100 * s.f1:.2f}, Ign F1 {100 * (s.ign_f1 or 0):.2f}, "
+                f"P {100 * s.precision:.2f}, R {100 * s.recall:.2f}",
+                file=sys.stderr,
+            )
+
+    def scored(self, documents: int) -> None:
+        """Moves by some dev documents; the step that they come after is told with their scores."""
+        if self.begun:
+            self.bar.update(documents * self.per_document)
+
+
+def _follow(steps: Generator[Step], progress: Progress) -> int:
+    """Shows the progress of a training to its end, or until it is asked to stop: then the step after which it did."""
+    with _interruptible() as asked, progress.bar:
+        for step in steps:
+            progress.after(step)
+            if step.step < step.steps and _any(asked):
+                steps.close()  # writes the checkpoint
+                return step.step
+    return 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """The signals that asked for an end. The first waits for the step; the second means now."""
+    asked: list[int] = []
+
+    def ask(number: int, _) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _any(asked: list) -> bool:
+    """Was any process of this training asked to stop? All leave together: one alone would wait for ever."""
+    if processes().num_processes == 1:
+        return bool(asked)
+    return bool(reduce(torch.tensor(float(len(asked)), device=processes().device)))
+
+
+def check_settings(plan: dict[str, Any]) -> None:
+    """Raises ValueError if the paper has no setting of one of the names that the plan gives."""
+    known = {"variant", *fields(paper(plan["paper"]).Options, Reading, TinyConfig, TrainConfig)}
+    if unknown := sorted(set(plan["settings"]) - known):
+        raise ValueError(f"{plan['paper']} has no setting {unknown[0]!r}; have {', '.join(sorted(known))}")
+
+
+def _check_model(model, plan: dict[str, Any], settings: dict[str, Any], relations, folder: Path) -> None:
+    """Is the checkpoint of the run that the plan describes?"""
+    spec, tiny = model.spec(), plan["encoder"] == "tiny"
+    meant = {"paper": plan["paper"], "encoder": "tiny" if tiny else "pretrained"}
+    meant |= {"relations": list(relations.names)} if relations else {}
+    other = [key for key, value in meant.items() if spec[key] != value]
+    if not other:
+        held = [model.classifier.options, model.tokenizer.reading, *([model.encoder.config] if tiny else [])]
+        for one, default in zip(held, (paper(plan["paper"]).Options(), Reading(), TinyConfig()), strict=False):
+            asked = asdict(update(default, settings))
+            other += [key for key, value in asdict(one).items() if asked[key] != value]
+    if other:
+        raise ValueError(
+            f"{folder}: a model with other {', '.join(other)} than run.json beside it asks for; put together again "
+            "what belongs together, or start a new --out"
+        )
+
+
+def _note_unknown(relations, dev) -> None:
+    unknown = [t.relation for d in dev for t in d.triples if t.relation not in relations]
+    if unknown:
+        names = ", ".join(sorted({*unknown}))
+        print(
+            f"docre-lite: {len(unknown)} dev triples have relations that no training document has ({names}); "
+            "they are counted as missed",
+            file=sys.stderr,
+        )

@@ -1,0 +1,26 @@
+"""Words set as a typesetter would: documents are lists of words, and a reader wants "Selmouth, which"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# Words that join the one before them, and words that join the next.
+_CLOSES = re.compile(r"[,.;:!?%)\]}’”…']+|['’](s|t|re|ve|ll|d|m)|n['’]t", re.IGNORECASE)
+_OPENS = re.compile(r"[(\[{“‘]+")
+
+
+def gaps(words: Sequence[str]) -> list[str]:
+    """What is written before each word: a space or nothing. Straight double quotes open and close in turn."""
+    out, close, quoted = [], True, False
+    for word in words:
+        ends = quoted if word == '"' else bool(_CLOSES.fullmatch(word))
+        out.append("" if close or ends else " ")
+        close = not quoted if word == '"' else bool(_OPENS.fullmatch(word))
+        quoted ^= word == '"'
+    return out
+
+
+def joined(words: Sequence[str]) -> str:
+    """The words as a line of text."""
+    return "".join(gap + word for gap, word in zip(gaps(words), words, strict=True))

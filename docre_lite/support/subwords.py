@@ -1,0 +1,65 @@
+"""The tokenizer that belongs to an encoder of the hub: read as marked words need it, refused where it cannot fit."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+UNKNOWN = 0.2  # share of sub-words, above which `warn_of_unknown` speaks
+
+
+def read_subwords(name: str) -> PreTrainedTokenizerFast:
+    """Tokenizer by hub name or folder; none of its code is run. Raises ValueError if it knows no words."""
+    read = partial(AutoTokenizer.from_pretrained, name, use_fast=True, trust_remote_code=False)
+    subwords = read()
+    if not getattr(subwords, "is_fast", False):
+        raise ValueError("its tokenizer has no fast form, which alone knows the word of each sub-word")
+    if _pattern(subwords, "pre_tokenizer").count("ByteLevel"):
+        subwords = read(add_prefix_space=True)  # takes split words only if each starts with a space
+    known = set(subwords.get_vocab()) - set(subwords.all_special_tokens)
+    if not known:
+        raise ValueError(
+            "its tokenizer knows no words, as when tokenizer.json is missing; put it there with "
+            "`AutoTokenizer.from_pretrained(...).save_pretrained(folder)`, from where the model came"
+        )
+    capitals = sum(token.lower() != token for token in known) / len(known)
+    if capitals > 0.1 and "Lowercase" in _pattern(subwords, "normalizer"):
+        warnings.warn(
+            f"encoder {name!r}: its tokenizer lower-cases all text, but {capitals:.0%} of its vocabulary has capitals; "
+            'if it is a cased model, set "do_lower_case": false in its tokenizer_config.json',
+            stacklevel=3,
+        )
+    return subwords
+
+
+def check_fits(subwords: PreTrainedTokenizerFast, rows: int) -> None:
+    """Raises ValueError if the tokenizer has numbers that the embedding with so many rows has not."""
+    if (largest := max(subwords.get_vocab().values())) >= rows:
+        raise ValueError(
+            f"its tokenizer numbers tokens up to {largest}, but the model has an embedding for {rows}: "
+            "the two do not belong together"
+        )
+
+
+def warn_of_unknown(subwords: PreTrainedTokenizerFast, name: str, sentences: Iterable[Sequence[str]]) -> None:
+    """Warns where more than a fifth of a sample is unknown to the tokenizer."""
+    sample = [list(words) for words in sentences if words]
+    if not sample or subwords.unk_token_id is None:
+        return
+    ids = subwords(sample, is_split_into_words=True, add_special_tokens=False, verbose=False)["input_ids"]
+    total = sum(map(len, ids))
+    unknown = sum(token == subwords.unk_token_id for sentence in ids for token in sentence)
+    if total and unknown > UNKNOWN * total:
+        warnings.warn(
+            f"encoder {name!r}: its tokenizer does not know {unknown / total:.0%} of the sub-words of these documents; "
+            "choose an encoder of their language and script",
+            stacklevel=3,
+        )
+
+
+def _pattern(subwords: PreTrainedTokenizerFast, part: str) -> str:
+    return json.dumps(json.loads(subwords.backend_tokenizer.to_str()).get(part))
