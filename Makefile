@@ -25,7 +25,7 @@ help:
 	@echo "make book      build the book unless it is up to date: execute the chapters, write _build/html"
 	@echo "make test      run the tests, those of the book's pages too: builds the book first unless it is up to date"
 	@echo "make chapters  execute the chapters only"
-	@echo "make lint      check style, spelling, which room imports which, and that notebooks carry no outputs"
+	@echo "make lint      check style, spelling, English, which room imports which, and that notebooks carry no outputs"
 	@echo "make format    repair what 'make lint' can repair"
 	@echo "make serve     show the built book at http://localhost:$(PORT)/"
 	@echo "make dist      build sdist and wheel into dist/, try the wheel in an environment of its own"
@@ -55,6 +55,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id --verify --extra-keys "$(STRIP_KEYS)" $(NOTEBOOKS))
 	git ls-files -z -- '*.md' '*.py' '*.ipynb' '*.toml' '*.yml' '*.bib' | xargs -0 $(BIN)/codespell
+	$(BIN)/python book/prose.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

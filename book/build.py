@@ -95,7 +95,7 @@ def main() -> int:
         print(f"The book at {site / 'index.html'} is up to date")
         return 0
     quiet_kernels()
-    # PYDEVD..: the kernel's debugger otherwise warns about frozen modules once a chapter.
+    # PYDEVD..: the kernel's debugger otherwise warns about frozen modules in every chapter.
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     drop_stale_cache()
     if failed := execute():

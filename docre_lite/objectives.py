@@ -158,7 +158,8 @@ class BinaryCrossEntropy(Objective):
             scores, hits = (np.take_along_axis(x, best, 1).ravel() for x in (scores, gold))
             self.cut.fill_(best_threshold(scores, hits, int(gold.sum()))[0])
         else:
-            self.cut[1:] = torch.as_tensor(cyclic_thresholds(scores, gold, int(gold.sum())), dtype=torch.float32)
+            thetas = cyclic_thresholds(scores, gold, int(gold.sum())).astype(np.float32)  # Apple's GPUs know no float64
+            self.cut[1:] = torch.from_numpy(thetas)
 
 
 # Two views of the same cells, DocRE-II ------------------------------------------------------------------------------

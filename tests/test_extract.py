@@ -514,7 +514,11 @@ def test_faulty_arguments(home, documents, tmp_path, capsys):
     single(tmp_path / "p" / "a" / "b.jsonl", documents[:1])
     single(tmp_path / "p" / "a-b.jsonl", documents[:1])
     fails(
-        capsys, home, out, source=f"{tmp_path}/p/**", says="a-b.jsonl: its parts would have the same names as those of .*a/b.jsonl"
+        capsys,
+        home,
+        out,
+        source=f"{tmp_path}/p/**",
+        says="a-b.jsonl: its parts would have the same names as those of .*a/b.jsonl",
     )
     assert not out.exists()
     fails(capsys, home, tmp_path / "p", source=tmp_path / "p" / "a-b.jsonl", says="lies in the --out folder")

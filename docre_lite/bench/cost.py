@@ -167,4 +167,5 @@ def _of_layer() -> tuple[float, float]:
         with _Calls() as calls:
             model(ids).last_hidden_state.sum().backward()
         found.append((calls.count, _kept(lambda: model(ids).last_hidden_state, model) / tokens / width))  # noqa: B023
-    return tuple(two - one for one, two in zip(*found, strict=True))
+    (one, kept_by_one), (two, kept_by_two) = found
+    return float(two - one), kept_by_two - kept_by_one

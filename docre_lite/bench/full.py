@@ -25,7 +25,7 @@ from ..formats.hub import SOURCES, fetch
 from ..formats.readers import read
 from ..model import DocRE, paper
 from ..predict import predict
-from ..show import results, say, table
+from ..show import results, table
 from ..support.checkpoint import clear
 from ..support.machine import arithmetic, give_back, keep_freed, processes
 from ..support.store import alone
@@ -218,7 +218,7 @@ class FullRun:
         """Dev scores of the finished run with other values of a setting for prediction, such as rounds=(1, 3)."""
         [(name, values)] = option.items()
         if not self.row:
-            return say(f"The full run has not been done here: no scores for {name} in {values}.")
+            return HTML(f"<p>The full run has not been done here: no scores by {name} yet.</p>")
         files, rows = self._files(), []
         documents, seen = read(files["dev"]), seen_facts(read(files["train"]))
         precision = configure(self.run.paper, self.run.recipe)[0].precision

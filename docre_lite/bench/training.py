@@ -136,7 +136,7 @@ class Progress:
             )
 
     def scored(self, documents: int) -> None:
-        """Moves by some dev documents; the step that they come after is told with their scores."""
+        """Moves by some dev documents; their scores are shown with the step before them."""
         if self.begun:
             self.bar.update(documents * self.per_document)
 

@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def one_value_each(given: list[str]) -> list[str]:
-    """Turns `--input a b` into `--input a --input b`: the shell expands patterns, but typer takes one value per option."""
+    """Turns `--input a b` into `--input a --input b`: shells expand patterns, but typer takes one value per option."""
     found: list[str] = []
     option = None
     for word in given:

@@ -139,7 +139,7 @@ def part_name(source: str, number: int) -> str:
 
 
 def parts_of(source: Source, size: int) -> Iterator[Part]:
-    """The rows of an input, `size` at a time, or fewer if they are very large."""
+    """The rows of an input, `size` at a time, or fewer if they are large."""
     number = length = begin = 0
     rows: list[Row] = []
     for row in stream(source.path):
