@@ -478,7 +478,7 @@ def test_faulty_arguments(place, capsys, monkeypatch):
     fails(capsys, bench_run, place, says="small.json: ")
     (place / "small.json").write_text(json.dumps(told(device="gpu")))
     monkeypatch.setattr(runs.torch.cuda, "is_available", lambda: False)
-    fails(capsys, bench_run, place, says="the plan small is for a GPU, and there is none here")
+    fails(capsys, bench_run, place, says="the plan small needs a GPU, and this machine has none")
 
 
 # Tables

@@ -435,7 +435,7 @@ def test_faulty_files_of_train(data, tmp_path, capsys):
 
 def test_out_that_holds_a_run(data, run, capsys):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    fails(capsys, train, data, run, says="holds a run already: continue it with --resume")
+    fails(capsys, train, data, run, says="already holds a run: continue it with --resume")
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
@@ -491,7 +491,7 @@ def test_a_page_with_ones_own_model(data, run, bert, tmp_path, capsys):
     text = out.read_text(encoding="utf-8")
     assert "<h1>Mine &amp; yours</h1>" in text and not re.search(r"https?://(?!www\.w3\.org)", text)
     build("atlop", several(), str(bert), block=4).save(tmp_path / "hub")
-    for folder, says in ((tmp_path / "hub", "a page runs the tiny encoder only"), (tmp_path, "no model.json here")):
+    for folder, says in ((tmp_path / "hub", "a page only runs the tiny encoder"), (tmp_path, "no model.json here")):
         again = ["page", "--run", str(folder), "--out", str(tmp_path / "none.html")]
         fails(capsys, main, again, says=says, absent=tmp_path / "none.html")
     fails(capsys, main, ["page", "--run", str(run), "--out", str(tmp_path)], says="is a folder; --out takes a file")
@@ -577,13 +577,13 @@ def test_disks_that_take_nothing(fault, data, run, tmp_path, capsys, monkeypatch
     own = shutil.copytree(run, tmp_path / "own")
     (tmp_path / "file").write_text("mine")
     predict_to = ["predict", "--run", str(run), "--data", str(data / "dev.json"), "--out"]
-    fails(capsys, train, data, tmp_path / "file", says="file: is a file, where a folder is to be; choose another --out")
+    fails(capsys, train, data, tmp_path / "file", says="file: is a file, but a folder is needed; choose another --out")
     fails(capsys, main, [*predict_to, str(tmp_path / "file" / "r.json")], says="r.json: cannot be written .File exists")
     monkeypatch.setattr(Path, "write_text", refuse)
     monkeypatch.setattr(Path, "write_bytes", refuse)
     why = rf"cannot be written \({fault.strerror}\); "
     fails(capsys, train, data, tmp_path / "run", says=f"run: {why}choose another --out")
-    fails(capsys, main, ["train", "--resume", str(own)], says=f"own: {why}mend that and resume again")
+    fails(capsys, main, ["train", "--resume", str(own)], says=f"own: {why}fix that and resume again")
     fails(capsys, main, [*predict_to, str(tmp_path / "r.json")], says=f"r.json: {why}fix that, or choose another")
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert main(["corpus", "--out", str(tmp_path / "corpus"), "--train=1", "--dev=1", "--test=1"]) == 2
@@ -605,7 +605,7 @@ def test_torn_files(kept, data, run, tmp_path, capsys):
         if path.name == "checksums.json":  # which comes last: without it there is no checkpoint
             assert last_checkpoint(tmp_path / "run") is None
             continue
-        fails(capsys, main, call, says=rf"{own}: cut short or damaged \(.+\); copy it anew .* or train again")
+        fails(capsys, main, call, says=rf"{own}: cut short or damaged \(.+\); copy it again .* or train again")
         own.unlink()
         fails(capsys, main, call, says=f"({own}|{own.parent}): .*([Nn]o such file|no model.json|no run.json)")
     (tmp_path / "run" / "model" / "model.safetensors").write_bytes(b"")
@@ -631,11 +631,11 @@ def change(path: Path, **values) -> None:
         ),
         ("run.json", {"seed": 1}, "last/0: this run had other settings"),
         ("last/0/state.json", {"run": {}}, "last/0: this run had other settings, model"),
-        ("last/0/state.json", {"step": "x"}, "last/0: no checkpoint that can be continued here"),
-        ("last/0/state.json", {"more": 1}, "last/0: no checkpoint that can be continued here .*more"),
-        ("last/0/model.json", {"paper": "docunet"}, "last/0: holds no model that can be built here .loss is one of"),
-        ("last/0/model.json", {"relations": ["NA", "r"]}, "model.safetensors is not of the model .*size mismatch"),
-        ("last/0/model.json", {"options": {"later": 1}}, "last/0: holds no model that can be built here .*later"),
+        ("last/0/state.json", {"step": "x"}, "last/0: cannot resume from this checkpoint"),
+        ("last/0/state.json", {"more": 1}, "last/0: cannot resume from this checkpoint .*more"),
+        ("last/0/model.json", {"paper": "docunet"}, "last/0: its model cannot be built here .loss is one of"),
+        ("last/0/model.json", {"relations": ["NA", "r"]}, "model.safetensors does not belong to the model .*size mismatch"),
+        ("last/0/model.json", {"options": {"later": 1}}, "last/0: its model cannot be built here .*later"),
         ("last/0/model.json", {"reading": {"marker": "stars"}}, "no model that can be built here .marker is one of"),
         (
             "last/0/model.json",
@@ -644,10 +644,10 @@ def change(path: Path, **values) -> None:
         ),
         ("last/0/model.json", {"options": {"top": 0.5}}, "no model that can be built here .top is a whole number"),
         ("last/0/tiny.json", {"dropout": float("nan")}, "no model that can be built here .dropout is a number"),
-        ("last/0/model.json", {"types": 3}, "last/0: holds no model that can be built here"),
+        ("last/0/model.json", {"types": 3}, "last/0: its model cannot be built here"),
         ("last/0/model.json", {"encoder": "pretrained"}, "config.json: cannot be read .No such file"),
         ("last/0/tiny.json", {"width": 32}, "not of the model that model.json and tiny.json describe .*size mismatch"),
-        ("last/0/tiny.json", {"width": "x"}, "last/0: holds no model that can be built here"),
+        ("last/0/tiny.json", {"width": "x"}, "last/0: its model cannot be built here"),
     ],
 )
 def test_checkpoints_of_something_else(file, values, says, run, tmp_path, capsys):
@@ -665,7 +665,7 @@ def test_checkpoints_of_something_else(file, values, says, run, tmp_path, capsys
 
 def test_resume_takes_no_other_arguments(run, capsys):
     call = ["train", "--resume", str(run), "--threads=1", "--paper=atlop", "--set=epochs=9", "--seed=0"]
-    fails(capsys, main, call, says="begun with; leave out --paper and --seed and --set$")
+    fails(capsys, main, call, says="original arguments; leave out --paper and --seed and --set$")
 
 
 @pytest.fixture(scope="module")
@@ -685,9 +685,9 @@ def bert(tmp_path_factory) -> Path:
         (lambda f: change(f / "config.json", model_type="gargoyle"), "gargoyle"),
         (
             lambda f: change(f / "config.json", hidden_size=24),
-            "its weights are not those that its config.json describes",
+            "its weights do not match its config.json",
         ),
-        (lambda f: change(f / "config.json", num_hidden_layers=2), "not those .*encoder.layer.1"),
+        (lambda f: change(f / "config.json", num_hidden_layers=2), "do not match .*encoder.layer.1"),
         (lambda f: (f / "model.safetensors").unlink(), "no file named model.safetensors"),
         (lambda f: (f / "model.safetensors").write_bytes(b""), "a file is cut short or damaged, .*header"),
         (lambda f: os.truncate(f / "model.safetensors", 999), "a file is cut short or damaged, .*header"),

@@ -522,7 +522,7 @@ def test_faulty_arguments(home, documents, tmp_path, capsys):
     )
     assert not out.exists()
     fails(capsys, home, tmp_path / "p", source=tmp_path / "p" / "a-b.jsonl", says="lies in the --out folder")
-    fails(capsys, home, tmp_path / "list.json", says="list.json: is a file, where a folder is to be")
+    fails(capsys, home, tmp_path / "list.json", says="list.json: is a file, but a folder is needed")
     fails(capsys, home, out, source=home / "in", says="in: is a folder; give a pattern for the files in it")
     for k, text in enumerate(
         ("[Ada|PER|1] met [Bo|PER|2].\n", "1|t|A title.\n1|a|A text.\n", '\n{\n "title": "x"\n}\n')

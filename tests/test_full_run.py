@@ -130,7 +130,7 @@ def test_colab_is_asked_for_its_drive_only_for_a_full_run(monkeypatch, recwarn):
 
     colab.drive.mount = refuse
     assert full.FullRun("atlop", True).folder == Path("runs")
-    assert "no Drive (mount failed): what is trained goes" in str(recwarn.pop().message)
+    assert "no Drive (mount failed): when Colab takes its machine back, the trained model is lost" in str(recwarn.pop().message)
 
 
 @pytest.mark.parametrize("paper", CHAPTERS.values())
@@ -173,5 +173,5 @@ def test_hours_and_memory_follow_work_and_card():
     known = cost.cost("atlop", "docred", "bert-base-cased", 3053, 998)
     assert 107e6 < known.parameters < 120e6 and 2 < known.gigabytes < 6
     assert 0 < known.hours_here() < 5000
-    with pytest.raises(ValueError, match="no sizes known of the encoder 'bart'; have bert-base-cased"):
+    with pytest.raises(ValueError, match="the sizes of the encoder 'bart' are unknown; have bert-base-cased"):
         cost.cost("atlop", "docred", "bart", 1, 1)

@@ -47,7 +47,7 @@ class MaskRateExplorer(Widget):
         if unknown := sorted({t.relation for t in document.triples} - set(model.relations.names)):
             raise ValueError(f"{document.title}: the model does not know {unknown}; train it on documents with them")
         if pair and tuple(pair) not in document.pairs():
-            raise ValueError(f"{document.title}: {pair} is no pair to classify; give one of document.pairs()")
+            raise ValueError(f"{document.title}: {pair} is not a pair to classify; give one of document.pairs()")
         if draws < 1:
             raise ValueError(f"draws={draws}: at least one draw of hidden pairs is needed")
         self._model, self._document = model, document

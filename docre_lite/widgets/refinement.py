@@ -61,7 +61,7 @@ class RefinementStepper(Widget):
             raise ValueError(f"rounds={rounds}: nothing to step through; give 1 or more")
         self._documents = with_pairs(documents)
         if cell is not None and tuple(cell) not in self._documents[0].pairs():
-            raise ValueError(f"{self._documents[0].title}: {cell} is no pair to classify; give one of its pairs()")
+            raise ValueError(f"{self._documents[0].title}: {cell} is not a pair to classify; give one of its pairs()")
         self._model = model
         runs = []
         for document in self._documents:
