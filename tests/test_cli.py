@@ -601,9 +601,9 @@ def change(path: Path, **values) -> None:
         ("last/0/state.json", {"step": "x"}, "last/0: cannot resume from this checkpoint"),
         ("last/0/state.json", {"more": 1}, "last/0: cannot resume from this checkpoint .*more"),
         ("last/0/model.json", {"paper": "docunet"}, "last/0: its model cannot be built here .loss is one of"),
-        ("last/0/model.json", {"relations": ["NA", "r"]}, "model.safetensors does not belong to the model .*size mismatch"),
+        ("last/0/model.json", {"relations": ["NA", "r"]}, "model.safetensors does not belong to .*size mismatch"),
         ("last/0/model.json", {"options": {"later": 1}}, "last/0: its model cannot be built here .*later"),
-        ("last/0/model.json", {"reading": {"marker": "stars"}}, "no model that can be built here .marker is one of"),
+        ("last/0/model.json", {"reading": {"marker": "stars"}}, "its model cannot be built here .marker is one of"),
         (
             "last/0/model.json",
             {"reading": {"window": -5}},
