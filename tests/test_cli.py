@@ -607,10 +607,10 @@ def change(path: Path, **values) -> None:
         (
             "last/0/model.json",
             {"reading": {"window": -5}},
-            "no model that can be built here .window is a number from 1",
+            "its model cannot be built here .window is a number from 1",
         ),
-        ("last/0/model.json", {"options": {"top": 0.5}}, "no model that can be built here .top is a whole number"),
-        ("last/0/tiny.json", {"dropout": float("nan")}, "no model that can be built here .dropout is a number"),
+        ("last/0/model.json", {"options": {"top": 0.5}}, "its model cannot be built here .top is a whole number"),
+        ("last/0/tiny.json", {"dropout": float("nan")}, "its model cannot be built here .dropout is a number"),
         ("last/0/model.json", {"types": 3}, "last/0: its model cannot be built here"),
         ("last/0/model.json", {"encoder": "pretrained"}, "config.json: cannot be read .No such file"),
         ("last/0/tiny.json", {"width": 32}, "not of the model that model.json and tiny.json describe .*size mismatch"),
