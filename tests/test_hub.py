@@ -133,7 +133,7 @@ def test_fetch_downloads_checks_and_counts(server, offer, tmp_path, on_hub):
     assert readers.read_relations(paths["rel_info.json.gz"]).names == ("NA", "P1")
     assert json.loads((folder / download.LOCK).read_text())["dev.json"] == hashlib.sha256(content).hexdigest()
     text = "\n".join(lines)
-    assert "first download, no checksum known beforehand" in text
+    assert "no checksum was known" in text
     assert "2 documents, 0 triples" in text and "note: a toy" in text
     assert {p.name for p in folder.iterdir()} == {"dev.json", "rel_info.json.gz", download.LOCK}
     # the second time nothing is asked for and nothing is recorded
@@ -192,7 +192,7 @@ def test_a_changed_file_is_seen(offer, tmp_path):
         fetch(tmp_path)
     (tmp_path / "dev.json").unlink()
     fetch(tmp_path)
-    for content, says in (("{", "checksums.json: line 1"), ("[]", "no map of file names")):
+    for content, says in (("{", "checksums.json: line 1"), ("[]", "not a map of file names")):
         (tmp_path / download.LOCK).write_text(content)
         with pytest.raises(DataError, match=says):
             fetch(tmp_path)
@@ -211,7 +211,7 @@ def test_a_known_checksum_is_checked_and_not_recorded(offer, tmp_path):
 @pytest.mark.parametrize("counts", [(2, 0), (1, 5)])
 def test_wrong_counts_are_seen(offer, tmp_path, counts):
     offer({"dev.json": json.dumps([docred("A")]).encode()}, {"dev.json": counts})
-    with pytest.raises(DataError, match=f"1 documents and 0 triples where {counts[0]} and {counts[1]} are known"):
+    with pytest.raises(DataError, match=f"1 documents and 0 triples, but {counts[0]} and {counts[1]} were expected"):
         fetch(tmp_path)
 
 
@@ -251,7 +251,7 @@ def test_unknown_names_and_bad_folders(tmp_path):
     with pytest.raises(DataError, match="no data set 'docreed' to fetch; have docred, "):
         hub.fetch("docreed", tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be made a folder"):
+    with pytest.raises(DataError, match="cannot create this folder"):
         hub.fetch("cdr", tmp_path / "file")
 
 
@@ -306,7 +306,7 @@ def test_the_cdr_development_file_here_has_the_published_checksum(real_data):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b"no zip", "is no zip archive"), (zipped({"x": "y"}), "holds no CDR_TrainingSet")]
+    ("content", "says"), [(b"no zip", "not a zip archive"), (zipped({"x": "y"}), "contains no CDR_TrainingSet")]
 )
 def test_bad_archives(tmp_path, content, says):
     (tmp_path / "CDR_Data.zip").write_bytes(content)
@@ -372,7 +372,7 @@ def test_bad_dwie():
     for key in ("id", "content", "tags", "mentions", "concepts", "relations"):
         with pytest.raises(DataError, match="not DWIE's format"):
             convert.from_dwie({k: v for k, v in ARTICLE.items() if k != key}, "x")
-    with pytest.raises(DataError, match="where an object"):
+    with pytest.raises(DataError, match="where a DWIE object"):
         convert.from_dwie([], "x")
 
 

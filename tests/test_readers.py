@@ -176,7 +176,7 @@ FAULTS = {
         ([4, 4], "[4, 4] is empty"),
         ([3, 6], "outside sentence 0 of 5 words"),
         ([-1, 2], "outside sentence"),
-        ([1], "has not two numbers"),
+        ([1], "is not two numbers"),
         (..., "missing"),
     ],
     "vertexSet[0][1].pos[0]": [(3.0, "3.0 where a whole number"), (True, "true where a whole number")],
@@ -194,7 +194,7 @@ FAULTS = {
     "labels[1].depth": [("1", "whole number")],
     "candidates": [
         ([[0, 1]], "lacks the related pair [1, 0]"),
-        ([[0, 0]], "no pair"),
+        ([[0, 0]], "not a pair"),
         ([[1, 9]], "absent"),
         (4, "list"),
     ],
@@ -219,7 +219,7 @@ def test_every_fault_is_one_line_with_file_document_and_field(save, path, value,
 
 def test_broken_unicode_is_refused(save):
     file = save([change("sents[0][0]", "\ud800")])
-    with pytest.raises(DataError, match="no valid Unicode"):
+    with pytest.raises(DataError, match="not valid Unicode"):
         read(file)
 
 
@@ -273,19 +273,19 @@ def test_write_docred_and_back(tmp_path):
         (b"", "the file is empty"),
         (b" \n", "the file is empty"),
         (b"\xef\xbb\xbf", "the file is empty"),
-        (b"[]", "holds no documents"),
+        (b"[]", "contains no documents"),
         (b'[{"title": "A",\n  "sents": }]', "line 2 column 12: malformed JSON"),
         (b'{"title": "A"}\n{"title": \n', "line 2: line 1 column 11: malformed"),
         (b'[{"title": 1' + b"0" * 5000 + b"}]", "malformed JSON"),
         (b"[" * 200_000, "nested too deeply"),
-        (b'{"P17": "country"}', "no document"),
+        (b'{"P17": "country"}', "not a document"),
         (b"[1]", "document 0: 1 where an object"),
         ("[{}]".encode("utf-16"), "byte 0 (0xff) is not UTF-8"),
         ("Zoé".encode("latin-1"), "byte 2 (0xe9) is not UTF-8"),
         (gzip.compress(b"[]" * 999, mtime=0)[:-9], "truncated"),
         (b"\x1f\x8bnonsense", "truncated or damaged"),
         (b"PAR1 and no more", "damaged parquet"),
-        (b"Just a sentence.", "not a format that is read here"),
+        (b"Just a sentence.", "unknown format"),
     ],
 )
 def test_bad_files_are_one_line(save, content, says):
@@ -336,7 +336,7 @@ def test_check_sees_faults_in_documents_made_by_hand():
         ({"triples": (Triple("Ada Quill", 1, "P1", 1),)}, "to itself"),
         ({"triples": (Triple("Ada Quill", 1, "P1", 0, evidence=(2,)),)}, "outside the 2 sentences"),
         ({"triples": (Triple("Ada Quill", 1, "P1", 0, premises=((0, "P2", 2),)),)}, "premises"),
-        ({"candidates": frozenset({(0, 2)})}, "no pair"),
+        ({"candidates": frozenset({(0, 2)})}, "not a pair"),
         ({"candidates": frozenset({(1, 0)})}, "not among the candidates"),
         ({"order": (0, 0)}, "does not number"),
         ({"sentences": ((),)}, "no words"),
@@ -367,11 +367,11 @@ def test_relation_maps(save):
         ({"P1": 0}, "number 0 is 'P1'"),
         ({"NA": 0, "P1": 2}, "must be 0 to 1, each once"),
         ({"NA": 0, "P1": 1, "P2": 1}, "each once"),
-        ({"NA": 0, "Na": 1}, "named twice"),
+        ({"NA": 0, "Na": 1}, "NA occurs twice"),
         ({"NA": 0, "P1": "one"}, "one map of names to numbers"),
-        ({"NA": False}, "no relation map"),
-        ({}, "no relation map"),
-        ([1, 2], "no relation map"),
+        ({"NA": False}, "not a relation map"),
+        ({}, "not a relation map"),
+        ([1, 2], "not a relation map"),
         (["P1", "NA"], "number 0 is 'P1'"),
     ],
 )
@@ -460,9 +460,9 @@ def test_backslashes_and_brackets_that_are_text():
 @pytest.mark.parametrize(
     ("string", "says"),
     [
-        ("[Rome|LOC] fell.", "'[Rome|LOC]' has not three parts"),
-        ("[Rome|LOC|1|2] fell.", "has not three parts"),
-        ("[|LOC|1] fell.", "has not three parts"),
+        ("[Rome|LOC] fell.", "'[Rome|LOC]' does not have three parts"),
+        ("[Rome|LOC|1|2] fell.", "does not have three parts"),
+        ("[|LOC|1] fell.", "does not have three parts"),
         ("[Rome|LOC|1 fell.", "is not closed"),
         ("[Rome|LOC|1] fell.\n\n[Ravenna|LOC|1] rose.", "2 documents where one belongs"),
         ("# Title alone", "a title without text"),
@@ -540,11 +540,11 @@ def test_other_types_have_all_pairs():
     ("old", "new", "says", "left"),
     [
         ("11\t0\t9\tZ", "11\t1\t9\tZ", 'document 0 ("11"): line 3: characters 1 to 9', 5),
-        ("11\t0\t9\tZ", "11\tx\t9\tZ", "line 3: offsets 'x', '9' are no whole numbers", 5),
+        ("11\t0\t9\tZ", "11\tx\t9\tZ", "line 3: offsets 'x', '9' are not whole numbers", 5),
         ("C1\tD3", "C1\tD9", "line 9: CID names concept 'D9', which no mention has", 5),
         ("C1\tD3", "C1\tC1", "line 9: CID relates 'C1' to itself", 5),
         ("C1\tD3", "C1", "line 9: 3 columns", None),
-        ("12|a|", "13|a|", "line 12: abstract of 13 without its title", None),
+        ("12|a|", "13|a|", "line 12: abstract of 13 without a title", None),
         ("11\tCID", "10\tCID", "line 9: '10\\tCID\\tC1\\tD3' belongs to no document", None),
         ("C1\tD3", "C1\tC2", "not among the candidates", None),
     ],
@@ -577,7 +577,7 @@ def test_hypernym_filter(save):
     for bad in ([1], {"D1": "C08"}):
         with pytest.raises(DataError, match="MeSH tree numbers"):
             read(save(PUBTATOR), hypernyms=save(bad, "mesh.json"))
-    with pytest.raises(DataError, match="no JSON of MeSH"):
+    with pytest.raises(DataError, match="not JSON of MeSH"):
         pubtator.from_pubtator(PUBTATOR, hypernyms="nowhere.json")
 
 

@@ -124,7 +124,7 @@ def test_a_damaged_zip_is_named(tmp_path, fault):
     if fault == "flipped":
         content[50] ^= 255  # among the packed bytes
     path.write_bytes(content if fault == "flipped" else content[:-30])
-    with pytest.raises(DataError, match="result.zip: damaged or locked zip .*write it anew"):
+    with pytest.raises(DataError, match="result.zip: damaged or locked zip .*write it again"):
         read_predictions(path, [HAND])
 
 
@@ -138,7 +138,7 @@ def test_zip_without_result_json(tmp_path):
     path = tmp_path / "mine.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("predictions.json", "[]")
-    with pytest.raises(DataError, match="mine.zip.*result.json.*predictions.json"):
+    with pytest.raises(DataError, match="mine.zip.*predictions.json.*result.json"):
         read_predictions(path, [HAND])
 
 

@@ -15,6 +15,7 @@ from small import made, tiny
 
 from docre_lite.corpus import running_example
 from docre_lite.predict import margin_of, predict, sentence_shares
+from docre_lite.show import starred
 from docre_lite.widgets import ContextExplorer
 from docre_lite.widgets.base import FOLDER, document_data
 from docre_lite.widgets.challenge import one_word, without
@@ -84,6 +85,25 @@ def test_context_margins_are_those_of_the_model(page, atlop, documents, tmp_path
         relation = row.locator("th").inner_text().split()[0]
         value = float(row.locator("td.dw-value").inner_text().replace("−", "-"))
         assert value == pytest.approx(float(margin[atlop.relations.index(relation)]), abs=0.051)
+
+
+def test_context_stars_are_drawn_and_carry_the_models_weight(page, documents, tmp_path):
+    model, example = shipped("atlop"), documents[0]
+    widget = ContextExplorer(model, example, (6, 0))
+    root = shown(page, widget, tmp_path)
+    with torch.no_grad():
+        weights = model.features(model.batch([example])).attention[0, 6, 0, 1:-1].tolist()
+    written = root.locator(".dw-word").all_inner_texts()
+    assert written == [word for sentence in starred(example).sentences for word in sentence]
+    titles = [span.get_attribute("title") for span in root.locator(".dw-word").all()]
+    assert [float(title.split()[0]) / 100 for title in titles] == pytest.approx(weights, abs=0.006)
+    on_stars = 100 * sum(w for w, word in zip(weights, written, strict=True) if word == "*")
+    said = re.search(r"with (\d+) % of the weight on stars", root.locator(".dw-status").inner_text())
+    assert int(said[1]) == pytest.approx(on_stars, abs=1.6)
+    answer = widget.recompute(dict(widget.state))
+    assert 100 * sum(answer["stars"]) == pytest.approx(on_stars, abs=0.1)
+    bare = ContextExplorer(tiny("atlop", documents, marker="none"), example, (6, 0))
+    assert "*" not in shown(page, bare, tmp_path).locator(".dw-text").inner_text()
 
 
 def shares(root) -> list[int]:
@@ -218,7 +238,7 @@ def test_context_a_pair_that_went_comes_back(explorer):
     before = status.inner_text()
     explorer.locator("[data-key='s3']").click()
     computed(explorer)
-    assert status.inner_text().startswith("The pair you chose is not in the text any more; the strongest pair now: ")
+    assert status.inner_text().startswith("The pair you chose is no longer in the text; the strongest pair now: ")
     assert "→ Clara Ramvik: the model claims" in status.inner_text()  # the tail is still there
     assert "6 The Silent Ferry" not in explorer.get_by_label("Head entity", exact=True).inner_text()
     explorer.locator("[data-key='s3']").click()

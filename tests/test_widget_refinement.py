@@ -382,8 +382,8 @@ def test_the_page_reads_what_is_put_in_by_hand(page, thinking, shipped, tmp_path
     assert put in root.locator(".dw-because").first.inner_text()
     lines = root.locator(".dw-because").first.locator("li").all_inner_texts()
     assert lines[0] == f"round 1 does not say {names[head]} · father · {names[tail]}"
-    assert len(lines) == 3 and lines[2].startswith("round 3 says what it says without it")
-    assert status(root).startswith(f"{put}, round 3 says what it says without it")
+    assert len(lines) == 3 and lines[2].startswith("round 3 gives the same answers as without it")
+    assert status(root).startswith(f"{put}, round 3 gives the same answers as without it")
     assert not root.get_by_role("button", name="Add", exact=True).is_enabled()  # no round reads round 3
     assert violations(page) == []
     page.set_viewport_size({"width": 390, "height": 800})

@@ -150,6 +150,23 @@ def test_threshold_of_a_model_keeps_the_loss_of_all_relations(pair, page, tmp_pa
     assert "others" in lumped.inner_text() and lumped.get_by_role("checkbox").count() == 0
 
 
+def test_threshold_begins_with_something_to_find(page, tmp_path):
+    """Two groups of logits with TH below both: dragging it in between is the best there is, and both ways lead up."""
+    root = shown(page, ThresholdPlayground(), tmp_path)
+    assert root.locator(".dw-sign").inner_text() == "computed here"
+    start = logits(root)
+    holds = [box.is_checked() for box in root.get_by_role("checkbox").all()]
+    right = [x for x, hold in zip(start[1:], holds, strict=True) if hold]
+    wrong = [x for x, hold in zip(start[1:], holds, strict=True) if not hold]
+    assert start[0] < min(wrong) and max(wrong) < min(right)
+    found = {}
+    for th in (start[0], (max(wrong) + min(right)) / 2, 5.0):
+        root.get_by_role("slider", name="Logit of TH").fill(str(round(th, 1)))
+        found[th] = sums(root)[0][2]
+    low, between, high = found.values()
+    assert between < low - 1 and between < high - 1
+
+
 def test_threshold_shows_what_a_kernel_answers(page, tmp_path):
     widget = ThresholdPlayground([0.0, 1.0, -1.0], [1], NAMES[:3])
     answer = widget.recompute(dict(widget.state))
@@ -166,7 +183,7 @@ def test_threshold_shows_what_a_kernel_answers(page, tmp_path):
     assert root.locator(".dw-sign").inner_text() == "computed here"
     assert pushes(root) == [-0.25, 0.5, -0.25]
     root.get_by_role("slider", name="Logit of child").press("ArrowRight")  # a state that was not asked for
-    assert root.locator(".dw-sign").inner_text() == "stored"
+    assert root.locator(".dw-sign").inner_text() == "computed here"  # by the script, which needs nobody
     assert pushes(root) == pytest.approx(expected(KINDS[0], [0.0, 1.0, -0.9], [1])[1], abs=0.0051)
 
 
@@ -183,15 +200,15 @@ def test_threshold_refuses_what_it_cannot_show():
         ((range(20),), "20 logits: give"),
         (([0.0, math.inf],), "not all finite"),
         ((torch.zeros(2, 3),), r"logits of shape \[2, 3\]"),
-        (([0.0, 1.0], [0]), r"positives \[0\] are no relations"),
-        (([0.0, 1.0], ["father"]), r"positives \['father'\] are no relations"),
+        (([0.0, 1.0], [0]), r"positives \[0\] are not relations"),
+        (([0.0, 1.0], ["father"]), r"positives \['father'\] are not relations"),
         (([0.0, 1.0], [1], ["TH"]), "1 names for 2 logits"),
     ):
         with pytest.raises(ValueError, match=said):
             ThresholdPlayground(*wrong)
     example = running_example()
     model = tiny("atlop", [example])
-    with pytest.raises(ValueError, match="no pair to classify"):
+    with pytest.raises(ValueError, match="not a pair to classify"):
         ThresholdPlayground.of(model, example, (2, 2))
     with pytest.raises(ValueError, match="the model does not know"):
         ThresholdPlayground.of(tiny("atlop", [made("one")]), example, (1, 3))

@@ -30,6 +30,8 @@ from sphinx.transforms import SphinxTransformer
 from sphinx.transforms.post_transforms import ReferencesResolver
 from sphinx.util.docutils import new_document, sphinx_domains
 
+from docre_lite.show.phone import split
+
 Resolve = Callable[[str], str]  # a piece of MyST within a line -> Markdown
 EXTENSIONS = {"colon_fence", "dollarmath", "substitution", "tasklist"}  # linkify, too, changes nothing here
 PARSER = create_md_parser(MdParserConfig(enable_extensions=EXTENSIONS), RendererHTML)
@@ -286,7 +288,7 @@ def _cell(cell, resolve: Resolve, archives: tuple[str, str] | None) -> list:
 def _show(data: dict, alt: str) -> None:
     """Keep of an output what is shown before a reader trusts or runs the notebook."""
     if svg := data.pop("image/svg+xml", None):  # on its own, it would wait for that
-        image = base64.b64encode(svg.encode()).decode()
+        image = base64.b64encode(split(svg)[0].encode()).decode()  # without the drawing for phones
         data["text/html"] = f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{image}">'
     if "text/html" in data:  # as which a widget without its kernel is shown
         data.pop("application/vnd.jupyter.widget-view+json", None)

@@ -1,1 +1,1 @@
-"""Every way a document, a map of relations or a prediction comes in or goes out."""
+"""Reading and writing documents, relation maps and predictions."""

@@ -1,4 +1,4 @@
-"""What a document must satisfy, said in one line when it does not, and what a file holds."""
+"""Checks that report a faulty document in one line, and a description of what a file holds."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from ..types import Document, Relations
 
 
 def place(where: str, title: object) -> str:
-    """`file: document 12 ("Title")`: how every message about one document begins."""
+    """`file: document 12 ("Title")`: the start of every message about one document."""
     line = " ".join(str(title).split())[:60]
     return f'{where} ("{line.encode(errors="replace").decode()}")'
 
 
 def check(documents: Sequence[Document], where: str, relations: Relations | None = None) -> None:
-    """Raise `DataError` on the first document that the rest of the package could not work with.
+    """Raise `DataError` on the first document that the rest of the package could not handle.
 
     Args:
-        documents: what a reader returned, or documents made by hand.
-        where: named first in the message, usually the file.
-        relations: if given, a triple whose relation it lacks is an error.
+        documents: those that a reader returned, or that you made by hand.
+        where: begins the message, usually the file.
+        relations: if given, a triple with a relation that it lacks is an error.
     """
     first: dict[str, int] = {}
     for i, document in enumerate(documents):
         here = place(f"{where}: document {i}", document.title)
         if document.title in first:
             raise DataError(
-                f"{here}: field title: document {first[document.title]} has the same title, so their triples could "
-                "not be told apart; rename one, or read them in Python with strict=False to have them numbered"
+                f"{here}: field title: document {first[document.title]} has the same title, so their triples would "
+                "be mixed up; rename one, or read them in Python with strict=False to number them"
             )
         first[document.title] = i
         _check_document(document, here)
@@ -42,7 +42,7 @@ def check(documents: Sequence[Document], where: str, relations: Relations | None
 
 
 def span_fault(sentence: int, start: int, end: int, lengths: Sequence[int]) -> str | None:
-    """What is wrong with a mention of words `[start, end)`, with the way out; `None` if nothing is."""
+    """The fault of a mention of words `[start, end)`, with its remedy; `None` if there is none."""
     if not 0 <= sentence < len(lengths):
         return f"sent_id: {sentence} is outside the {len(lengths)} sentences; count them from 0"
     if not 0 <= start < end <= lengths[sentence]:
@@ -60,7 +60,7 @@ def _check_document(document: Document, here: str) -> None:
         raise DataError(f"{here}: field sents: no words; remove the document or give it a text")
     for e, entity in enumerate(document.entities):
         if not entity.mentions:
-            raise DataError(f"{here}: entity {e}: has no mentions; remove it or add one")
+            raise DataError(f"{here}: entity {e}: has no mentions; remove the entity or add a mention")
         for mention in entity.mentions:
             if fault := span_fault(mention.sentence, mention.start, mention.end, lengths):
                 raise DataError(f"{here}: entity {e}, mention {mention.name!r}: {fault}")
@@ -71,7 +71,7 @@ def _check_document(document: Document, here: str) -> None:
         if triple.head == triple.tail:
             raise DataError(
                 f"{here}: field labels: {triple.relation!r} relates entity {triple.head} to itself; remove the label, "
-                "or read it in Python with strict=False to have it dropped"
+                "or read the file in Python with strict=False to drop it"
             )
         if any(not 0 <= s < len(lengths) for s in triple.evidence):
             raise DataError(
@@ -82,20 +82,20 @@ def _check_document(document: Document, here: str) -> None:
             raise DataError(f"{here}: field labels: premises name an entity that is absent; there are {n}, from 0")
     for pair in document.candidates or ():
         if not (0 <= pair[0] < n and 0 <= pair[1] < n) or pair[0] == pair[1]:
-            raise DataError(f"{here}: field candidates: {pair} is no pair of different entities among the {n}")
+            raise DataError(f"{here}: field candidates: {pair} is not a pair of different entities among the {n}")
     if document.candidates is not None:
         for triple in document.triples:
             if (triple.head, triple.tail) not in document.candidates:
                 raise DataError(
                     f"{here}: field labels: the pair {(triple.head, triple.tail)} is related but not among the "
-                    "candidates, so no model could find it; add it there or leave candidates out"
+                    "candidates, so no model could find it; add it there, or leave candidates out"
                 )
     if document.order is not None and sorted(document.order) != list(range(n)):
         raise DataError(f"{here}: field order: {document.order} does not number the {n} entities")
 
 
 def first_mention_order(document: Document) -> bool:
-    """Do the entities stand in the file's own numbering in order of first mention?"""
+    """Does the file number its entities in order of first mention?"""
     return document.order is None or list(document.order) == sorted(document.order)
 
 
@@ -103,8 +103,8 @@ def describe(documents: Sequence[Document], train: Iterable[Document] | None = N
     """Counts for `docre-lite data info`: plain numbers, ready for JSON.
 
     `share_related` is the share of candidate pairs with at least one relation, `share_inter_sentence`
-    the share of triples whose head and tail share no sentence. `warnings` names documents with equal
-    text under different titles, within the file and, if `train` is given, between the two.
+    the share of triples whose head and tail have no sentence in common. `warnings` lists documents with
+    the same text under different titles, within the file and, if `train` is given, between the two.
     """
     pairs = related = multi = inter = 0
     relations: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Annotations that come in their own format, turned into documents: DWIE (news) and GDA (genes and diseases)."""
+"""Converts data sets with formats of their own into documents: DWIE (news) and GDA (genes and diseases)."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .checks import place
 from .pubtator import from_pubtator
 from .text import Span, build
 
-# A DWIE concept has several types, from coarse to fine. The first of these that it has becomes the entity's.
+# A DWIE concept has several types, from coarse to fine. The entity gets the first of these that the concept has.
 COARSE = ("person", "organization", "location", "event", "time", "money", "role", "work_of_art")
 
 
 def from_dwie(obj: object, where: str, *, strict: bool = True) -> tuple[Document, frozenset[str]]:
     """One article of DWIE as a document, and its tags ("train" or "test").
 
-    Read are the keys id, content, tags, mentions (begin, end, text, concept), concepts (concept, tags) and
-    relations (s, p, o), as in DWIE's own JSON; a list of objects may also be an object of lists, as
-    parquet holds it. A concept is an entity (id: its link to Wikipedia, if it has one), its type the first
+    Uses the keys id, content, tags, mentions (begin, end, text, concept), concepts (concept, tags) and
+    relations (s, p, o), as in DWIE's own JSON; a list of objects may also be an object of lists, as in
+    parquet. Each concept becomes an entity (id: its link to Wikipedia, if it has one); its type is the first
     of `COARSE` among its `type::` tags, else the alphabetically first that is not entity, value or other.
-    Concepts that are never mentioned are left out, and with them their relations. Sentences and words are
-    cut by our own rule (`docre_lite.text`), so they differ from conversions made with other tokenizers.
+    Concepts without mentions are left out, together with their relations. Our own rule (`formats.text`)
+    splits sentences and words, so they differ from conversions made with other tokenizers.
 
     Args:
         where: begins every message.
         strict: if false, mentions whose offsets do not fit their text are dropped with a warning.
     """
     if not isinstance(obj, dict):
-        raise DataError(f"{where}: {type(obj).__name__} where an object of DWIE belongs")
+        raise DataError(f"{where}: {type(obj).__name__} where a DWIE object belongs")
     here = place(where, obj.get("id", ""))
     try:
         name, content, tags = str(obj["id"]), obj["content"], frozenset(obj["tags"])
@@ -80,10 +80,10 @@ def _dwie_type(tags: Iterable[str]) -> str:
 
 
 def split_dwie(articles: Iterable[tuple[Document, frozenset[str]]]) -> dict[str, list[Document]]:
-    """Train, dev and test. Test is DWIE's own; of its training articles, by id, every seventh is dev.
+    """Train, dev and test. Test is DWIE's own; every seventh of its training articles, sorted by id, is dev.
 
     This is **not** LogiRE's split (602 / 98 / 99), whose list of articles comes in an archive of its own:
-    the sizes are alike (601 / 101 / 100 of 802), but scores do not compare to the digit.
+    the sizes are similar (601 / 101 / 100 of 802), but scores are not exactly comparable.
     """
     articles = sorted(articles, key=lambda article: article[0].title)
     train = [document for document, tags in articles if "test" not in tags]
@@ -97,9 +97,9 @@ def split_dwie(articles: Iterable[tuple[Document, frozenset[str]]]) -> dict[str,
 def from_renet(folder: Path, *, strict: bool = True) -> list[Document]:
     """GDA as RENET publishes it: a folder with abstracts.txt, anns.txt and labels.csv.
 
-    abstracts.txt holds blocks of PubMed id, title and abstract, anns.txt mentions as PubTator's lines, and
-    labels.csv rows `id,gene,disease,label`, of which label 1 is a relation (GDA). All gene × disease
-    pairs are candidates. The labels are distant: they come from a database, not from readers.
+    abstracts.txt holds blocks of PubMed id, title and abstract, anns.txt holds mentions in PubTator's lines, and
+    labels.csv holds rows `id,gene,disease,label`, where label 1 means a relation (GDA). All gene × disease
+    pairs are candidates. The labels are distant: they come from a database, not from annotators.
     """
     lines: dict[str, list[str]] = {}
     found: dict[str, list[str]] = {}

@@ -1,7 +1,7 @@
-"""DocRED's JSON object and `Document`, both ways.
+"""Converts between DocRED's JSON object and `Document`.
 
-Beyond DocRED an object may hold "premises" and "depth" in a label, "variant_of" and "candidates" in a
-document and "id" in a mention (the entity's). They are written only where present.
+Beyond DocRED's fields, a label may have "premises" and "depth", a document "variant_of" and "candidates",
+and a mention "id" (that of its entity). They are written only if present.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _short(value) -> str:
 
 
 def _field(obj: dict, key: str, kind: type, here: str, default=...):
-    """`obj[key]`, if it is of that kind. A field that is absent or null becomes the default, if there is one."""
+    """`obj[key]`, checked for that kind. A field that is absent or null becomes the default, if there is one."""
     value = obj.get(key)
     if value is not None:
         return _kind(value, kind, here + key)
@@ -42,15 +42,15 @@ def _field(obj: dict, key: str, kind: type, here: str, default=...):
 def document_from_json(obj: object, where: str, *, strict: bool = True) -> Document:
     """One document from DocRED's JSON object: title, sents, vertexSet, labels (optional, as in a test file).
 
-    Entities come in order of first mention and labels follow them; `Document.order` keeps the file's
-    numbering. Mentions come in reading order. A label given twice is merged, with the union of its evidence.
+    Entities are sorted by first mention and labels follow them; `Document.order` keeps the file's
+    numbering. Mentions are in reading order. Repeated labels are merged, with the union of their evidence.
     Labels may be a list of objects, or an object of lists as in the hub's parquet; h / t / r may be called
-    head / tail / relation_id. An entity's id is its mentions' "id" where all agree.
+    head / tail / relation_id. An entity's id is the "id" of its mentions if they all agree.
 
     Args:
         obj: the object as `json` reads it. It is not changed.
         where: begins every message, usually `file: document 12`.
-        strict: if false, labels from an entity to itself are dropped instead of refused.
+        strict: if false, labels from an entity to itself are dropped instead of rejected.
 
     Raises:
         DataError: one line naming document, field and the way out.
@@ -69,7 +69,7 @@ def document_from_json(obj: object, where: str, *, strict: bool = True) -> Docum
         _entity(mentions, f"{here}vertexSet[{e}]", lengths) for e, mentions in enumerate(_lists(obj, "vertexSet", here))
     ]
     begin = [(entity.mentions[0].sentence, entity.mentions[0].start) for entity in entities]
-    order = sorted(range(len(entities)), key=begin.__getitem__)  # stable: of two at one word, the file's first
+    order = sorted(range(len(entities)), key=begin.__getitem__)  # stable: ties keep the file's order
     position = {number: i for i, number in enumerate(order)}
 
     def entity(number: object, field: str) -> int:
@@ -111,7 +111,7 @@ def _entity(mentions: list, here: str, lengths: list[int]) -> Entity:
         field = f"{here}[{m}]."
         pos = _field(mention, "pos", list, field)
         if len(pos) != 2:
-            raise DataError(f"{field}pos: {_short(pos)} has not two numbers; give [first word, last word + 1]")
+            raise DataError(f"{field}pos: {_short(pos)} is not two numbers; give [first word, last word + 1]")
         start, end = (_kind(p, int, f"{field}pos[{i}]") for i, p in enumerate(pos))
         sentence = _field(mention, "sent_id", int, field)
         if fault := span_fault(sentence, start, end, lengths):
@@ -130,7 +130,7 @@ def _labels(obj: dict, here: str) -> list[dict]:
         columns = {key: _kind(column, list, f"{here}labels.{key}") for key, column in labels.items()}
         lengths = {key: len(column) for key, column in columns.items()}
         if len(set(lengths.values())) > 1:
-            raise DataError(f"{here}labels: columns of different lengths {lengths}; give each one value a label")
+            raise DataError(f"{here}labels: columns of different lengths {lengths}; give each one value per label")
         labels = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     renamed = {"head": "h", "tail": "t", "relation_id": "r"}
     return [
@@ -153,7 +153,7 @@ def _triples(
         if head == tail:
             raise DataError(
                 f"{field}h: {relation!r} relates entity {label['h']} to itself; remove the label, "
-                "or read it in Python with strict=False to have it dropped"
+                "or read the file in Python with strict=False to drop it"
             )
         if relation in (NA, "Na"):
             raise DataError(f"{field}r: {relation!r} is the class of unrelated pairs; remove the label")
@@ -177,7 +177,7 @@ def _triples(
 
 def _premise(premise: object, entity: Callable[[object, str], int], here: str, field: str) -> tuple[int, str, int]:
     if len(_kind(premise, list, here + field)) != 3:
-        raise DataError(f"{here}{field}: {_short(premise)} has not three values; give [head, relation, tail]")
+        raise DataError(f"{here}{field}: {_short(premise)} is not three values; give [head, relation, tail]")
     head, relation, tail = premise
     return entity(head, field), _kind(relation, str, here + field), entity(tail, field)
 
@@ -188,23 +188,23 @@ def _candidates(obj: dict, entity: Callable[[object, str], int], here: str) -> f
     pairs = set()
     for i, pair in enumerate(_lists(obj, "candidates", here)):
         if len(pair) != 2 or pair[0] == pair[1]:
-            raise DataError(f"{here}candidates[{i}]: {_short(pair)} is no pair of different entities; remove it")
+            raise DataError(f"{here}candidates[{i}]: {_short(pair)} is not a pair of different entities; remove it")
         pairs.add((entity(pair[0], f"candidates[{i}]"), entity(pair[1], f"candidates[{i}]")))
     return frozenset(pairs)
 
 
 def _refuse_broken_strings(document: Document, here: str) -> None:
-    """JSON can name half of a surrogate pair, which no tokenizer takes and no UTF-8 file can hold."""
+    """JSON can contain half of a surrogate pair, which no tokenizer accepts and no UTF-8 file can hold."""
     strings = [document.title, document.variant_of or "", *(w for s in document.sentences for w in s)]
     strings += [s for e in document.entities for m in e.mentions for s in (m.name, m.type, e.id or "")]
     strings += [s for t in document.triples for s in (t.relation, *(r for _, r, _ in t.premises))]
     for string in strings:
         if not string.isascii() and re.search("[\ud800-\udfff]", string):
-            raise DataError(f"{here.removesuffix('field ')}the string {string[:30]!a} is no valid Unicode; retype it")
+            raise DataError(f"{here.removesuffix('field ')}the string {string[:30]!a} is not valid Unicode; retype it")
 
 
 def file_number(document: Document, entity: int) -> int:
-    """The number that the file gives to an entity of the document, for writing predictions back."""
+    """The number of an entity in the document's file, for writing predictions back."""
     return entity if document.order is None else document.order[entity]
 
 

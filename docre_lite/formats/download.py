@@ -1,4 +1,4 @@
-"""Loading a file over the network: resumable, whole or absent, and checked against a checksum."""
+"""Downloads a file: resumable, whole or absent, and verified against a checksum."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOCK = "checksums.json"
 
 @dataclass(frozen=True)
 class Source:
-    """One file to download: from a data set repository of the Hugging Face hub, or from a plain address."""
+    """One file to download: from a data set repository on the Hugging Face hub, or from a plain address."""
 
     name: str  # of the file here
     size: str
@@ -46,18 +46,18 @@ def to_stderr(line: str) -> None:
 
 
 def endpoint() -> str:
-    """The hub, or the mirror that the environment names, read at every call."""
+    """The hub, or the mirror that the environment names; read at every call."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
 def download(source: Source, path: Path, *, progress: bool = True) -> None:
-    """Put one file at `path`; an interrupted download goes on where it stopped, also in a later run.
+    """Put one file at `path`; an interrupted download continues where it stopped, even in a later run.
 
-    The hub's own library finds the address but does not load the file: it takes half a minute of retries to
-    notice that there is no connection, and since its version 2 a broken download begins anew, as with pooch.
+    The hub's own library gives the address but does not load the file: it takes half a minute of retries to
+    notice that there is no connection, and since its version 2 a broken download starts over, as with pooch.
 
     Raises:
-        DataError: without connection, with what to fetch by hand and where to put it.
+        DataError: without a connection; the message names the file to fetch by hand and the place to put it.
     """
     try:
         if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "on", "yes", "true"):
@@ -72,21 +72,21 @@ def download(source: Source, path: Path, *, progress: bool = True) -> None:
 
 
 def _stream(url: str, path: Path, progress: bool) -> None:
-    """Write to `path` + ".part", asking only for what is missing; then rename, so that `path` is whole or absent."""
+    """Write to `path` + ".part", requesting only the missing bytes; then rename, so that `path` is whole or absent."""
     part = path.with_name(f"{path.name}.part")
     done = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "docre-lite", **({"Range": f"bytes={done}-"} if done else {})}
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: what is here already is as long as the file, or no part of it
+        if error.code != 416:  # 416: the part here is already as long as the file, or does not belong to it
             raise
         part.unlink()
         return _stream(url, path, progress)
     broke = False
     with response:
         resumed = response.status == 206
-        done = done if resumed else 0  # a server that knows no ranges sends the whole file
+        done = done if resumed else 0  # a server without range requests sends the whole file
         length = response.headers.get("Content-Length")
         total = None if length is None else done + int(length)
         bar = tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=path.name, disable=not progress)
@@ -97,7 +97,7 @@ def _stream(url: str, path: Path, progress: bool) -> None:
                     bar.update(len(block))
             except http.client.IncompleteRead as error:
                 file.write(error.partial)
-                broke = True  # a server that sends no length says in its own way that more was to come
+                broke = True  # a server that sends no length still signals that data is missing
     size = part.stat().st_size
     if broke or total is not None and size < total:
         raise OSError(f"the connection broke after {size} {'' if total is None else f'of {total} '}bytes")
@@ -109,14 +109,14 @@ def verify(path: Path, sha256: str | None = None, say: Callable[[str], None] = t
     lock = path.with_name(LOCK)
     known = parse_json(lock.read_text(errors="replace"), str(lock)) if lock.is_file() else {}
     if not isinstance(known, dict):
-        raise DataError(f"{lock}: no map of file names to checksums; delete it to record them again")
+        raise DataError(f"{lock}: not a map of file names to checksums; delete it to record them again")
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     expected = sha256 or known.get(path.name)
     if expected is None:
         known[path.name] = found
         write_json(lock, dict(sorted(known.items())))
-        say(f"{path}: first download, no checksum known beforehand; recorded it in {LOCK}, later ones are checked")
+        say(f"{path}: no checksum was known; recorded this download's in {LOCK}, to check later ones against it")
     elif found != expected:
         source = "known one" if sha256 else f"one recorded in {LOCK}"
         changed = "" if sha256 else f"; if its publisher changed it on purpose, delete its line in {LOCK} too"

@@ -1,9 +1,9 @@
-"""Fetching public data: pinned revisions, resumable, checked, and clear about what to do without internet.
+"""Fetches public data: pinned revisions, resumable, verified, and with clear instructions without internet.
 
-    fetch("redocred", "data/redocred")      # or: docre-lite data fetch redocred data/redocred
+    fetch("redocred", "data/redocred")      # or: docre-lite data fetch redocred --to data/redocred
 
-Where the checksum of a file is not known beforehand, the first download's goes into `checksums.json` beside
-the data, and every later one is checked against it.
+If the checksum of a file is not known beforehand, the first download records its own in `checksums.json` beside
+the data, and every later download is checked against it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .readers import parquet_rows, read, read_bytes, write_docred
 
 @dataclass(frozen=True)
 class Dataset:
-    """What to fetch, how to make it readable, and how many documents and triples must be found then."""
+    """The files to fetch, how to convert them, and how many documents and triples must then be found."""
 
     page: str
     licence: str
@@ -33,7 +33,7 @@ class Dataset:
 
 
 RENET_FILES = ("abstracts.txt", "anns.txt", "labels.csv")
-# The development file's checksum is published with other software for this corpus, the only one of the three.
+# Other software for this corpus publishes the checksum of the development file, the only one of the three.
 CDR_DEVELOPMENT = "9e18d8e700168887a7919e62f67ac2ce2357e3f409a48ee992906abdd80fe3e5"
 
 
@@ -52,7 +52,7 @@ def _convert_dwie(folder: Path) -> None:
 
 
 def _convert_gda(folder: Path) -> None:
-    """EoG's split: the training abstracts that `train_gda_docs` lists, the rest for dev; RENET's test set."""
+    """EoG's split: the training abstracts listed in `train_gda_docs`, the rest for dev; RENET's test set."""
     parts = [f"{split}_data/{file}" for split in ("training", "testing") for file in RENET_FILES]
     _unpack(folder / "gda.zip", {part: folder / part for part in parts})
     listed = set((folder / "train_gda_docs").read_text().split())
@@ -63,16 +63,16 @@ def _convert_gda(folder: Path) -> None:
 
 
 def _unpack(archive: Path, wanted: dict[str, Path]) -> None:
-    """The members whose path ends in a wanted one, each to its place. No other path of the archive is used."""
+    """Extracts the members whose path ends in a wanted one, each to its place. Uses no other path of the archive."""
     try:
         with zipfile.ZipFile(archive) as packed:
             for ending, path in wanted.items():
                 member = next((n for n in packed.namelist() if f"/{n}".endswith(f"/{ending}")), None)
                 if member is None:
-                    raise DataError(f"{archive}: holds no {ending}; it is another release: see its page")
+                    raise DataError(f"{archive}: contains no {ending}; it is another release: see its page")
                 write_whole(path, packed.read(member))
     except zipfile.BadZipFile:
-        raise DataError(f"{archive}: is no zip archive, or damaged; delete it and fetch again") from None
+        raise DataError(f"{archive}: not a zip archive, or damaged; delete it and fetch again") from None
 
 
 CONVERSIONS = {"cdr": _unpack_cdr, "dwie": _convert_dwie, "gda": _convert_gda}
@@ -97,19 +97,19 @@ def fetch(
 ) -> dict[str, Path]:
     """Download a data set into the folder `to`, check it, and make it readable with `read`.
 
-    Running it again resumes what was interrupted and checks what is there. A file put there by hand
-    under its name (see the message that an offline machine gets) counts as downloaded.
+    Running it again resumes interrupted downloads and verifies finished ones. A file that you put there
+    under its name (the error message of an offline machine gives it) counts as downloaded.
 
     Args:
         name: docred, docred-distant, redocred, cdr, dwie or gda.
-        progress: show bars.
-        say: receives a line for everything worth knowing; it goes to standard error if nothing else is said.
+        progress: show progress bars.
+        say: receives a line for everything worth knowing; writes it to standard error by default.
 
     Returns:
-        The files to read, and the relation map where there is one: path by name.
+        The files to read, and the relation map if there is one: path by name.
 
     Raises:
-        DataError: unknown name, no connection, a checksum or a count that differs; one line each.
+        DataError: unknown name, no connection, a different checksum or count; one line each.
     """
     if name not in SOURCES:
         raise DataError(f"no data set {name!r} to fetch; have {', '.join(SOURCES)}")
@@ -118,7 +118,7 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be made a folder ({error.strerror}); name another") from None
+        raise DataError(f"{folder}: cannot create this folder ({error.strerror}); choose another") from None
     say(f"{name}: {dataset.page}, licence: {dataset.licence}")
     for source in dataset.sources:
         path = folder / source.name
@@ -140,8 +140,8 @@ def _check_counts(path: Path, documents: int, triples: int | None, say: Callable
     facts = sum(len(document.triples) for document in found)
     if len(found) != documents or triples not in (None, facts):
         raise DataError(
-            f"{path}: {len(found)} documents and {facts} triples where {documents} and "
-            f"{'any number' if triples is None else triples} are known; the file is another version or incomplete: "
-            "delete it and fetch again, or read it as it is at your own risk"
+            f"{path}: {len(found)} documents and {facts} triples, but {documents} and "
+            f"{'any number' if triples is None else triples} were expected; the file is another version or incomplete: "
+            "delete it and fetch again, or use it as it is at your own risk"
         )
     say(f"{path}: {len(found)} documents, {facts} triples")

@@ -15,7 +15,7 @@ from .checks import place
 from .text import Span, build
 
 _TEXT_LINE = re.compile(r"([^|\s\[]+)\|([ta])\|(.*)")
-# head type → tail type of the tasks in this format: CDR asks which chemical causes which disease, GDA which gene
+# head type → tail type of the tasks in this format: CDR relates chemicals to diseases, GDA relates genes to them
 PAIRS = {
     frozenset({"Chemical", "Disease"}): ("Chemical", "Disease"),
     frozenset({"Gene", "Disease"}): ("Gene", "Disease"),
@@ -36,15 +36,15 @@ def from_pubtator(
     """Documents of a PubTator file; the PubMed id is the title.
 
     The title is the first sentence. A mention of several concepts (`D006470|D003556`) counts for each, one
-    without a concept (`-1`) for none; mentions of one concept are one entity, in order of first mention.
-    Where all mentions of the file are chemicals and diseases, the candidates are all pairs chemical →
-    disease (with genes: gene → disease), and a relation written the other way round is turned.
+    without a concept (`-1`) for none; mentions of one concept form one entity, in order of first mention.
+    If all mentions of the file are chemicals and diseases, the candidates are all pairs chemical →
+    disease (with genes: gene → disease), and a relation written the other way round is reversed.
 
     Args:
         where: begins every message.
         hypernyms: see `drop_hypernyms`.
-        strict: if false, mentions whose offsets do not fit their text and relations of unmentioned
-            concepts, or of a concept to itself, are dropped with a warning instead of refused.
+        strict: if false, mentions whose offsets do not fit their text, and relations of unmentioned
+            concepts or of a concept to itself, are dropped with a warning instead of rejected.
     """
     blocks = _blocks(text, where)
     types = frozenset(fields[4] for block in blocks for _, fields in block["mentions"] if _concepts(fields))
@@ -64,7 +64,7 @@ def from_pubtator(
 
 
 def _blocks(text: str, where: str) -> list[dict]:
-    """One record a document: id, texts by t / a, and the tab-separated lines with their line numbers."""
+    """One record per document: id, texts by t / a, and the tab-separated lines with their line numbers."""
     blocks: list[dict] = []
     for number, line in enumerate(text.split("\n"), 1):
         line = line.rstrip("\r")
@@ -76,7 +76,7 @@ def _blocks(text: str, where: str) -> list[dict]:
             if part == "t":
                 blocks.append({"id": name, "t": content, "mentions": [], "relations": []})
             elif not blocks or blocks[-1]["id"] != name or "a" in blocks[-1]:
-                raise DataError(f"{at}: abstract of {name} without its title before it; put `{name}|t|…` above")
+                raise DataError(f"{at}: abstract of {name} without a title before it; put `{name}|t|…` above")
             else:
                 blocks[-1]["a"] = content
             continue
@@ -100,7 +100,7 @@ def _concepts(fields: list[str]) -> list[str]:
 
 
 def _document(block: dict, where: str, dropped: list[str] | None) -> Document:
-    """One document; faulty lines are noted in `dropped`, or refused if it is `None`."""
+    """One document; faulty lines are collected in `dropped`, or rejected if it is `None`."""
     here = place(where, block["id"])
     text = f"{block['t']} {block.get('a', '')}"  # offsets count one character between the two
     spans: dict[Span, None] = {}
@@ -133,7 +133,7 @@ def _document(block: dict, where: str, dropped: list[str] | None) -> Document:
 def _mention_fault(fields: list[str], text: str) -> str | None:
     start, end, name = fields[1:4]
     if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in (start, end)):
-        return f"offsets {start[:20]!r}, {end[:20]!r} are no whole numbers; correct them"
+        return f"offsets {start[:20]!r}, {end[:20]!r} are not whole numbers; correct them"
     if text[int(start) : int(end)] != name or not name.strip():
         return (
             f"characters {start} to {end} of the text are not {name[:40]!r}; "
@@ -143,7 +143,7 @@ def _mention_fault(fields: list[str], text: str) -> str | None:
 
 
 def _directed(document: Document, direction: tuple[str, str]) -> Document:
-    """The candidates head type → tail type, and every triple that way round."""
+    """The document with candidates head type → tail type, and with every triple in that direction."""
     kinds = [entity.type for entity in document.entities]
     indexed = list(enumerate(kinds))
     candidates = frozenset((h, t) for h, a in indexed for t, b in indexed if (a, b) == direction)
@@ -159,19 +159,19 @@ def _directed(document: Document, direction: tuple[str, str]) -> Document:
 def drop_hypernyms(document: Document, trees: Mapping[str, Sequence[str]]) -> Document:
     """Drop the candidates that a more specific gold pair makes moot. **Looks at the gold labels.**
 
-    An unrelated pair is dropped if the same document relates its head to a more specific tail: where a
-    chemical causes *hepatitis*, "it causes *liver disease*" is no negative. The practice is the task's own
-    and most published CDR scores rest on it (1,012 + 4,075 pairs remain on CDR's development set). But new
-    text has no gold pairs, so a score with it does not compare to one without: it is worth about one
+    An unrelated pair is dropped if the same document relates its head to a more specific tail: if a
+    chemical causes *hepatitis*, "it causes *liver disease*" is not a negative. The task itself prescribes
+    this, and most published CDR scores use it (1,012 + 4,075 pairs remain on CDR's development set). But new
+    text has no gold pairs, so scores with and without it are not comparable: it is worth about one
     point of F1 to a model that says yes to every pair.
 
-    The public filter means to do the same for chemicals, but it looks a disease's tree numbers up among a
-    chemical's, so that half never acts; it is left out here to keep the published candidates.
+    The public filter intends to do the same for chemicals, but it looks up a disease's tree numbers among
+    those of chemicals, so that half has no effect; it is left out here to keep the published candidates.
 
     Args:
-        trees: the MeSH tree numbers of a concept id, as in {"D001145": ["C14.280.067", ...]}. X is a
+        trees: the MeSH tree numbers of each concept id, as in {"D001145": ["C14.280.067", ...]}. X is a
             hypernym of Y if a tree number of X, followed by a point, begins one of Y's. `readers.read` and
-            `from_pubtator` also take a file: such JSON, or MeSH's descriptors in ASCII (d2025.bin).
+            `from_pubtator` also accept a file: such JSON, or MeSH's descriptors in ASCII (d2025.bin).
     """
     gold = {(triple.head, triple.tail) for triple in document.triples}
 
@@ -194,16 +194,16 @@ def _trees(hypernyms: Mapping[str, Sequence[str]] | str | Path) -> Mapping[str, 
         trees = _descriptors(text) if text.startswith("*NEWRECORD") else json.loads(text)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{hypernyms}: no JSON of MeSH tree numbers ({error}); give {{id: [number, …]}}, or MeSH's descriptors in "
-            "ASCII as the library of medicine hands them out (d2025.bin)"
+            f"{hypernyms}: not JSON of MeSH tree numbers ({error}); give {{id: [number, …]}}, or MeSH's descriptors in "
+            "ASCII as the National Library of Medicine distributes them (d2025.bin)"
         ) from None
     if not isinstance(trees, dict) or not all(isinstance(v, list) for v in trees.values()):
-        raise DataError(f'{hypernyms}: no map of MeSH tree numbers; give {{"D001145": ["C14.280.067", …], …}}')
+        raise DataError(f'{hypernyms}: not a map of MeSH tree numbers; give {{"D001145": ["C14.280.067", …], …}}')
     return trees
 
 
 def _descriptors(text: str) -> dict[str, list[str]]:
-    """Tree numbers by id, of MeSH's descriptors in ASCII: a record has a line `UI = id`, and `MN = number` for each."""
+    """Tree numbers by id from MeSH's ASCII descriptors: a record has a line `UI = id`, and `MN = number` for each."""
     trees: dict[str, list[str]] = {}
     for record in text.split("*NEWRECORD")[1:]:
         fields = [line.partition(" = ")[::2] for line in record.splitlines()]

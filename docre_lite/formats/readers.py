@@ -1,6 +1,6 @@
-"""Files to documents: DocRED JSON in its variants, PubTator and marked-up text, told apart by content.
+"""Files to documents: DocRED JSON in its variants, PubTator and marked-up text, recognised by content.
 
-Numbers in messages count from 0, as the indices in the file do; only lines and columns count from 1.
+Numbers in messages count from 0, like the indices in the file; only lines and columns count from 1.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def read(
     relations: Relations | None = None,
     strict: bool = True,
 ) -> list[Document]:
-    """The documents of a file. What the file is, is told by what it holds; its name does not matter.
+    """The documents of a file. The content determines the format; the file's name does not matter.
 
-    Read are DocRED / Re-DocRED JSON and one such object a line; the hub's parquet of DocRED; PubTator
-    (BioCreative V CDR); and marked-up text (`from_text`); all but parquet plain or gzipped. Entities come in
+    Accepts DocRED / Re-DocRED JSON, also as one object per line; the hub's parquet of DocRED; PubTator
+    (BioCreative V CDR); and marked-up text (`from_text`); all but parquet plain or gzipped. Entities are in
     order of first mention, whatever the file's order: see `document_from_json`.
 
     Args:
         hypernyms: PubTator only, see `pubtator.drop_hypernyms`. It looks at gold labels; off by default.
         relations: if given, a relation that it lacks is an error.
-        strict: if false, titles that occur twice are numbered and labels from an entity to itself
-            dropped; otherwise both are errors.
+        strict: if false, repeated titles are numbered and labels from an entity to itself are dropped;
+            otherwise both are errors.
 
     Raises:
         DataError: one line naming file, document, field and the way out.
@@ -60,9 +60,9 @@ def read(
         elif is_marked_up(text):
             documents = from_texts(text, title=path.stem, where=str(path))
         else:
-            raise DataError(f"{path}: not a format that is read here; give {FORMATS}")
+            raise DataError(f"{path}: unknown format; give {FORMATS}")
     if not documents:
-        raise DataError(f"{path}: holds no documents; give a file with at least one")
+        raise DataError(f"{path}: contains no documents; give a file with at least one")
     if not strict:
         documents = _number_titles(documents)
     check(documents, str(path), relations)
@@ -70,13 +70,13 @@ def read(
 
 
 def write_docred(documents: Sequence[Document], path: str | Path) -> Path:
-    """Write documents as DocRED JSON, one document a line inside the list. A name ending in .gz is compressed."""
+    """Write documents as DocRED JSON: a list, one document per line. A name that ends in .gz means compression."""
     lines = ",\n".join(json.dumps(document_to_json(d), ensure_ascii=False) for d in documents)
     return write_text(f"[\n{lines}\n]\n", Path(path))
 
 
 def write_text(text: str, path: Path) -> Path:
-    """The whole file or none; compressed if its name ends in .gz, equal texts as equal files."""
+    """Write the whole file or none; compressed if its name ends in .gz. Equal texts give equal files."""
     write_whole(path, gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode())
     return path
 
@@ -84,8 +84,8 @@ def write_text(text: str, path: Path) -> Path:
 def read_relations(path: str | Path, labels: str | Path | None = None) -> Relations:
     """The classes of a task from `rel2id.json` (name to number, NA at 0) or `rel_info.json` (name to label), or both.
 
-    With `rel_info.json` alone the classes are numbered in its order, after NA. A JSON list of names is
-    read too. "Na", as DocRED's public map spells it, becomes NA.
+    With `rel_info.json` alone, the classes are numbered in its order, after NA. A JSON list of names is
+    accepted too. "Na", as DocRED's public map spells it, becomes NA.
     """
     maps = [(Path(p), _map(Path(p))) for p in (path, labels) if p is not None]
     numbered = [m for m in maps if all(isinstance(value, int) for value in m[1].values())]
@@ -103,7 +103,7 @@ def read_relations(path: str | Path, labels: str | Path | None = None) -> Relati
     if names[0] not in (NA, "Na"):
         raise DataError(f"{where}: number 0 is {names[0]!r}; NA, the class of unrelated pairs, must be number 0")
     if {NA, "Na"} & set(names[1:]):
-        raise DataError(f"{where}: NA is named twice; keep the one with number 0")
+        raise DataError(f"{where}: NA occurs twice; keep the one with number 0")
     return Relations((NA, *names[1:]), texts)
 
 
@@ -112,7 +112,7 @@ def _map(path: Path) -> dict:
     if isinstance(data, list) and all(isinstance(name, str) for name in data) and len(set(data)) == len(data):
         data = {name: i for i, name in enumerate(data)}
     if not isinstance(data, dict) or not data or any(isinstance(value, bool) for value in data.values()):
-        raise DataError(f'{path}: no relation map; give {{"NA": 0, "P17": 1, ...}} or {{"P17": "country", ...}}')
+        raise DataError(f'{path}: not a relation map; give {{"NA": 0, "P17": 1, ...}} or {{"P17": "country", ...}}')
     return data
 
 
@@ -153,40 +153,40 @@ def parse_json(text: str, where: str):
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{where}: line {error.lineno} column {error.colno}: malformed JSON ({error.msg}); mend it there"
+            f"{where}: line {error.lineno} column {error.colno}: malformed JSON ({error.msg}); correct it there"
         ) from None
     except RecursionError:
         raise DataError(f"{where}: JSON nested too deeply; DocRED JSON is a list of documents") from None
     except ValueError as error:  # a number of thousands of digits
-        raise DataError(f"{where}: malformed JSON ({str(error).split(';')[0]}); mend it there") from None
+        raise DataError(f"{where}: malformed JSON ({str(error).split(';')[0]}); correct it there") from None
 
 
 def _is_json(text: str) -> bool:
-    """An object or a list; but a text may begin with a mention in brackets, which is no list."""
+    """Is it an object or a list? A text may begin with a mention in brackets, which is not a list."""
     if re.match(r"\s*(\{|\[\s*([{\]]|$))", text):
         return True
     return text.lstrip()[0] == "[" and not is_marked_up(text)
 
 
 def _json_objects(text: str, path: Path) -> list:
-    """The documents of a JSON file: a list, one object, or one object a line."""
-    # not splitlines(): a word may hold one of the rarer line ends
+    """The documents of a JSON file: a list, one object, or one object per line."""
+    # not splitlines(): a word may contain one of the rarer line ends
     lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if len(lines) > 1 and all(line.lstrip()[0] == "{" for _, line in lines):
         return [parse_json(line, f"{path}: line {i}") for i, line in lines]
     data = parse_json(text, str(path))
     if isinstance(data, dict) and not {"sents", "vertexSet"} & data.keys():
-        raise DataError(f"{path}: a JSON object without 'sents' and 'vertexSet' is no document; give {FORMATS}")
+        raise DataError(f"{path}: a JSON object without 'sents' and 'vertexSet' is not a document; give {FORMATS}")
     return [data] if isinstance(data, dict) else data
 
 
 def parquet_rows(data: bytes, path: Path) -> list[dict]:
-    """The rows of a parquet file as plain objects. `path` begins the message if there is a fault."""
+    """The rows of a parquet file as plain objects. Error messages begin with `path`."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise DataError(f"{path}: reading parquet needs pyarrow; `pip install pyarrow`, or give JSON") from None
+        raise DataError(f"{path}: reading parquet needs pyarrow; run `pip install pyarrow`, or give JSON") from None
     try:
         return pyarrow.parquet.read_table(BytesIO(data)).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
@@ -199,7 +199,7 @@ def _from_objects(objects: list, path: Path, strict: bool) -> list[Document]:
 
 
 def _number_titles(documents: list[Document]) -> list[Document]:
-    """`Title`, `Title (2)`, ...: what strict=False makes of equal titles."""
+    """Numbers repeated titles for strict=False: `Title`, `Title (2)`, ..."""
     taken = {d.title for d in documents}
     seen: set[str] = set()
     numbered = []

@@ -1,4 +1,4 @@
-"""Files larger than memory: their documents one at a time, not read yet."""
+"""Streams documents from files larger than memory: one at a time, not parsed yet."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from ..support import DataError
 
-LINE = 1 << 24  # bytes; a longer line is no document, but a file that would not fit into memory
+LINE = 1 << 24  # bytes; a longer line is not a document but a file that would not fit into memory
 
 
 class Row(NamedTuple):
-    """A document of a stream, not read yet."""
+    """A document of a stream, not parsed yet."""
 
     number: int  # of its line or parquet row, from 0
     data: bytes | DataError  # its JSON, or why there is none
@@ -26,11 +26,11 @@ class Row(NamedTuple):
 def stream(path: Path) -> Iterator[Row]:
     """The documents of JSON lines, plain or gzipped, or of DocRED parquet: one at a time, never the file as a whole.
 
-    What is damaged comes as a `DataError` in place of its JSON: a line longer than `LINE`, or all that follows the
-    place where an archive or a row group is torn. Whether the JSON is a document, `document_from_json` says.
+    A damaged part yields a `DataError` in place of its JSON: a line longer than `LINE`, or everything after the
+    point where an archive or a row group is truncated. `document_from_json` checks whether the JSON is a document.
 
     Raises:
-        DataError: before the first row if the file cannot be opened or is a JSON list; anywhere if its disk fails.
+        DataError: before the first row if the file cannot be opened or is a JSON list; at any row if the disk fails.
     """
     try:
         with path.open("rb") as file:
@@ -58,10 +58,10 @@ def _line_stream(path: Path, raw, magic: bytes) -> Iterator[Row]:
             return
         if not begun and re.match(rb"(\xef\xbb\xbf)?\[\s*(\{|$)", line.lstrip()):
             raise DataError(
-                f"{path}: a JSON list is read as a whole only; use `docre-lite predict`, or write one document a line"
+                f"{path}: a JSON list cannot be streamed; use `docre-lite predict`, or write one document per line"
             )
         if long:
-            fault = f"the line is longer than {LINE >> 20} MiB; give one document a line"
+            fault = f"the line is longer than {LINE >> 20} MiB; give one document per line"
             yield Row(number, DataError(fault), raw.tell())
         elif line.strip():
             yield Row(number, line, raw.tell())
@@ -75,7 +75,7 @@ def _parquet_stream(path: Path) -> Iterator[Row]:
 
     begin, size = 0, path.stat().st_size
     try:
-        # buffer_size: columns are read piece by piece, not as a whole
+        # buffer_size: read columns piece by piece
         file = pyarrow.parquet.ParquetFile(path, buffer_size=1 << 16)
     except pyarrow.ArrowException as error:
         line = " ".join(str(error).split())[:100]

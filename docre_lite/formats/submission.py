@@ -1,4 +1,4 @@
-"""Predictions as files: what CodaLab wants (`write_submission`), and back again (`read_predictions`)."""
+"""Predictions as files: writes what CodaLab expects (`write_submission`) and reads it back (`read_predictions`)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def write_submission(
 ) -> Path:
     """Write DocRED's submission file: a JSON list of {title, h_idx, t_idx, r, evidence, score}.
 
-    Sorted, repeated predictions once. With `zip`, also `result.zip` beside it, which holds the list as `result.json`
-    (CodaLab takes no other names). Returns the file to hand in. A reader may have numbered entities otherwise than
-    the data file did (`Document.order`): give the `documents`, so that the file's own numbers are written.
+    Predictions are sorted, and repeated ones written once. With `zip`, also writes `result.zip` beside it, with the
+    list as `result.json` (CodaLab accepts no other names). Returns the file to hand in. A reader may have renumbered
+    the entities of the data file (`Document.order`): pass the `documents`, so that the file's own numbers are written.
     """
     known = None if documents is None else by_title(documents)
     found = unique(predicted) if known is None else checked(predicted, known)
@@ -45,7 +45,7 @@ def write_submission(
         return path
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as file:
-        # without a date of its own the entry would carry the clock's, and equal predictions would give unequal files
+        # a fixed date: with that of the clock, equal predictions would give different files
         file.writestr(zipfile.ZipInfo("result.json", (1980, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)
     archive = path.with_name("result.zip")
     write_whole(archive, packed.getvalue())
@@ -55,9 +55,9 @@ def write_submission(
 def read_predictions(path: str | Path, documents: Iterable[Document]) -> list[Triple]:
     """Read a submission (`.json`, or a `.zip` that holds `result.json`) back into triples of these documents.
 
-    Entity numbers are the data file's and are mapped to the documents' own (`Document.order`). Raises DataError for
-    what cannot be meant: a missing key, a title, entity or sentence that is not there. Repeated predictions are
-    kept once, as the official scorer does, with a warning that says how many there were.
+    Entity numbers are those of the data file and are mapped to the documents' own (`Document.order`). Raises DataError
+    for a missing key, or for a title, entity or sentence that does not exist. Repeated predictions are
+    kept once, as in the official scorer, with a warning that gives their number.
     """
     known = by_title(documents)
     rows = _load(Path(path))
@@ -74,7 +74,7 @@ def _load(path: Path) -> list:
         content = _unzipped(path, content)
     try:
         rows = json.loads(content)
-    except (ValueError, RecursionError) as error:  # also bytes that are not text, and lists in lists without end
+    except (ValueError, RecursionError) as error:  # also bytes that are not text, and lists nested without end
         raise DataError(f"{path}: not JSON ({error}); a submission is a JSON list of predictions") from None
     if not isinstance(rows, list):
         raise DataError(f"{path}: holds a {type(rows).__name__}; a submission is a JSON list of predictions")
@@ -85,10 +85,10 @@ def _unzipped(path: Path, content: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if "result.json" not in archive.namelist():
-                raise DataError(f"{path}: holds no result.json, but {archive.namelist()}; CodaLab wants that name")
+                raise DataError(f"{path}: contains {archive.namelist()} but no result.json, the name CodaLab expects")
             return archive.read("result.json")
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:  # also a password
-        raise DataError(f"{path}: damaged or locked zip ({error}); write it anew, or give result.json itself") from None
+        raise DataError(f"{path}: damaged or locked zip ({error}); write it again, or give result.json") from None
 
 
 def _read_row(row: object, known: Mapping[str, Document], where: str) -> Triple:
@@ -98,21 +98,21 @@ def _read_row(row: object, known: Mapping[str, Document], where: str) -> Triple:
         raise DataError(f"{where} {lack}; a prediction is an object with {', '.join(keys)}")
     title, relation = row["title"], row["r"]
     if not isinstance(title, str) or title not in known:
-        raise DataError(f"{where}: title {title!r} is none of the {len(known)} documents; is it another split?")
+        raise DataError(f"{where}: title {title!r} is not among the {len(known)} documents; is it from another split?")
     here = place(where, title)
     if not isinstance(relation, str):
-        raise DataError(f"{here}: r is {relation!r}; relations are named as in the data, like 'P17'")
+        raise DataError(f"{here}: r is {relation!r}; give a relation's name in the data, such as 'P17'")
     document, order, pair = known[title], known[title].order, []
     for key in ("h_idx", "t_idx"):
         _check_index(row[key], range(len(document.entities)) if order is None else order, f"{here}: {key}", "entities")
         pair.append(row[key] if order is None else order.index(row[key]))
     evidence, margin = row.get("evidence") or [], row.get("score")
     if not isinstance(evidence, list):
-        raise DataError(f"{here}: evidence is {evidence!r}; it is a list of sentence numbers")
+        raise DataError(f"{here}: evidence is {evidence!r}; give a list of sentence numbers")
     for sentence in evidence:
         _check_index(sentence, range(len(document.sentences)), f"{here}: evidence", "sentences")
     if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float)):
-        raise DataError(f"{here}: score is {margin!r}; it is a number or left out")
+        raise DataError(f"{here}: score is {margin!r}; give a number, or leave it out")
     return Triple(title, pair[0], relation, pair[1], tuple(sorted(set(evidence))), margin)
 
 

@@ -4,11 +4,11 @@ The rule, in full (made for English and other languages with spaces and Latin pu
 
 * A *word* is a run of letters and digits, a number with its inner points and commas (3.5, 1,000), initials
   with their points (U.S., e.g.), a clitic ('s 't 're 've 'll 'd 'm), a run of points (...), or any other
-  single character that is no space. So words end at hyphens and slashes.
+  single character that is not a space. So words end at hyphens and slashes.
 * A word is cut where a mention begins or ends, so that a mention is always a whole number of words.
 * A *sentence* ends after . ! or ? (with closing quotes and brackets) before a space and a capital letter, a
   digit or an opening quote or bracket; not after an abbreviation of `ABBREVIATIONS`, not after a single
-  letter (J. Smith, U.S.), and never inside a mention. Where in doubt it does not end.
+  letter (J. Smith, U.S.), and never inside a mention. In case of doubt it does not end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LAST_WORD = re.compile(r"([^\W\d_]+)\.$")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A mention in characters `[start, end)` of the text; `key` tells which entity it belongs to."""
+    """A mention in characters `[start, end)` of the text; `key` identifies its entity."""
 
     start: int
     end: int
@@ -51,7 +51,7 @@ class Span:
 
 
 def split_sentences(text: str, spans: Iterable[Span] = (), breaks: Iterable[int] = ()) -> list[tuple[int, int]]:
-    """Sentences as character ranges. `breaks` are places where one ends in any case (after a title)."""
+    """Sentences as character ranges. `breaks` are places where a sentence always ends (after a title)."""
     inside = [(s.start, s.end) for s in spans]
     ends = {m.end() for m in _END.finditer(text) if not _goes_on(text, m)} | set(breaks)
     ends = {e for e in ends if not any(start < e < end for start, end in inside)}
@@ -60,7 +60,7 @@ def split_sentences(text: str, spans: Iterable[Span] = (), breaks: Iterable[int]
 
 
 def _goes_on(text: str, end: re.Match) -> bool:
-    """Does the sentence go on after this point: a small letter follows, or it belongs to an abbreviation?"""
+    """Does the sentence continue after this point: a small letter follows, or it belongs to an abbreviation?"""
     if end[1].islower():
         return True
     last = _LAST_WORD.search(text[max(0, end.start() - 40) : end.end()])
@@ -68,7 +68,7 @@ def _goes_on(text: str, end: re.Match) -> bool:
 
 
 def split_words(text: str, start: int, end: int, cuts: Iterable[int] = ()) -> list[tuple[int, int]]:
-    """Words of `text[start:end]` as character ranges, cut also at the places in `cuts`."""
+    """Words of `text[start:end]` as character ranges, also cut at the places in `cuts`."""
     words = []
     inner = sorted(c for c in set(cuts) if start < c < end)
     for match in _WORD.finditer(text, start, end):
@@ -79,7 +79,7 @@ def split_words(text: str, start: int, end: int, cuts: Iterable[int] = ()) -> li
 
 
 def build(title: str, text: str, spans: list[Span], where: str, breaks: Iterable[int] = ()) -> Document:
-    """A document from text and mentions in characters: entities one a key, in order of first mention."""
+    """A document from text and mentions in characters: one entity per key, in order of first mention."""
     here = place(where, title)
     for span in spans:
         if not 0 <= span.start < span.end <= len(text) or not text[span.start : span.end].strip():
@@ -106,7 +106,7 @@ def build(title: str, text: str, spans: list[Span], where: str, breaks: Iterable
 
 
 def _stripped(span: Span, text: str) -> Span:
-    """Spaces at the rim of a mention belong to no word."""
+    """The span without the spaces at its ends, which belong to no word."""
     name = text[span.start : span.end]
     start = span.start + len(name) - len(name.lstrip())
     return replace(span, start=start, end=start + len(name.strip()))
@@ -125,13 +125,13 @@ def is_marked_up(text: str) -> bool:
 def from_text(text: str, title: str = "text") -> Document:
     """One document from marked-up text: `[Marie Curie|PER|1] was born in [Warsaw|LOC|2].`
 
-    A mention is `[name|TYPE|number]`; mentions with the same number are one entity. What is no number
+    A mention is `[name|TYPE|number]`; mentions with the same number form one entity. Anything but a number
     becomes the entity's id (`[Warsaw|LOC|Q270]`). Mentions may nest: `[[Paris|LOC|2] Opera|ORG|3]`. Other
     brackets are text; a backslash keeps `[`, `]` and `|` from being read as marks. A first line `# Title`
-    names the document. Sentences and words are cut by the rule at the head of this module.
+    gives the document's title. The rule at the head of this module splits sentences and words.
 
     Raises:
-        DataError: for a mark that is not closed or lacks a part, or for several documents (blank lines).
+        DataError: for an unclosed mark, one that lacks a part, or several documents (blank lines).
     """
     documents = from_texts(text, title)
     if len(documents) != 1:
@@ -180,11 +180,11 @@ def _marked_up(marked: str, title: str, where: str) -> Document:
                 name, *rest = _parts(text, start + 1, bars)
                 if len(rest) != 2 or not all(part.strip() for part in (name, *rest)):
                     raise DataError(
-                        f"{here}: mention {''.join(text[start:])[:40] + ']'!r} has not three parts; "
+                        f"{here}: mention {''.join(text[start:])[:40] + ']'!r} does not have three parts; "
                         "write [name|TYPE|number], or a backslash before brackets that are text"
                     )
                 del text[bars[0] :], text[start]
-                for k, span in enumerate(spans):  # the bracket before inner mentions is gone
+                for k, span in enumerate(spans):  # the bracket before inner mentions was removed
                     if span.start > start:
                         spans[k] = Span(span.start - 1, span.end - 1, span.type, span.key)
                 spans.append(Span(start, len(text), rest[0].strip(), rest[1].strip()))

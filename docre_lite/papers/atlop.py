@@ -31,9 +31,7 @@ class ATLOP(PairClassifier):
         threshold: Literal["adaptive", "global", "per_class"] = option(
             "adaptive", "choose relations above class 0 (section 4), or above probabilities tuned on dev (Table 6)"
         )
-        top: Count = option(
-            TOP, "most relations a pair may hold (4 in the published DocRED script, 1 for CDR and GDA)"
-        )
+        top: Count = option(TOP, "most relations a pair may hold (4 in the published DocRED script, 1 for CDR and GDA)")
 
     recipes = {
         # Table 2; weight decay 0 and Adam's epsilon are those of the published code's optimiser

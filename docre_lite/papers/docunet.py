@@ -76,8 +76,8 @@ class DocuNet(PairClassifier):
         "released_code": Variant(
             {"channels": 3, "unet_width": 256, "unet_table": "code", "norm": "batch", "grid": "code", "fill": "repeat"}
             | {"map_width": 256, "top": 3, "count_none": True, "max_tokens": 1024},
-            "the published network and decision. Only the published code adds an epsilon of 10⁻⁵ to the mean over heads "
-            "in the localized context, and drops an epoch's last batch if it is not full",
+            "the published network and decision. Only the published code adds an epsilon of 10⁻⁵ to the mean over "
+            "heads in the localized context, and drops an epoch's last batch if it is not full",
         ),
     }
 

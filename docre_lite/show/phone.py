@@ -13,29 +13,33 @@ from itertools import combinations
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.text import Text
 
 from .inks import FAST, INK
 
-WIDTH = 3.7  # inches: 355 px of the browser, so that letters keep their size
+WIDTH, COLUMN = 3.7, 7.6  # inches: 355 px of a phone and 730 of a page, so that letters keep their size
 _TALLEST = 9.0  # inches: what is longer is rather seen by scrolling sideways
 _SMALL = 7.0  # points, 9.3 px: letters inside the axes may shrink to this
 _LEAST = {True: 1.15, False: 1.5}  # inches: axes that are narrower show nothing; of many panels each may be smaller
+_GLAZES = {
+    "Blues": LinearSegmentedColormap.from_list("blue glaze", ["#005aaa00", "#005aaaff"]),
+    "Greys": LinearSegmentedColormap.from_list("grey glaze", ["#60666e00", "#60666eff"]),
+}
 _NARROW = re.compile(r'\n?<metadata id="narrow">(.*?)</metadata>', re.DOTALL)
 
 
 def render(figure: Figure) -> str:
     """The figure as SVG, always the same for the same figure; `split` takes the two drawings apart."""
     for axes in figure.axes:
-        _keep_inks_on_pictures(axes)
-    wide = _svg(figure)
-    small = narrow(figure)
-    if small is None:
+        _settle(axes)
+    wide = fitted(figure, COLUMN) or _svg(figure)
+    narrow = fitted(figure, WIDTH)
+    if narrow is None:
         return wide
-    packed = base64.b64encode(zlib.compress(small.encode(), 9)).decode()
+    packed = base64.b64encode(zlib.compress(narrow.encode(), 9)).decode()
     return wide.replace("</svg>", f'<metadata id="narrow">{packed}</metadata>\n</svg>')
 
 
@@ -45,18 +49,17 @@ def split(svg: str) -> tuple[str, str | None]:
     return _NARROW.sub("", svg), zlib.decompress(base64.b64decode(found[1])).decode() if found else None
 
 
-def narrow(figure: Figure) -> str | None:
-    """The drawing for a phone: the first layout in which no words collide. None if there is none, or no need."""
-    width = figure.get_size_inches()[0]
-    if width <= WIDTH * 1.1:
+def fitted(figure: Figure, limit: float) -> str | None:
+    """The figure in `limit` inches: the first layout in which no words collide. None if there is none, or no need."""
+    if figure.get_size_inches()[0] <= limit * 1.1:
         return None
     before = _collisions(figure)
     grid = _grid(figure)
     for columns in [len(grid[0]), 2, 1] if grid else [0]:
         if grid and columns > len(grid[0]):
             continue
-        with _relaid(figure, grid, columns):
-            if _legible(figure, before):
+        with _relaid(figure, grid, columns, limit):
+            if _legible(figure, before, limit):
                 return _svg(figure)
     return None
 
@@ -69,16 +72,17 @@ def _svg(figure: Figure) -> str:
     return out.getvalue()
 
 
-def _keep_inks_on_pictures(axes: Axes) -> None:
-    """What is written or drawn on an image lies on its colours, which are the same on either page."""
-    if not axes.images:
-        return
+def _settle(axes: Axes) -> None:
+    """Inks that turn with the page, but for what lies on a picture: its colours are the same on either page."""
+    for image in axes.images:  # a map from white: let the page be its white
+        image.set_cmap(_GLAZES.get(image.get_cmap().name, image.get_cmap()))
+    ink = FAST if any(image.get_cmap() not in _GLAZES.values() for image in axes.images) else INK
     for text in axes.texts:
-        if to_hex(text.get_color()) in (INK, "#000000"):
-            text.set_color(FAST)
+        if to_hex(text.get_color()) in (INK, "#000000"):  # plain black is left out of an SVG, and nothing could turn it
+            text.set_color(ink)
     for patch in axes.patches:
-        if to_hex(patch.get_edgecolor()) in (INK, "#000000"):
-            patch.set_edgecolor(FAST)
+        if ink == FAST and to_hex(patch.get_edgecolor()) in (INK, "#000000"):
+            patch.set_edgecolor(ink)
 
 
 def _texts(figure: Figure) -> list[Text]:
@@ -110,7 +114,7 @@ def _collisions(figure: Figure) -> set[frozenset[Text]]:
     }
 
 
-def _legible(figure: Figure, before: set[frozenset[Text]]) -> bool:
+def _legible(figure: Figure, before: set[frozenset[Text]], limit: float) -> bool:
     with warnings.catch_warnings(record=True) as said:  # constrained layout warns when it finds no room
         warnings.simplefilter("always")
         if _collisions(figure) - before or said:
@@ -118,7 +122,7 @@ def _legible(figure: Figure, before: set[frozenset[Text]]) -> bool:
     boxes = [axes.get_window_extent() for axes in _panels(figure)]
     least = _LEAST[len(boxes) > 2] * figure.dpi
     tight = figure.get_tightbbox()
-    return tight.width <= WIDTH * 1.06 and tight.height <= _TALLEST and all(box.width >= least for box in boxes)
+    return tight.width <= limit * 1.06 and tight.height <= _TALLEST and all(box.width >= least for box in boxes)
 
 
 def _panels(figure: Figure) -> list[Axes]:
@@ -139,25 +143,30 @@ def _grid(figure: Figure) -> list[list[Axes]]:
 
 
 @contextmanager
-def _relaid(figure: Figure, grid: list[list[Axes]], columns: int) -> Iterator[None]:
-    """The figure at a phone's width with its panels in so many columns, legends below; as before afterwards."""
+def _relaid(figure: Figure, grid: list[list[Axes]], columns: int, limit: float) -> Iterator[None]:
+    """The figure within `limit` inches, its panels in so many columns; on a phone, legends below. Then as before."""
     with ExitStack() as undo:
         width, height = figure.get_size_inches()
         undo.callback(figure.set_size_inches, width, height)
         across = len(grid[0]) if grid else 1
         rows = -(-len(grid) * across // columns) if grid else 1
-        tall = height / max(1, len(grid)) * (0.75 if rows > 1 else 1)
-        if any(axes.get_aspect() != "auto" for axes in _panels(figure)):
-            tall = max(tall, WIDTH / max(columns, 1) + 1)  # a fixed shape; what is too much is cut off
+        tall = height / max(1, len(grid)) * (0.75 if columns < across else 1)
+        if (limit == WIDTH or columns < across) and any(axes.get_aspect() != "auto" for axes in _panels(figure)):
+            tall = max(tall, limit / max(columns, 1) + 1)  # a fixed shape; what is too much is cut off
         _shrink(figure, undo)
-        figure.set_size_inches(WIDTH, rows * tall + 0.18 * _legends_below(figure, undo))
+        figure.set_size_inches(limit, rows * tall)
+        lines = _legends_below(figure, undo) if limit == WIDTH else 0
+        figure.set_size_inches(limit, rows * tall + 0.18 * lines)
         if grid and columns < across:
             _regrid(figure, grid, columns, undo)
+            _close_ranks(figure, columns)
         yield
 
 
 def _shrink(figure: Figure, undo: ExitStack) -> None:
     for axes in figure.axes:
+        for text, most in ((axes.title, 9.5), (axes.xaxis.label, 8.5), (axes.yaxis.label, 8.5)):
+            _set(text.set_fontsize, text.get_fontsize(), min(text.get_fontsize(), most), undo)
         for text in axes.texts:
             if text.get_fontsize() > _SMALL:
                 _set(text.set_fontsize, text.get_fontsize(), max(_SMALL, 0.88 * text.get_fontsize()), undo)
@@ -168,7 +177,7 @@ def _shrink(figure: Figure, undo: ExitStack) -> None:
 
 
 def _legends_below(figure: Figure, undo: ExitStack) -> int:
-    """A legend beside its axes takes the room that they need. The number of lines that stand below now."""
+    """A legend beside its axes takes the room that they need. The number of lines that lie below now."""
     lines = 0
     for axes in figure.axes:
         legend = axes.get_legend()
@@ -196,6 +205,18 @@ def _regrid(figure: Figure, grid: list[list[Axes]], columns: int, undo: ExitStac
             _labels(axes, "left", undo)
             if not axes.get_ylabel():
                 _set(axes.set_ylabel, "", first.get_ylabel(), undo)
+
+
+def _close_ranks(figure: Figure, columns: int) -> None:
+    """Takes away the height that axes of a fixed shape do not fill."""
+    panels = _panels(figure)
+    if all(axes.get_aspect() == "auto" for axes in panels):
+        return
+    figure.draw_without_rendering()
+    heights = [axes.get_tightbbox().height / figure.dpi + 0.12 for axes in panels]
+    needed = sum(max(heights[k : k + columns]) for k in range(0, len(heights), columns))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, min(needed, height))
 
 
 def _labels(axes: Axes, side: str, undo: ExitStack) -> None:

@@ -17,10 +17,11 @@ from .inks import INK, PAPER, parameters
 from .phone import render
 from .text import array, records
 
-# Told apart by colour-blind readers and in greyscale: lightness climbs by 15 of 100 from one to the next.
+# Distinguished by colour-blind readers and in greyscale: lightness climbs by 15 of 100 from one to the next.
 COLOURS = ("#14284b", "#7d2560", "#0072b2", "#e07b00", "#7cc7b0")
 SEQUENTIAL = "cividis"  # for amounts; perceptually even, safe for colour-blind readers
 DIVERGING = "PuOr"  # for amounts with a sign
+_CODES = {"parent_organization": "org", "publication_date": "dat"}  # part_of is `par`, publisher is `pub`
 _SIGNS = {
     "stated": ("#7cc4ec", ""), "composed": ("#e8c62c", "*"),
     "hit": ("#7cc7b0", ""), "missed": ("#f2f2f2", "o"), "wrong": ("#f0a07a", "x"),
@@ -86,7 +87,8 @@ def pair_matrix(
 def triples_matrix(document: Document, predicted: Iterable[Triple] | None = None, title: str = "") -> Figure:
     """The gold triples of a document as a matrix; with `predicted`, what was hit, missed (o) and wrong (x).
 
-    A number in a cell is a relation of the legend. Gold triples are stated in the text, or composed of others (*).
+    Three letters in a cell name a relation, the same in every figure; the legend spells them out. Gold triples are
+    stated in the text, or composed of others (*).
     """
     gold = {(t.head, t.tail, t.relation): t for t in document.triples}
     facts, found = set(gold), set(gold)
@@ -101,7 +103,7 @@ def triples_matrix(document: Document, predicted: Iterable[Triple] | None = None
             return "missed"
         return "hit" if predicted is not None else "composed" if gold[fact].depth else "stated"
 
-    relations = sorted({relation for _, _, relation in facts})
+    codes = relation_codes({relation for _, _, relation in facts})
     names = [f"{entity.name} {i}" for i, entity in enumerate(document.entities)]
     figure, axes = _square(len(names), names, title or document.title, beside=2.6)
     sns.heatmap(np.eye(len(names)), cmap=[PAPER, "#cccccc"], cbar=False, ax=axes, linewidths=0.5, linecolor="#dddddd")
@@ -109,16 +111,33 @@ def triples_matrix(document: Document, predicted: Iterable[Triple] | None = None
     cells, legend = defaultdict(list), {}
     for fact in sorted(facts):
         colour, mark = _SIGNS[kind(fact)]
-        cells[fact[:2]].append(f"{relations.index(fact[2]) + 1}{mark}")
+        cells[fact[:2]].append(codes[fact[2]] + (f" {mark}" if mark.isalpha() else mark))
         patch = plt.Rectangle((fact[1], fact[0]), 1, 1, facecolor=colour, edgecolor="#777777", linewidth=0.5)
         legend[f"{kind(fact)} {mark}".strip()] = axes.add_patch(patch)
     for (head, tail), text in cells.items():
-        axes.text(tail + 0.5, head + 0.5, " ".join(text), ha="center", va="center", size=8, color=INK)
-    for i, relation in enumerate(relations, 1):
-        legend[f"{i} {relation}"] = plt.Rectangle((0, 0), 0, 0, alpha=0)
+        look = {"ha": "center", "va": "center", "linespacing": 0.9, "size": 8 if len(text) < 3 else 6}
+        axes.text(tail + 0.5, head + 0.5, "\n".join(text), color=INK, **look)
+    for relation, code in codes.items():
+        legend[f"{code} {relation}"] = plt.Rectangle((0, 0), 0, 0, alpha=0)
     axes.legend(legend.values(), legend, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=8)
     _entity_axes(axes, names)
     return figure
+
+
+def relation_codes(relations: Iterable[str]) -> dict[str, str]:
+    """Three letters for each relation, in order of its name: `pob` for place_of_birth, `sib` for sibling.
+
+    Those of the embedded corpus never depend on which others are there. Other names take as many letters as they need.
+    """
+    codes: dict[str, str] = {}
+    for name in sorted(relations):
+        words = name.split("_")
+        code = _CODES.get(name) or ("".join(w[0] for w in words) if len(words) == 3 and all(words) else name[:3])
+        more = (name[:size] for size in range(4, len(name) + 1))
+        while code in codes.values() and code != name:
+            code = next(more, name)
+        codes[name] = code
+    return codes
 
 
 def curves(
@@ -212,7 +231,7 @@ def alt(figure: Figure) -> str:
 
 
 def _square(n: int, names: Sequence[str], title: str, beside: float = 0, below: float = 0) -> tuple[Figure, plt.Axes]:
-    """A closed figure for an N x N matrix, with room for the names and, in inches, for what stands beside or below."""
+    """A closed figure for an N x N matrix, with room for the names and, in inches, for what lies beside or below."""
     side = max(2.2, 0.36 * n)
     margin = 0.07 * max(map(len, names), default=0) + 0.5
     figure, axes = plt.subplots(figsize=(side + margin + beside, side + margin + below))

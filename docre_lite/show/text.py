@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..support import PACKAGE
 from ..support.prose import gaps, joined
-from ..types import Document
+from ..types import Document, Mention
 
 _TINTS = ("0,114,178", "213,94,0", "0,158,115", "170,68,153", "230,159,0", "86,180,233", "136,34,85", "120,120,120")
 
@@ -25,7 +25,7 @@ _TINTS = ("0,114,178", "213,94,0", "0,158,115", "170,68,153", "230,159,0", "86,1
 def document(document: Document, highlight: Iterable[int] = (), weights=None, evidence: Iterable[int] = ()) -> HTML:
     """The text with its entities, numbered; `highlight` entities stand out, `evidence` sentences carry a bar.
 
-    `weights`, one a word of the document, shade the words and underline them in proportion.
+    `weights`, one per word of the document, shade the words and underline them in proportion.
     """
     highlight, evidence, shaded = set(highlight), set(evidence), iter(())
     if weights is not None:
@@ -54,6 +54,29 @@ def document(document: Document, highlight: Iterable[int] = (), weights=None, ev
 def sentence(words: Sequence[str]) -> str:
     """A sentence of a document for readers: "Selmouth, which", not "Selmouth , which". Tokens stay as they are."""
     return joined(words)
+
+
+def starred(document: Document) -> Document:
+    """The document as the encoder reads it, ATLOP section 3.1: a star before and after each mention, as a word.
+
+    With a word-level encoder, `attention[1:-1]` of a pair is one weight per word of it.
+    """
+    spans = {(m.sentence, m.start, m.end) for entity in document.entities for m in entity.mentions}
+    sentences, place = [], {}
+    for s, sentence in enumerate(document.sentences):
+        words: list[str] = []
+        for w, word in enumerate(sentence):
+            words += ["*"] * sum((s, w) == (line, start) for line, start, _ in spans)
+            place[s, w] = len(words)
+            words.append(word)
+            words += ["*"] * sum((s, w + 1) == (line, end) for line, _, end in spans)
+        sentences.append(tuple(words))
+
+    def moved(m: Mention) -> Mention:
+        return dataclasses.replace(m, start=place[m.sentence, m.start], end=place[m.sentence, m.end - 1] + 1)
+
+    entities = tuple(dataclasses.replace(e, mentions=tuple(map(moved, e.mentions))) for e in document.entities)
+    return dataclasses.replace(document, sentences=tuple(sentences), entities=entities)
 
 
 def heat(tokens: Sequence[str], weights) -> HTML:

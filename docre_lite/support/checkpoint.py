@@ -1,7 +1,7 @@
-"""The state of a training on disk: a saved model, optimiser, random numbers and place. Nothing is pickled.
+"""The state of training on disk: a saved model, optimiser, random numbers and place. Nothing is pickled.
 
-Two slots take turns, `last/0` and `last/1`. A save breaks the seal of the older one, writes its files over in their
-places and seals them, by a checksum of each. Whenever the process is stopped, one sealed slot is whole.
+Two slots take turns, `last/0` and `last/1`. A save breaks the seal of the older one, overwrites its files in place
+and seals them with a checksum of each. Whenever the process is stopped, one sealed slot is whole.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ OF_ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
 def newest(last: Path) -> Path | None:
-    """The whole slot that got further, None before the first one was finished.
+    """The whole slot with the later step, None before the first one is finished.
 
-    Raises DataError if what was sealed is damaged: no process that was stopped leaves it so.
+    Raises DataError if a sealed slot is damaged: stopping a process cannot cause that.
     """
     slots = [(seal["step"], last / name, seal["files"]) for name in SLOTS if (seal := _seal(last / name))]
     faults = []
@@ -37,12 +37,12 @@ def newest(last: Path) -> Path | None:
         faults.append(fault)
     if faults:
         raise DataError(faults[0])
-    before = whole(last)  # a folder without slots is what earlier versions wrote
+    before = whole(last)  # earlier versions wrote a folder without slots
     return before if (before / "state.json").is_file() else None
 
 
 def _seal(slot: Path) -> dict[str, Any] | None:
-    """What was sealed; None if that was never finished, or something has been written since."""
+    """The sealed content; None if it was never finished, or if something has been written since."""
     try:
         seal = json.loads((slot / SEAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -56,7 +56,7 @@ def _damage(slot: Path, files: dict[str, str]) -> str | None:
         if not (slot / name).is_file():
             return f"{slot / name}: no such file, which a checkpoint had when it was saved; {ANEW}"
         if _digest(slot / name) != checksum:
-            return f"{slot / name}: cut short or damaged (its checksum is another than when it was saved); {ANEW}"
+            return f"{slot / name}: cut short or damaged (its checksum differs from the one saved with it); {ANEW}"
     return None
 
 
@@ -66,9 +66,9 @@ def _digest(path: Path) -> str:
 
 
 def save(last: Path, before: Path | None, step: int, write: Callable[[Path], None]) -> Path:
-    """Has the files of a slot written and seals them: the slot that `before`, the whole one so far, is not."""
+    """Writes and seals the files of a slot, other than `before`, the whole one so far."""
     slots = [last / name for name in SLOTS if last / name != before]
-    for slot in slots:  # both, if there is none before: they are of another run
+    for slot in slots:  # both, without one before: they belong to another run
         if (slot / SEAL).is_file():
             write_over(slot / SEAL, b"")
     here = slots[0]
@@ -79,13 +79,13 @@ def save(last: Path, before: Path | None, step: int, write: Callable[[Path], Non
 
 
 def seal(slot: Path, step: int) -> None:
-    """What lies in the slot now is whole, and of this step."""
+    """Marks the files now in the slot as whole, and as those of this step."""
     files = {path.name: _digest(path) for path in sorted(slot.iterdir()) if path.name != SEAL}
     write_over(slot / SEAL, json.dumps({"step": step, "files": files}, indent=1).encode())
 
 
 def clear(last: Path) -> None:
-    """Deletes both slots; emptied first, so that they take no room in the trash of a network drive either."""
+    """Deletes both slots, emptied first, so that they take no room in the trash of a network drive."""
     for path in last.rglob("*"):
         if path.is_file():
             write_over(path, b"")
@@ -93,7 +93,7 @@ def clear(last: Path) -> None:
 
 
 def write_state(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, place: dict[str, Any]) -> None:
-    """Writes `training.safetensors` and `state.json`; the model's own files are the model's to write."""
+    """Writes `training.safetensors` and `state.json`; the model writes its own files."""
     tensors = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -105,19 +105,19 @@ def write_state(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, 
 
 
 def place(slot: Path) -> dict[str, Any]:
-    """What `state.json` holds."""
+    """The content of `state.json`."""
     return read_json(slot / "state.json")
 
 
 def restore(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, other_seed: int | None) -> None:
-    """Weights, the optimiser's moments and the random state. With `other_seed`, as for all processes but the one whose
-    state was saved, random numbers begin from that.
+    """Restores weights, the optimiser's moments and the random state. With `other_seed`, which all processes but the
+    one that saved its state use, random numbers start from that seed.
     """
     weights, tensors = (read_tensors(slot / f"{name}.safetensors") for name in ("model", "training"))
     model.load_state_dict(weights)
     for name, parameter in model.named_parameters():
         if f"optimizer.step.{name}" in tensors:
-            # a copy: what was read is the file itself, mapped into memory, and the file is written over
+            # a copy: the tensor is the file itself, mapped into memory, and the file will be overwritten
             moments = {key: tensors[f"optimizer.{key}.{name}"].to(parameter.device, copy=True) for key in OF_ADAM}
             optimizer.state[parameter] = moments
     if other_seed is not None:

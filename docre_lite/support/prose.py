@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-# What stands close to the word before it, and what stands close to the next.
+# Words that join the one before them, and words that join the next.
 _CLOSES = re.compile(r"[,.;:!?%)\]}’”…']+|['’](s|t|re|ve|ll|d|m)|n['’]t", re.IGNORECASE)
 _OPENS = re.compile(r"[(\[{“‘]+")
 
 
 def gaps(words: Sequence[str]) -> list[str]:
-    """What stands before each word of a sentence: a space or nothing. Straight double quotes open and close in turn."""
+    """The separator before each word: a space or nothing. Straight double quotes open and close in turn."""
     out, close, quoted = [], True, False
     for word in words:
         ends = quoted if word == '"' else bool(_CLOSES.fullmatch(word))

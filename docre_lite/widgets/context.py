@@ -1,4 +1,4 @@
-"""Localized context: which words a pair looks at, and what the model makes of them."""
+"""Localized context: the words that a pair looks at, and the relations that the model then finds."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class ContextExplorer(Widget):
         from docre_lite.widgets import ContextExplorer
         ContextExplorer(model, document)
 
-    Words are shaded by the attention of the head entity, the tail entity, or the product of both, for one attention
-    head or all; sentences carry their share, those above `predict.EVIDENCE` a bar. Below, the pair's relations by
-    their margin over the threshold. Strike words, rename or hide an entity, or write another text, and see both move.
-    Raises ValueError if the model has no localized context or the document no pair.
+    Words, and the stars that the model reads around mentions, are shaded by the attention of the head entity, the tail
+    entity, or the product of both, for one attention head or all; sentences carry their share, those above
+    `predict.EVIDENCE` a bar. Below, the pair's relations by their margin over the threshold. Strike words, rename or
+    hide an entity, or write another text, and see both move. Raises ValueError if the model has no localized context
+    or the document no pair.
     """
 
     script = "context.js"
@@ -44,6 +45,7 @@ class ContextExplorer(Widget):
             "attention": pack(looks.sqrt()),  # [A, N, L]
             "word": encoded.word,
             "sentence": encoded.sentence,
+            "starred": model.tokenizer.reading.marker == "star",
             "margins": [[self._best(margins[h, t], self._gold(h, t)) for t in count] for h in count],
             "evidence": EVIDENCE,
             "shown": SHOWN,
@@ -54,7 +56,7 @@ class ContextExplorer(Widget):
 
     @staticmethod
     def _first(document: Document) -> tuple[int, int]:
-        """A gold pair across sentences to begin with, if there is one."""
+        """A gold pair across sentences to start with, if there is one."""
         pairs = [(t.head, t.tail) for t in document.triples] or document.pairs()
         return next((p for p in pairs if not document.same_sentence(*p)), pairs[0])
 
@@ -90,12 +92,12 @@ class ContextExplorer(Widget):
         return [[names[r], round(float(margins[r]), 2), *w] for r, w in zip(order, was, strict=True)]
 
     def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
-        """`pair` in the numbers of the document before words were struck: where one of the two that were asked for is
+        """`pair` in the numbers of the document before words were struck: if one of the two requested entities is
         None, the pair of the model's strongest fact. None if no pair is left. `challenge` is the margin of its fact."""
         document, change = changed(self._document, state), state.get("change")
         kept = change["document"]["from"] if change else list(range(len(document.entities)))
         if len(kept) < 2:
-            empty = {"words": [0] * document.words, "shares": [0] * len(document.sentences)}
+            empty = {"words": [0] * document.words, "stars": [], "shares": [0] * len(document.sentences)}
             return {"pair": None, **empty, "margins": [], "challenge": None}
         encoded, looks, margins = self._run(document)
         asked = [None if state[k] is None else kept.index(state[k]) for k in ("head", "tail")]
@@ -105,17 +107,19 @@ class ContextExplorer(Widget):
         weights = _weights(looks, head, tail, state["view"], state["attention"])
         places, sentences = (torch.tensor(x) for x in (encoded.word, encoded.sentence))
         words = torch.zeros(document.words).index_add_(0, places[places >= 0], weights[places >= 0])
+        stars = weights[(places < 0) & (sentences >= 0)]
         shares = sentence_shares(weights[None], sentences, len(document.sentences))[0]
         return {
             "pair": list(pair),
             "words": rounded(words, 5),
+            "stars": rounded(stars, 5),
             "shares": rounded(shares, 4),
             "margins": self._best(margins[head, tail], self._gold(*pair) if given else [], before),
             "challenge": self._challenge(margins, kept) if given else None,
         }
 
     def _challenge(self, margins, kept: list[int]) -> float | None:
-        """The margin of the fact that the reader is to make the model lose."""
+        """The margin of the fact that the model should lose in the challenge."""
         if not (challenge := self.data["challenge"]):
             return None
         head, relation, tail = challenge["fact"]
@@ -134,7 +138,7 @@ class ContextExplorer(Widget):
 
 
 def _strongest(margins, head: int | None, tail: int | None) -> tuple[int, int]:
-    """The pair, with this head or tail where one is given, whose best relation has the highest margin."""
+    """The pair whose best relation has the highest margin, among those with this head or tail if one is given."""
     best = margins[..., 1:].amax(-1).fill_diagonal_(-torch.inf)
     for at, axis in ((head, 0), (tail, 1)):
         if at is not None:
@@ -144,7 +148,7 @@ def _strongest(margins, head: int | None, tail: int | None) -> tuple[int, int]:
 
 
 def _weights(looks, head: int, tail: int, view: str, only: int):
-    """What a pair looks at, one weight a token: the product of both, or the attention of one of them."""
+    """The attention of a pair, one weight per token: the product of both, or the attention of one of them."""
     looks = looks if only < 0 else looks[only : only + 1]
     weights = looks[:, head] * looks[:, tail] if view == "both" else looks[:, head if view == "head" else tail]
     return weights.sum(0) / weights.sum().clamp_min(ops.EPSILON)

@@ -38,6 +38,7 @@ export default {
   render(context) {
     const widget = start(context, "A threshold, three losses, and who pushes whom");
     const { names, losses, reach, presets, together, top } = widget.data;
+    widget.own = true;
     const last = names.length - 1, single = (r) => r > 0 && !(together && r === last);
     const place = (x) => `calc(.5rem + ${Math.min(1, Math.max(0, (x + reach) / (2 * reach)))} * (100% - 1rem))`;
     const settle = (logits) => widget.choose({ logits: logits.map((x) => Math.min(reach, Math.max(-reach, x))) });
@@ -62,7 +63,7 @@ export default {
       panel,
       row(button(`1 step down the chosen loss (rate ${RATE})`, () => down(1)), button("50 steps", () => down(50))),
       h("fieldset", { class: "dw-losses" },
-        h("legend", {}, "Loss in nats: what it asks of the positives, and of the negatives"), ...choices.map((c) => c.el)),
+        h("legend", {}, "Loss in nats: the part of the positives, and that of the negatives"), ...choices.map((c) => c.el)),
       unit, legend(["positive", "holds; part of the positives", "✓"], ["shade", "does not hold; part of the negatives", "✗"], ["th", "class 0"]),
     );
 
