@@ -270,7 +270,7 @@ class _Run:
         if self.plan.base_epochs:
             row["stage"] = self.plan.stage(epoch - 1)[0]
         row |= {"peak_memory_gb": round(peak_memory(self.accelerator.device), 3)}
-        if scores:  # by_relation would make up most of the file; `docre-lite score` gives it
+        if scores:  # by_relation would make up most of the file; `docre-lite score --by-relation` gives it
             row["dev"] = {k: v for k, v in scores.to_dict().items() if k != "by_relation"}
         state.history.append(row)
         state.loss_sum = 0.0

@@ -26,6 +26,7 @@ from small import made, several, tiny, written
 from transformers import BertConfig, BertModel
 
 from docre_lite import model as model_module
+from docre_lite.bench import training
 from docre_lite.cli.main import app, main, one_value_each
 from docre_lite.encode import Reading
 from docre_lite.encoder import TinyConfig, tiny_tokenizer
@@ -36,7 +37,7 @@ from docre_lite.predict import predict
 from docre_lite.support.checkpoint import seal
 from docre_lite.support.settings import fields
 from docre_lite.support.store import alone
-from docre_lite.train import TrainConfig, last_checkpoint
+from docre_lite.train import Step, TrainConfig, last_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
@@ -105,7 +106,11 @@ def test_train_predict_score(data, run, tmp_path, capsys):
     assert scores["ign_f1"] == score(expected, documents, seen_facts(read(data / "train.json"))).ign_f1
     assert main(["score", "--predictions", str(out.with_suffix(".zip")), "--gold", str(data / "dev.json")]) == 0
     table = capsys.readouterr().out
-    assert re.search(rf"^f1 +{best:.4f}$", table, re.M)
+    assert re.search(rf"^f1 +{best:.4f}$", table, re.M) and "by_entities" in table and "by_relation" not in table
+    assert "by_relation" not in scores
+    assert main(["score", *files, "--by-relation"]) == 0
+    rows = re.search(r"^by_relation\n((  label .*\n)+)", capsys.readouterr().out, re.M)[1].splitlines()
+    assert {row.split()[1] for row in rows} >= {t.relation for d in documents for t in d.triples}
 
 
 def test_predictions_do_not_look_at_labels(data, run, tmp_path, capsys):
@@ -171,6 +176,34 @@ def test_settings_reach_the_model(data, tmp_path):
     assert json.loads((tmp_path / "other" / "model" / "model.json").read_text())["options"]["block"] == 4
     state = json.loads((last_checkpoint(tmp_path / "run") / "state.json").read_text())
     assert state["run"]["settings"]["seed"] == 3 and state["run"]["settings"]["epochs"] == 1
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_the_bar_moves_while_dev_is_scored_and_tells_the_time_that_remains(first, monkeypatch):
+    """By a clock of our own: three seconds a step, one a dev document; begun, and gone on with after an epoch."""
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    progress = training.Progress("toy", 3, 9, TrainConfig(epochs=3, batch_size=1))
+    now, bar = [100.0], progress.bar
+    bar._time = lambda: now[0]
+    bar.disable = False
+    end = 3 * (3 * 3 + 9) - (9 + 9) * (first > 1)  # seconds of all that is ahead
+    begun = now[0]
+
+    def remaining() -> float:
+        found = bar.format_dict
+        return (found["total"] - found["n"]) / (found["n"] - found["initial"]) * found["elapsed"]
+
+    for step in range(first, 10):
+        now[0] += 3
+        for _ in range(9 * (step % 3 == 0)):
+            now[0] += 1
+            before = bar.n
+            progress.scored(1)
+            assert before < bar.n and remaining() == pytest.approx(begun + end - now[0])
+        progress.after(Step((step - 1) // 3 + 1, step, 9, 0.5, {}, 3.0))
+        assert step == first or remaining() == pytest.approx(begun + end - now[0])
+    assert bar.n == pytest.approx(bar.total) == pytest.approx(18)
+    bar.close()
 
 
 @pytest.mark.parametrize("name", sorted(_papers()))

@@ -107,7 +107,7 @@ class FullRun:
                 "memory (GB)": f"{card.gigabytes:.0f}",
                 "precision": card.precision,
                 "hours (computed)": _about(need.hours(card)),
-                "": "fits" if need.gigabytes < card.gigabytes else "does not fit with this batch",
+                "fits": "yes" if need.gigabytes < card.gigabytes else "not with this batch",
             }
             for card in CARDS
         ]

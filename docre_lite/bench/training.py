@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Generator, Iterator, Sized
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -60,7 +60,8 @@ def carry_out(plan: dict[str, Any], out: Path, resume: bool) -> int:
             is_new(out)
         with writing(out, way_out):
             write_json(out / "run.json", plan)
-    progress = Progress(plan["paper"], model, documents, dev, config)
+    passes = 2 if model.classifier.objective.tunable else 1  # over dev: to set thresholds, and to score
+    progress = Progress(plan["paper"], len(documents), passes * len(dev), config)
     return _follow(fit(model, documents, dev, config, out, resume, progress.scored), progress)
 
 
@@ -96,30 +97,31 @@ class Progress:
     So it moves all the time, and the time that it says remains holds both.
     """
 
-    def __init__(self, name: str, model: DocRE, documents: Sized, dev: Sized, config: TrainConfig):
+    def __init__(self, name: str, train: int, dev: int, config: TrainConfig):
+        """`train` and `dev`: documents that an epoch trains on, and scores."""
         each = config.batch_size * config.accumulation
-        self.epochs, self.per_epoch = config.epochs, math.ceil(len(documents) / each)
-        passes = 2 if model.classifier.objective.tunable else 1  # to set thresholds, and to score
+        self.per_epoch = math.ceil(train / each)
         self.per_document = FORWARD / each * processes().num_processes  # this one scores its share of them
-        self.scoring = FORWARD * passes * len(dev) / each  # steps that an epoch's scoring is worth
+        self.scoring = FORWARD * dev / each  # steps that an epoch's scoring is worth
         # into a file, a line a minute is enough
         often = sys.stderr.isatty() or "TQDM_MININTERVAL" in os.environ or "ipykernel" in sys.modules
         pace = {} if often else {"mininterval": 60.0, "maxinterval": 60.0}
         how = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
         self.bar = tqdm(
             desc=name,
-            total=self.epochs * (self.per_epoch + self.scoring),
+            total=config.epochs * (self.per_epoch + self.scoring),
             bar_format=how,
             smoothing=0,  # the mean pace so far: an epoch steps first and scores then
             disable=not processes().is_main_process,
             delay=1e-6,  # no bar before the first step
             **pace,
         )
-        self.begun = False
+        self.begun, self.step, self.documents = False, 0, 0
 
     def after(self, step: Step) -> None:
-        """Moves to where this step ends, the scoring behind it if it was an epoch's last."""
-        place = step.step + step.step // self.per_epoch * self.scoring
+        """Moves to where this step ends, with the scoring that follows an epoch's last."""
+        self.step, self.documents = step.step, 0
+        place = self._place(step.step)
         self.bar.set_postfix(epoch=step.epoch, step=f"{step.step}/{step.steps}", loss=f"{step.loss:.3f}", refresh=False)
         if self.begun:
             self.bar.update(place - self.bar.n)
@@ -137,8 +139,13 @@ class Progress:
 
     def scored(self, documents: int) -> None:
         """Moves by some dev documents; their scores are shown with the step before them."""
+        self.documents += documents
         if self.begun:
-            self.bar.update(documents * self.per_document)
+            behind = min(self.documents * self.per_document, self.scoring)
+            self.bar.update(self._place(self.step + 1) - self.scoring + behind - self.bar.n)
+
+    def _place(self, step: int) -> float:
+        return step + step // self.per_epoch * self.scoring
 
 
 def _follow(steps: Generator[Step], progress: Progress) -> int:

@@ -89,7 +89,7 @@ def _picked(values: Shaped[Tensor, "W A T X"], local: Int[Tensor, "W P"]) -> Sha
 
 
 def kind_of(config) -> Kind:
-    """The way to read attention from models with this configuration. Raises ValueError if there is none."""
+    """How attention is read from models with this configuration. Raises ValueError with the reason if it cannot be."""
     return _kind(type(config), json.dumps(config.to_dict(), default=str, sort_keys=True))
 
 
