@@ -560,7 +560,7 @@ def test_a_full_disk_stops_training_in_a_line(fault, data, tmp_path, capsys, mon
         capsys.readouterr()
         assert attempt() == 2
         [line] = lines_of(capsys)
-        assert re.search(rf"{out}: cannot be written \(.*No space left.*train --resume {out}` goes on", line)
+        assert re.search(rf"{out}: cannot be written \(.*No space left.*train --resume {out}` continues", line)
         assert json.loads((last_checkpoint(out) / "state.json").read_text())["step"] == 4
     monkeypatch.undo()
     assert main(["train", "--resume", str(out)]) == 0 and train(data, tmp_path / "whole", *call) == 0

@@ -276,7 +276,7 @@ def test_what_has_no_rounds_is_refused(docre, documents):
     young.classifier.stage.fill_(1)
     with pytest.raises(ValueError, match="first stage"):
         RefinementStepper(young, example)
-    with pytest.raises(ValueError, match=r"\(3, 3\) is no pair"):
+    with pytest.raises(ValueError, match=r"\(3, 3\) is not a pair"):
         RefinementStepper(docre, example, cell=(3, 3))
     with pytest.raises(ValueError, match="alone: no pair"):
         RefinementStepper(docre, replace(example, title="alone", entities=example.entities[:1], triples=()))

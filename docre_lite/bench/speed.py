@@ -66,7 +66,7 @@ class Setting:
     variant: str | None = None
 
     def load(self, paper: str) -> tuple[DocRE, list[Batch]]:
-        """The model, in training mode, and batches of documents of like length, from the shortest to the longest."""
+        """The model, in training mode, and batches of documents of similar length, from the shortest to the longest."""
         torch.manual_seed(0)
         documents = read(self.data) if self.data else made(self.batch_size * self.batches)
         _, settings = configure(paper, self.recipe, **({"variant": self.variant} if self.variant else {}))
