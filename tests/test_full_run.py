@@ -109,7 +109,7 @@ def test_what_fails_stops_in_a_line_and_the_report_still_works(tmp_path, monkeyp
     assert "Nothing has been trained here yet" in report and "the paper, DocRED dev" in report
     assert "The full run has not been done here" in run.vary(test=(1,)).data
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(full.Stopped, match="file.*cannot be made a folder"):
+    with pytest.raises(full.Stopped, match="file.*cannot create this folder"):
         full.FullRun("atlop", True, tmp_path / "file").start()
     assert full.Stopped("why")._render_traceback_() == ["Stopped: why"]
     with pytest.raises(ValueError, match="no run of the plan fits 'paper=atlopp"):
