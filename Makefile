@@ -1,4 +1,4 @@
-# Two commands are enough: `make book` and `make test`. Each prepares .venv by itself.
+# Two commands are enough: `make book` and `make test`. Both prepare .venv themselves.
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PORT ?= 8000
 
-# One thread a process keeps results and times alike on every machine; nothing asks the network.
+# One thread per process keeps results and times comparable on every machine; nothing uses the network.
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
-# Large pages where Linux has them to give: a training step asks the system for memory less often.
+# Large pages, if Linux has them: a training step requests memory from the system less often.
 export GLIBC_TUNABLES = glibc.malloc.hugetlb=1
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_OFFLINE = 1
@@ -23,18 +23,18 @@ STRIP_KEYS = metadata.language_info metadata.widgets metadata.colab metadata.acc
 .PHONY: help book test chapters lint format serve dist models bench clean
 help:
 	@echo "make book      build the book unless it is up to date: execute the chapters, write _build/html"
-	@echo "make test      run the tests, those of the book's pages too: builds the book first unless it is up to date"
-	@echo "make chapters  execute the chapters only"
-	@echo "make lint      check style, spelling, which room imports which, and that notebooks carry no outputs"
-	@echo "make format    repair what 'make lint' can repair"
+	@echo "make test      build the book unless it is up to date, then run the tests, which check its pages too"
+	@echo "make chapters  only execute the chapters"
+	@echo "make lint      check style, spelling, English, which room imports which, and that notebooks carry no outputs"
+	@echo "make format    fix what can be fixed automatically"
 	@echo "make serve     show the built book at http://localhost:$(PORT)/"
-	@echo "make dist      build sdist and wheel into dist/, try the wheel in an environment of its own"
-	@echo "make models    train the models that come with the package again (an hour)"
-	@echo "make bench     run the benchmarks on the embedded corpus again (hours)"
+	@echo "make dist      build sdist and wheel into dist/, and try the wheel in a fresh environment"
+	@echo "make models    train the models that come with the package again (one hour)"
+	@echo "make bench     run the benchmarks on the embedded corpus again (several hours)"
 	@echo "make clean     remove the built book and all caches, but not $(VENV)"
 
 $(READY): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "docre_lite needs Python 3.11, 3.12 or 3.13; say which: make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "docre_lite needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[book,test]"
 	@touch $@
@@ -45,7 +45,7 @@ book: $(READY)
 chapters: $(READY)
 	$(BIN)/python book/build.py --execute-only
 
-# After the book, whose pages are tested. By files: what the tests of a file share is made once.
+# After the book, because tests check its pages. Distributed by file: the tests of a file share fixtures.
 test: book
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
@@ -55,6 +55,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id --verify --extra-keys "$(STRIP_KEYS)" $(NOTEBOOKS))
 	git ls-files -z -- '*.md' '*.py' '*.ipynb' '*.toml' '*.yml' '*.bib' | xargs -0 $(BIN)/codespell
+	$(BIN)/python book/prose.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -65,8 +66,8 @@ serve:
 	@test -f _build/html/index.html || { echo "no book yet: run 'make book' first"; exit 1; }
 	$(BIN)/python -m http.server --directory _build/html $(PORT)
 
-# -I: neither the checkout nor an environment variable helps the installed package out. The environment (1.6 GB) stays
-# only after a failure, to look into.
+# -I: neither the checkout nor an environment variable may help the installed package. The environment (1.6 GB)
+# remains only after a failure, for inspection.
 dist: $(READY)
 	rm -rf dist _build/smoke
 	$(BIN)/python -m build

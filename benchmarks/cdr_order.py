@@ -1,14 +1,14 @@
-"""What the order of entities tells on CDR, to predictors that read no text: `python benchmarks/cdr_order.py TRAIN DEV`.
+"""What does the order of entities reveal on CDR, without reading? `python benchmarks/cdr_order.py TRAIN DEV`.
 
 Three orders of the same documents and gold pairs: by first mention, as this package reads them; at random; and as a
-public loader numbers them. The preprocessed file that it reads names a document's related pairs before the unrelated
-ones, and entities are numbered as the pairs name them. "positives_first" is that order; "positives_first_turned" has
-the loader's direction too, from the entity mentioned first to the other, whichever of the two is the chemical.
+public loader numbers them. Its preprocessed file lists a document's related pairs before the unrelated ones, and
+numbers entities as the pairs list them. "positives_first" is that order; "positives_first_turned" also has
+the loader's direction, from the entity mentioned first to the other, whichever of the two is the chemical.
 
 Three predictors: yes to every pair; the share of related pairs at each place (head, tail) of the matrix; and a U-Net
-that is told how many entities there are. Some training documents are held out to choose the threshold, by F1. Scores
-are over all chemical–disease pairs. They speak of an order of entities and of predictors that do not read, not of
-any published number. Writes `results/cdr_order.json`.
+that knows only the number of entities. Held-out training documents choose the threshold, by F1. Scores cover all
+chemical–disease pairs. They characterise an order of entities and predictors that do not read, not any published
+number. Writes `results/cdr_order.json`.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def at_random(document: Document) -> Document:
 
 
 def positives_first(document: Document) -> Document:
-    """Entities numbered as the list of pairs names them: related pairs, then the others, each in order of mention.
+    """Entities numbered as in the list of pairs: related pairs, then the others, each in order of mention.
 
-    A pair names the entity that is mentioned first before the other. The document's own entities must stand in order
-    of first mention. Entities that no pair names come last.
+    A pair lists the entity mentioned first before the other. The document's own entities must be in order
+    of first mention. Entities in no pair come last.
     """
     gold = {(triple.head, triple.tail) for triple in document.triples}
     in_text = sorted((min(pair), max(pair), pair not in gold) for pair in document.pairs())
@@ -83,7 +83,7 @@ def say_yes(train: Sequence[Document], seed: int, epochs: int) -> Scorer:
 
 
 def table(train: Sequence[Document], seed: int, epochs: int) -> Scorer:
-    """The share of related pairs at each place of the matrix; a place that was never seen has the overall share."""
+    """The share of related pairs at each place of the matrix; a place never seen in training has the overall share."""
     seen = Counter(pair for document in train for pair in document.pairs())
     related = Counter(pair for document in train for pair in gold_pairs(document))
     overall = related.total() / seen.total()
@@ -140,7 +140,7 @@ def main() -> None:
     ask.add_argument("dev", type=Path, help="CDR's development set; scored, unless --test is given")
     ask.add_argument("--test", type=Path, help="score on this file, and train on the development set too")
     ask.add_argument("--held-out", type=int, default=100, help="training documents that choose the threshold")
-    ask.add_argument("--epochs", type=int, default=5, help="of the U-Net")
+    ask.add_argument("--epochs", type=int, default=5, help="epochs of the U-Net")
     ask.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = ask.parse_args()
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
-"""What a choice of the implementation is worth, each against its plain form: `python benchmarks/choices.py ENCODER`.
+"""Compares each choice of the implementation with its plain form: `python benchmarks/choices.py ENCODER`.
 
-CPU seconds of one thread, the median of several repeats that alternate between both forms, and what they keep for the
-way back; for freed memory those of whole steps in fresh processes, and their peaks. Documents and models as in
+CPU seconds of one thread, the median of several repeats that alternate between both forms, and the bytes they keep
+for the backward pass; for freed memory, whole steps in fresh processes, and their peaks. Documents and models as in
 `docre-lite bench speed`. Writes `results/choices.json`.
 """
 
@@ -39,7 +39,7 @@ RESULTS = Path(__file__).parent / "results" / "choices.json"
 
 
 def kept_bytes(call: Callable[[], object]) -> int:
-    """Bytes that autograd keeps for the way back, each tensor once."""
+    """Bytes that autograd keeps for the backward pass, each tensor once."""
     places: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def kept_bytes(call: Callable[[], object]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        held = call()  # not freed before it is counted: a place could be given out twice
+        held = call()  # kept until it is counted: freed memory could be reused and counted twice
     del held
     return sum(places.values())
 
@@ -75,7 +75,7 @@ def context_of_half(attention: Tensor, tokens: Tensor) -> Tensor:
 
 
 def alike(meter: meter.Meter, what: str, of: str, forms: dict[str, Callable[[], Tensor]]) -> list[dict]:
-    """A row for each form of the same thing: forward and backward, and what is kept between them."""
+    """A row for each form of the same computation: forward and backward, and the bytes kept in between."""
     first, *others = (form() for form in forms.values())
     for other in others:
         torch.testing.assert_close(other, first, atol=1e-3, rtol=1e-3)
@@ -134,7 +134,7 @@ def optimiser(meter: meter.Meter, model: DocRE, batch: Batch) -> list[dict]:
 
 
 def batches(model: DocRE, documents, size: int) -> list[dict]:
-    """Tokens and pairs that an epoch computes on, padding included."""
+    """Tokens and pairs that an epoch processes, padding included."""
     encoded = model.tokenizer.encode(documents)
     random.Random(0).shuffle(encoded)
     alike = []
@@ -184,7 +184,7 @@ def compiled(meter: meter.Meter, model: DocRE, several: list[Batch]) -> list[dic
 
 
 def freed(setting: speed.Setting) -> list[dict]:
-    """Whole training steps with what `docre-lite train` tells the C library, and without."""
+    """Whole training steps with the settings that `docre-lite train` gives the C library, and without."""
     rows = []
     for form, keep in (("kept for the next step", True), ("given back, by habit", False)):
         with meter.plain_malloc(), ProcessPoolExecutor(1, get_context("spawn")) as pool:

@@ -25,7 +25,7 @@ BY_ROUND = ("f1", "precision", "recall", "inter_f1", "infer_f1", "composed_f1", 
 
 
 def by_round(model: DocRE, test, seen) -> dict:
-    """For DocRE-II the test scores after each round, the base's first, and what W_c's weights rest on."""
+    """For DocRE-II, the test scores after each round, the base's first, and the weights W_c gives to both matrices."""
     if not getattr(model.classifier.options, "rounds", 0):  # another paper, or the base alone
         return {}
     options, rows = model.classifier.options, []
@@ -39,7 +39,7 @@ def by_round(model: DocRE, test, seen) -> dict:
 
 @torch.inference_mode()
 def by_answers(model: DocRE, test, seen) -> dict:
-    """The test scores after one round that is told other answers than the base's: none at all, or all stated facts."""
+    """The test scores after one round that reads other answers than the base's: none at all, or all stated facts."""
     classifier, options, names, rows = model.classifier, model.classifier.options, model.relations.names, []
     classifier.options = replace(options, rounds=1)
     for told in ("none", "stated"):
@@ -61,7 +61,7 @@ def by_answers(model: DocRE, test, seen) -> dict:
 
 
 def closed(model: DocRE, test, seen) -> dict:
-    """The scores once all that follows from the model's triples by the corpus's rules is added to them."""
+    """The scores after adding everything that follows from the model's triples by the corpus's rules."""
     facts: dict[str, list] = {}
     for t in predict(model, test):
         facts.setdefault(t.title, []).append((t.head, t.relation, t.tail))

@@ -1,7 +1,7 @@
 """How far word-free probes get on the embedded corpus, at full size: `python benchmarks/corpus_probes.py`.
 
-Writes `results/corpus_probes.json`: a row a probe and seed, the statistics of the dev split, machine and commit. With
-`--add unet` the rows of that kind join those that are stored, each with its own machine and commit.
+Writes `results/corpus_probes.json`: a row per probe and seed, the statistics of the dev split, machine and commit.
+With `--add unet`, the rows of that kind join the stored ones, each with its own machine and commit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from docre_lite.corpus import generate
 from docre_lite.support.machine import environment
 
 RESULTS = Path(__file__).parent / "results"
-KINDS = ("type", "type_position", "imsa", "unet")  # "count" is for data whose order of entities says something
+KINDS = ("type", "type_position", "imsa", "unet")  # "count" is for data whose order of entities is informative
 
 
 def main() -> None:

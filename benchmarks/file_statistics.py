@@ -1,4 +1,4 @@
-"""Statistics of a file of documents, to stand beside the corpus: `python benchmarks/file_statistics.py FILE NAME`.
+"""Statistics of a file of documents, to compare with the corpus: `python benchmarks/file_statistics.py FILE NAME`.
 
 Writes `results/statistics_<NAME>.json`: counts and shares only.
 """
@@ -17,8 +17,8 @@ RESULTS = Path(__file__).parent / "results"
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    ask.add_argument("file", type=Path, help="documents in any format that is read")
-    ask.add_argument("name", help="what to call the result")
+    ask.add_argument("file", type=Path, help="documents in any supported format")
+    ask.add_argument("name", help="name of the result")
     args = ask.parse_args()
     row = {"data": args.file.name, **{name: round(value, 4) for name, value in statistics(read(args.file)).items()}}
     (RESULTS / f"statistics_{args.name}.json").write_text(json.dumps([row], indent=1) + "\n", encoding="utf-8")

@@ -1,11 +1,11 @@
-"""Papers and all their ablations on the very same features: `python benchmarks/frozen.py` (a few minutes an arm).
+"""All papers and ablations on the same features: `python benchmarks/frozen.py` (a few minutes per arm).
 
-The encoder is the one that comes with the package. It stands still, and each paper's part is trained alone on documents
-that it has not seen, with five seeds: what differs between two rows of a seed is the module over the pairs, and nothing
-else. Each row goes to `results/frozen_{paper}.json` at once, with counts per document of 600 test documents; rows that
-stand there are skipped. Several of these scripts may work at once, on different papers.
+The encoder comes with the package and stays frozen; each paper's part is trained alone, on documents that the encoder
+has not seen, with five seeds: two rows of a seed differ only in the module over the pairs. Each row goes to
+`results/frozen_{paper}.json` at once, with counts per document of 600 test documents; stored rows are skipped.
+Several of these scripts may run at once, on different papers.
 
-`python benchmarks/frozen.py --rates` tries two learning rates for each paper on dev, seed 0, and stores what they gave.
+`python benchmarks/frozen.py --rates` tries two learning rates for each paper on dev, seed 0, and stores the scores.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ PLAN = {  # the full model and its decisive ablation first
 
 
 class Paths(InferenceLayer):
-    """DRE-MIR's attention over paths in the place of DocRE-II's along lines."""
+    """DRE-MIR's attention over paths in place of DocRE-II's along lines."""
 
     def __init__(self, width: int):
         super().__init__(width, width)
@@ -77,12 +77,12 @@ def with_paths(model: DocRE) -> None:
         layer.attend = nn.ModuleList(Paths(model.classifier.options.map_width) for _ in range(2))
 
 
-# Arms of our own that are no setting of a paper: what is exchanged in the new model.
+# Arms of our own that no setting of a paper gives: the part to replace in the new model.
 OURS = {("docre_ii", "with_paths"): with_paths}
 
 
 def row_of(reader: DocRE, paper: str, variant: str, seed: int, data: dict, only_dev: bool = False, **settings) -> dict:
-    """A row: the arm trained, then scored on dev and test, and on test documents that were changed."""
+    """A row: the arm is trained, then scored on dev, on test, and on changed test documents."""
     change = OURS.get((paper, variant))
     given = {**settings} if variant == paper or change else {"variant": variant, **settings}
     curve: list[dict] = []
@@ -116,13 +116,13 @@ def row_of(reader: DocRE, paper: str, variant: str, seed: int, data: dict, only_
 
 
 def tried(paper: str) -> list[float]:
-    """The rates that dev has decided between, as far as they are stored; the one in use if none are."""
+    """The rates already compared on dev, as far as they are stored; the current one if none are."""
     stored = [row["rate"] for row in rows.stored(RESULTS / "rates_frozen.json") if row["paper"] == paper]
     return sorted({*stored, CHOSEN[paper]})
 
 
 def stages(model: DocRE, curve: list[dict]) -> list[dict]:
-    """The curve, with the stage of each epoch where a base is trained first."""
+    """The curve, with the stage of each epoch if a base is trained first."""
     first = int(model.classifier.base_share * len(curve))
     return [point | {"stage": 1 if point["epoch"] <= first else 2} for point in curve] if first else curve
 
@@ -163,9 +163,9 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     ask.add_argument("--papers", nargs="*", default=list(PLAN))
     ask.add_argument("--variants", nargs="*", help="default: the plan's")
-    ask.add_argument("--first", type=int, help="of each paper's variants, so many")
+    ask.add_argument("--first", type=int, help="only this many of each paper's variants")
     ask.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
-    ask.add_argument("--rates", action="store_true", help="try the rates, on dev, and nothing else")
+    ask.add_argument("--rates", action="store_true", help="only try the rates, on dev")
     ask.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of an arm of its own")
     args = ask.parse_args()
     torch.set_num_threads(1)
@@ -188,7 +188,7 @@ def main() -> None:
 
 
 def try_rates(reader: DocRE, papers: list[str], data: dict) -> None:
-    """Dev F1 of each paper at each rate, seed 0. The row at the rate in use is the stored one, if there is one."""
+    """Dev F1 of each paper at each rate, seed 0. For the current rate, the stored row serves if there is one."""
     kept = ("paper", "variant", "seed", "train", "epochs", "rate", "curve", "cpu_seconds", "environment")
     path = RESULTS / "rates_frozen.json"
     for paper in papers:

@@ -1,9 +1,9 @@
-"""Time and memory of one layer over a document's pairs, as written and as computed: `python benchmarks/interaction.py`.
+"""Time and memory of one layer over a document's pairs, naive and as computed: `python benchmarks/interaction.py`.
 
-One document, forward and backward in float32. "naive" gathers what every pair looks at into tensors of size N³ · width,
-as public code does; "split" is the module of this package. Both hold the same weights and give the same answers, which
-is checked first. Times are CPU seconds of one thread, the least of several repeats that alternate between the forms;
-peaks are of a fresh process each. Writes `results/interaction.json`.
+One document, forward and backward in float32. "naive" gathers the cells that each pair looks at into tensors of size
+N³ · width, as public code does; "split" is the module of this package. Both have the same weights and give the same
+answers, which is checked first. Times are CPU seconds of one thread, the least of several repeats that alternate
+between the forms; each peak comes from a fresh process. Writes `results/interaction.json`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Layer:
     build: Callable[[], nn.Module]
     split: Callable[[nn.Module, Tensor, Tensor], Tensor]
     naive: Callable[[nn.Module, Tensor, Tensor], Tensor]
-    kept: int  # numbers that the naive form keeps for each path, to tell beforehand what it will need
+    kept: int  # numbers that the naive form keeps for each path, to predict its memory
 
 
 def imsa_split(layer: InferenceLayer, cells: Tensor, legs: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def eca_naive(layer: ExtendedCrossAttention, cells: Tensor, legs: Tensor) -> Ten
     heads = []
     for h, (i, j) in enumerate(((s, k), (k, o), (k, s), (o, k))):
         i, j = i.expand(n, n, n), j.expand(n, n, n)
-        seen = legs[i, j] & ~((i == s) & (j == o))  # the cell itself comes once, at the end
+        seen = legs[i, j] & ~((i == s) & (j == o))  # the cell itself counts once, at the end
         scores = torch.einsum("sod,sokd->sok", query[:, :, h], key[:, :, h][i, j]).masked_fill(~seen, -torch.inf)
         alone = (query[:, :, h] * key[:, :, h]).sum(-1, keepdim=True)
         weights = (torch.cat([scores, alone], -1) / layer.width**0.5).softmax(-1)
@@ -126,7 +126,7 @@ def check(layer: Layer) -> None:
 
 
 def forms(layer: Layer, entities: int) -> dict[str, Callable]:
-    """Those that fit into memory."""
+    """The forms that fit into memory."""
     small = 4 * layer.kept * entities**3 / 1e9 <= LIMIT_GB
     return {"split": layer.split} | ({"naive": layer.naive} if small else {})
 
@@ -137,7 +137,7 @@ def memory(word: str) -> float:
 
 
 def peak_gb(name: str, form: str, entities: int) -> list[float]:
-    """Memory of a fresh process before and at the most, in one forward and backward pass."""
+    """Memory of a fresh process before one forward and backward pass, and at its peak."""
     command = [sys.executable, __file__, "--peak", name, form, str(entities)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [float(figure) for figure in output.split()[-2:]]

@@ -1,8 +1,8 @@
-"""The oracle-cell lab with five seeds: `python benchmarks/lab.py` (about half a minute an arm).
+"""The oracle-cell lab with five seeds: `python benchmarks/lab.py` (about half a minute per arm).
 
 Each module over the pair matrix is trained on cells that hold the stated facts, and scored on composed facts: as they
 are, with the entities in a random order, with cells emptied or hidden, by depth of composition, and after further
-rounds that read the answers of the last one. Rows go to `results/lab.json` at once; those that stand there are skipped.
+rounds that read the answers of the last one. Rows go to `results/lab.json` at once; stored rows are skipped.
 """
 
 from __future__ import annotations

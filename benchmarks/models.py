@@ -1,9 +1,9 @@
 """The models that come with the package: `python benchmarks/models.py`, or `make models` (about an hour of one core).
 
-ATLOP is trained whole, on 9,600 documents of the embedded corpus. Its encoder then stands still, and the other four
-papers' parts are trained on it alone, with documents that it has not seen. So there is one encoder for five papers:
-what differs between two of these models is the paper. Each folder in `data/models/` holds a model in 16 bits and
-`card.json`: data, seed, settings, scores of the very file on 600 test documents.
+ATLOP is trained whole, on 9,600 documents of the embedded corpus. Its encoder is then frozen, and the parts of the
+other four papers are trained on top of it, with documents that it has not seen. So the five papers share one encoder:
+two of these models differ only in the paper. Each folder in `data/models/` holds a model in 16 bits and
+`card.json`: data, seed, settings, and scores of exactly this file on 600 test documents.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MODELS = Path(__file__).parent.parent / "data" / "models"
 SEED = 0
 READ = 9600  # documents that the encoder learns to read from
 SHOWN = 2400  # documents after those, which the other parts are trained on
-DEV, TEST, CHECK = 300, 600, 40  # CHECK: so many of the test documents a test of the package scores again
+DEV, TEST, CHECK = 300, 600, 40  # CHECK: the number of test documents that a test of the package scores again
 ENCODER = {"epochs": 5, "encoder_lr": 2e-3, "classifier_lr": 2e-3, "min_count": 120}
 HEADS: dict[str, dict] = {
     "atlop": {"epochs": 5},
@@ -45,7 +45,7 @@ HEADS: dict[str, dict] = {
     "docre_ii": {"epochs": 8},  # two stages share them
     "dre_mir": {"epochs": 5},
 }
-RATES = (1e-3, 3e-3)  # to be tried for each paper: `frozen.py --rates`; `rates_frozen.json` holds what has been
+RATES = (1e-3, 3e-3)  # rates for `frozen.py --rates` to try for each paper; `rates_frozen.json` stores the outcomes
 CHOSEN = {"atlop": 3e-3, "docunet": 3e-3, "paee": 1e-3, "docre_ii": 3e-3, "dre_mir": 3e-3}
 
 
@@ -59,9 +59,9 @@ def head(
     change: Callable[[DocRE], None] | None = None,
     **settings,
 ) -> DocRE:
-    """A paper's part, trained alone on what the encoder of `reader` makes of the documents; thresholds set on dev.
+    """A paper's part, trained alone on the features of `reader`'s encoder; thresholds are set on dev.
 
-    `watch` is called after each epoch with the model as it then predicts; `change` may exchange parts of the new model.
+    `watch` is called after each epoch with the model as it then predicts; `change` may replace parts of the new model.
     """
     given = {"classifier_lr": CHOSEN[paper], **HEADS[paper], **settings}
     rate = given["classifier_lr"]
@@ -86,7 +86,7 @@ def head(
 
 
 def ship(model: DocRE, folder: Path, settings: dict, shares: str | None, curve: Sequence[dict] = ()) -> None:
-    """Saves a model in 16 bits, and the scores of what was saved; `curve`: dev scores of each epoch."""
+    """Saves a model in 16 bits, and the scores of the saved model; `curve`: dev scores of each epoch."""
     shutil.rmtree(folder, ignore_errors=True)
     model.save(folder, half=True, shares=shares)
     saved, test = DocRE.load(folder), generate("test", TEST)
@@ -107,7 +107,7 @@ def ship(model: DocRE, folder: Path, settings: dict, shares: str | None, curve: 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     ask.add_argument("--out", type=Path, default=MODELS)
-    ask.add_argument("--run", type=Path, help="finished run of ATLOP by these settings, in place of training it here")
+    ask.add_argument("--run", type=Path, help="finished ATLOP run with these settings, instead of training one")
     ask.add_argument("--papers", nargs="*", default=list(HEADS))
     args = ask.parse_args()
     torch.set_num_threads(1)

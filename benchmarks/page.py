@@ -1,9 +1,9 @@
-"""What a page's own models cost beside the module: `python benchmarks/page.py` (two minutes, on a quiet machine).
+"""The cost of models in a page compared with the module: `python benchmarks/page.py` (two minutes, on a quiet machine).
 
-Each of the package's models reads the same documents in Chromium and in torch, on one core, turn by turn; the least
-time of several turns counts. Two figures for the page: with its product in WebAssembly, and in plain JavaScript. Also
-how far logits of twenty test documents lie apart, and how long a reader waits for a widget.
-Rows go to `results/page.json`. Needs Playwright and Chromium (DOCRE_CHROMIUM names another than the system's).
+Each of the package's models reads the same documents in Chromium and in torch, on one core, in turns; the least
+time of several turns counts. The page gets two figures: with matrix products in WebAssembly, and in plain JavaScript.
+Also measures how far the logits of twenty test documents differ, and how long a reader waits for a widget.
+Rows go to `results/page.json`. Needs Playwright and Chromium (set DOCRE_CHROMIUM to use another than the system's).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ new MutationObserver(() => {
 
 
 def made(tokens: int, entities: int) -> Document:
-    """Words of the corpus in sentences of twenty, and so many entities of one word each, evenly spread."""
+    """Words of the corpus in sentences of twenty, and this many entities of one word each, evenly spread."""
     words = [w for d in generate("test", 3) for s in d.sentences for w in s][: tokens - 2 - 2 * entities]
     sentences = tuple(tuple(words[k : k + 20]) for k in range(0, len(words), 20))
     places = [round(k * (len(words) - 1) / max(entities - 1, 1)) for k in range(entities)]
@@ -94,7 +94,7 @@ def measure(page, model: DocRE) -> list[dict]:
 
 @torch.inference_mode()
 def agreement(page, model: DocRE, documents: list[Document]) -> dict:
-    """How far logits of the page lie from the module's, and how many decisions differ."""
+    """The largest distance between the logits of page and module, and the number of decisions that differ."""
     page.evaluate(LOAD, {"encoder": encoder_file(model), "file": paper_file(model), "slow": False})
     worst, flipped, decided = 0.0, 0, 0
     for document in documents:
@@ -111,7 +111,7 @@ def agreement(page, model: DocRE, documents: list[Document]) -> dict:
 
 
 def waits(browser, folder: Path) -> dict:
-    """Milliseconds until a page of one widget, read from the disk, has drawn it, and until the model has answered."""
+    """Milliseconds until a page with one widget, read from disk, has drawn it, and until the model has answered."""
     write_site(folder / "_static" / "models")
     html = Reader({"DRE-MIR": docre_lite.load("dre_mir")}, running_example()).html()
     (folder / "page.html").write_text(f'<!doctype html><meta charset="utf-8">{html}', encoding="utf-8")

@@ -1,6 +1,6 @@
 """Build the book: execute the chapters, write the pages. `make book` calls this, and `make test` before it tests them.
 
-A book that is there and depends on nothing that has changed since is left as it is. Executed chapters are cached by
+A book that exists and whose sources have not changed is left as it is. Executed chapters are cached by
 their code cells. The package's own code is no part of that key, so the cache is dropped here when package, data,
 results, pins or Python change. Pages are all written again (`--all`, in an empty folder): an incremental build after
 a failed one reports success, and pages that are no longer in the contents would stay.
@@ -95,7 +95,7 @@ def main() -> int:
         print(f"The book at {site / 'index.html'} is up to date")
         return 0
     quiet_kernels()
-    # PYDEVD..: the kernel's debugger otherwise warns about frozen modules once a chapter.
+    # PYDEVD..: the kernel's debugger otherwise warns about frozen modules in every chapter.
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     drop_stale_cache()
     if failed := execute():

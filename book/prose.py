@@ -40,7 +40,7 @@ MARKUP = [  # in this order; line breaks are kept, so that a finding names its l
 
 
 def plain(text: str) -> str:
-    """Markdown without what is no English; numbered words X1, X2 take the place of code and mathematics."""
+    """Markdown reduced to its English; numbered words X1, X2 replace code and mathematics."""
     numbers = count(1)
     for pattern in MARKUP:
         text = pattern.sub(lambda found: f" X{next(numbers)} " + "\n" * found[0].count("\n"), text)
@@ -57,7 +57,7 @@ def of_python(source: str) -> Iterator[tuple[int, str]]:
             text = "".join(str(part.value) if isinstance(part, ast.Constant) else "``" for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in pieces:
             text = re.sub(r"^ {4,}.*$", "", inspect.cleandoc(node.value), flags=re.M)  # examples are indented
-        if len(re.findall(r"\b[a-z]{2,}\b", text)) >= 3:  # shapes, names and paths are no English
+        if len(re.findall(r"\b[a-z]{2,}\b", text)) >= 3:  # shapes, names and paths are not English
             yield node.lineno, text
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
@@ -69,7 +69,7 @@ def of_notebook(text: str) -> Iterator[tuple[str, str]]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             yield f"cell {number}", plain(source)
-        else:  # magics are no Python
+        else:  # magics are not Python
             code = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
             yield from ((f"cell {number}, line {line}", plain(found)) for line, found in of_python(code))
             meta = cell["metadata"].get("mystnb", {})
@@ -78,7 +78,7 @@ def of_notebook(text: str) -> Iterator[tuple[str, str]]:
 
 
 def sentences(file: Path) -> Iterator[tuple[str, str]]:
-    """Pieces of English in a file, each with where it stands."""
+    """Pieces of English in a file, each with its place."""
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".ipynb":
         yield from of_notebook(text)
@@ -106,7 +106,8 @@ def findings(text: str) -> Iterator[tuple[int, str]]:
 
 def main(names: list[str]) -> int:
     listed = subprocess.run(["git", "ls-files", "-z", "--", *RULES["files"]], cwd=ROOT, capture_output=True, text=True)
-    files = [Path(name).resolve() for name in names] or [ROOT / name for name in listed.stdout.split("\0") if name]
+    kept = [name for name in listed.stdout.split("\0") if name and name not in RULES["leave out files"]]
+    files = [Path(name).resolve() for name in names] or [ROOT / name for name in kept]
     wrong = [
         f"{file.relative_to(ROOT)}, {where or f'line {line}'}: {message}"
         for file in files

@@ -48,7 +48,7 @@ class Reading:
                 "from 1 to window - 2 (each window has its own [CLS] and [SEP])"
             )
         if self.max_tokens is not None and self.max_tokens < 3:
-            raise ValueError(f"max_tokens={self.max_tokens} leaves no room beside [CLS] and [SEP]; give 3 or more")
+            raise ValueError(f"max_tokens={self.max_tokens} leaves no text beside [CLS] and [SEP]; give 3 or more")
 
 
 @dataclass(frozen=True)

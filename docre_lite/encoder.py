@@ -1,7 +1,7 @@
-"""Encoders: token vectors of whole documents, and the last layer's attention only in the rows that anyone reads.
+"""Encoders: token vectors of whole documents, and the last layer's attention, but only the rows that are needed.
 
 `PretrainedEncoder` wraps any transformer whose attention can be read; `TinyEncoder` is small enough to train from
-nothing on a laptop. Both run every layer with fused attention where they can, and rebuild the few rows at mentions: a
+scratch on a laptop. Both run every layer with fused attention if they can, and rebuild the few rows at mentions: a
 full set of maps costs hundreds of times the memory.
 """
 
@@ -47,14 +47,14 @@ Rows = Callable[[Int[Tensor, "W P"]], Float[Tensor, "W A P T"]]
 
 
 def shares(scores: Float[Tensor, "W A P T"], mask: Bool[Tensor, "W T"]) -> Float[Tensor, "W A P T"]:
-    """Attention from its scores, nothing of it on padding."""
+    """Attention from its scores, with none on padding."""
     return full_precision(scores).masked_fill(~mask[:, None, None], -torch.inf).softmax(-1).to(scores.dtype)
 
 
 class Encoder(nn.Module):
-    """Reads windows and puts documents together again. Subclasses say how one window is read."""
+    """Reads windows and reassembles documents. Subclasses define how to read one window."""
 
-    file: ClassVar[str]  # what `save` writes and `from_folder` reads
+    file: ClassVar[str]  # the file that `save` writes and `from_folder` reads
     width: int
     heads: int
     longest: int  # tokens of one window at most
@@ -70,11 +70,11 @@ class Encoder(nn.Module):
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B A P L"] | None]:
         """Token vectors of each document, and the attention rows *from* the given columns (zero rows for -1).
 
-        Tokens that several windows hold are averaged; rows are averaged where both windows see a column, then
+        Tokens in several windows are averaged; rows are averaged if both windows contain a column, then
         renormalised.
         """
         hidden, rows_from = self.read_windows(batch.windows, batch.window_mask, positions is not None)
-        whole = len(batch.windows) == len(batch.token_mask)  # no document is longer than a window
+        whole = len(batch.windows) == len(batch.token_mask)  # True: no document is longer than a window
         tokens = hidden if whole else self._join(hidden, batch)
         if positions is None:
             return tokens, None
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         return tokens, rows if whole else self._join_rows(rows, present, batch)
 
     def _locate(self, positions: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The places of document columns within each window, and whether the window holds them."""
+        """The places of document columns within each window, and whether the window contains them."""
         wanted = positions[batch.window_document]
         # A window is contiguous: its second token fixes the offset of all (the first may be a [CLS] of its own).
         local = (wanted - (batch.column[:, 1:2] - 1)).clamp(0, batch.column.shape[1] - 1)
@@ -103,16 +103,16 @@ class Encoder(nn.Module):
         """Sums window tokens [W, T, X] into document columns [B, L, X]."""
         documents, length = batch.token_mask.shape
         at = batch.window_document.unsqueeze(1) * length + batch.column
-        at = torch.where(batch.column >= 0, at, documents * length)  # what has no column goes to a row that is dropped
+        at = torch.where(batch.column >= 0, at, documents * length)  # tokens without a column: a row that is dropped
         total = values.new_zeros(documents * length + 1, values.shape[-1])
         total = total.index_add(0, at.flatten(), values.flatten(0, 1))
         return total[:-1].view(documents, length, -1)
 
 
 class PretrainedEncoder(Encoder):
-    """A transformer of the hub or a folder whose attention can be read, see `support.attention`.
+    """A transformer from the hub or a folder whose attention can be read, see `support.attention`.
 
-    Layers run with fused (SDPA) attention wherever the library lets them.
+    Layers run with fused (SDPA) attention wherever the library allows it.
     """
 
     file = "config.json"
@@ -146,11 +146,11 @@ class PretrainedEncoder(Encoder):
 
     @classmethod
     def load(cls, name: str) -> tuple[PretrainedEncoder, PreTrainedTokenizerFast]:
-        """Encoder and tokenizer by hub name or folder; none of its code is run, and no pickle is read.
+        """Encoder and tokenizer by hub name or folder; runs none of its code and reads no pickle.
 
-        Who trusts one that is a pickle alone has `AutoModel.from_pretrained(name).save_pretrained(folder)` convert it,
-        and `AutoTokenizer.from_pretrained(name).save_pretrained(folder)` put its tokenizer beside it.
-        Raises ValueError that says what to do if it is damaged, something else, or out of reach.
+        If you trust a model that exists only as a pickle, `AutoModel.from_pretrained(name).save_pretrained(folder)`
+        converts it, and `AutoTokenizer.from_pretrained(name).save_pretrained(folder)` adds its tokenizer.
+        Raises ValueError, with a remedy, if it is damaged, something else, or out of reach.
         """
         try:
             how = _how(AutoConfig.from_pretrained(name, trust_remote_code=False))
@@ -165,12 +165,12 @@ class PretrainedEncoder(Encoder):
             why = str(error).partition("\n")[0].rstrip(".: ")
             raise _refused(name, f"a file is cut short or damaged, {why}" if torn else why) from None
         if other := sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}):
-            raise _refused(name, f"its weights are not those that its config.json describes, such as {other[0]}")
+            raise _refused(name, f"its weights do not match its config.json, such as {other[0]}")
         return cls(model), subwords
 
     @classmethod
     def from_folder(cls, folder: Path) -> PretrainedEncoder:
-        """The architecture a model was saved with, weights to be filled in."""
+        """The architecture of a saved model, without its weights."""
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         return cls(AutoModel.from_config(config, **_how(config)))
 
@@ -181,7 +181,7 @@ class Dropout(nn.Dropout):
 
 
 def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, **more):
-    """The library's SDPA; but in training on a CPU, which has no fused form with dropout, with a dropout of our own."""
+    """The library's SDPA; when training on a CPU, where no fused form has dropout, a form with our own dropout."""
     note(query, key, attention_mask, scaling)
     if not dropout or query.device.type != "cpu":
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **more)
@@ -198,7 +198,7 @@ AttentionMaskInterface.register("docre_lite", sdpa_mask)
 
 @contextmanager
 def _reported_by_us() -> Iterator[None]:
-    """Without the library's report of weights: that the pooler's are left over is meant, and what is amiss we say."""
+    """Silences the library's report on weights: unused pooler weights are intended, and we report faults ourselves."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -208,17 +208,17 @@ def _reported_by_us() -> Iterator[None]:
 
 
 def _how(config) -> dict:
-    """How a model of the library is to be made: no code of its own, no pooler, which would receive no gradient."""
+    """Arguments for creating a model of the library: no code of its own, no pooler, which would get no gradient."""
     kind = AutoModel._model_mapping[type(config)]
     pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
-    kind_of(config)  # refuses what cannot be read before any weight is loaded
+    kind_of(config)  # rejects unreadable models before any weight is loaded
     how = {"attn_implementation": "eager", "dtype": torch.float32, "trust_remote_code": False}
     return how | ({"add_pooling_layer": False} if pooler else {})
 
 
 def _refused(name: str, why: str) -> ValueError:
     if Path(name).is_absolute() and not Path(name).exists():
-        why = "there is no such folder"  # its reader would take it for a hub name
+        why = "there is no such folder"  # the library would treat it as a hub name
     return ValueError(
         f"encoder {name!r} could not be loaded: {why} (give 'tiny', a hub name with the network on, or a folder with "
         "config.json, tokenizer.json and model.safetensors; pickles are not read)"
@@ -233,7 +233,7 @@ class TinyConfig:
     width: Count = option(128, "hidden units of the tiny encoder")
     heads: Count = option(4, "attention heads of the tiny encoder")
     dropout: Part = option(0.1, "dropout of the tiny encoder")
-    min_count: Count = option(5, "a word must occur so often in the training documents to enter the vocabulary")
+    min_count: Count = option(5, "occurrences in the training documents that a word needs to enter the vocabulary")
 
     def __post_init__(self):
         if self.width % self.heads:
@@ -243,12 +243,12 @@ class TinyConfig:
 class TinyEncoder(Encoder):
     """A small pre-norm transformer with relative positions over a width-3 convolution.
 
-    Each head's bias by distance starts as a decay of its own slope. Without that start all attention is uniform,
+    Each head's bias by distance starts as a decay with its own slope. Without that start, all attention is uniform,
     the product of two entities' attention is the same for every pair, and localized context has nothing to pool.
     """
 
     file = "tiny.json"
-    REACH = 64  # distances beyond share one bias
+    REACH = 64  # larger distances share one bias
 
     def __init__(self, vocabulary: int, config: TinyConfig):
         super().__init__()
@@ -282,7 +282,7 @@ class TinyEncoder(Encoder):
         return self._at(key - query.unsqueeze(-1)).transpose(0, 1)
 
     def _all_biases(self, length: int) -> Float[Tensor, "A T T"]:
-        """From every token to every other: windows that slide over one line, as looking up T² places is slow."""
+        """Biases from every token to every other: windows sliding over one line, since looking up T² places is slow."""
         line = self._at(torch.arange(1 - length, length, device=self.bias.device))
         return line.unfold(1, length, 1).flip(1)
 
@@ -324,7 +324,7 @@ def biased_attention(
 
 
 class TinyLayer(nn.Module):
-    """Pre-norm self-attention and feed-forward; hands out its queries and keys."""
+    """Pre-norm self-attention and feed-forward; also returns its queries and keys."""
 
     def __init__(self, config: TinyConfig):
         super().__init__()

@@ -29,7 +29,7 @@ from .types import Batch, Document, PairFeatures, Prediction, Relations
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a paper must know of the features it will be given."""
+    """The properties of its input features that a paper must know."""
 
     width: int  # D, the encoder's hidden units
     relations: int  # R, with NA
@@ -38,17 +38,17 @@ class Inputs:
 
 
 class PairClassifier(nn.Module):
-    """A paper: everything after the pair features. One subclass to a file in `papers/`: `Paper(inputs, options)`."""
+    """A paper: everything after the pair features. One subclass per file in `papers/`: `Paper(inputs, options)`."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     Options: ClassVar[type]  # a dataclass of settings, see `settings.option`
     recipes: ClassVar[dict[str, dict[str, Any]]]  # published settings by data set, each with its table
-    variants: ClassVar[dict[str, Variant]]  # rungs and ablations that the paper printed
-    equivariant: ClassVar[bool] = True  # does entity order leave the logits as they are?
+    variants: ClassVar[dict[str, Variant]]  # baselines and ablations that the paper printed
+    equivariant: ClassVar[bool] = True  # are the logits independent of entity order?
 
     objective: Objective
-    draws: bool = False  # random numbers, in prediction too
+    draws: bool = False  # does prediction draw random numbers, too?
     idle_weights: bool = False  # may a training step leave weights out of its losses?
     base_share: float = 0.0  # share of all epochs that train a part named `base` alone, before the whole
     base_lr: float | None = None  # then the peak learning rate of encoder and base; None: unchanged
@@ -59,11 +59,15 @@ class PairClassifier(nn.Module):
     def more_losses(
         self, pairs: PairFeatures, labels: Bool[Tensor, "B N N R"], trace: dict[str, Tensor]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Losses beside that of the relations, by name, from what `logits` left in the trace."""
+        """Losses other than that of the relations, by name, from the trace that `logits` left."""
         return {}
 
-    def forward(self, pairs: PairFeatures, labels: Bool[Tensor, "B N N R"] | None = None) -> Prediction:
-        """Logits of every pair, the relations chosen, with labels the losses. Pairs outside the mask hold nothing."""
+    def forward(
+        self,
+        pairs: PairFeatures,
+        labels: Bool[Tensor, "B N N R"] | None = None,
+    ) -> Prediction:
+        """Logits of every pair and the relations chosen, none outside the mask; with labels, the losses."""
         trace: dict[str, Tensor] = {}
         logits = self.logits(pairs, trace)
         chosen, margin = self.objective.decide(logits.detach())
@@ -117,7 +121,7 @@ class DocRE(nn.Module):
         return self.tokenizer.collate(self.tokenizer.encode(documents), labels).to(self.device)
 
     def features(self, batch: Batch) -> PairFeatures:
-        """What every paper starts from: entity embeddings and localized context."""
+        """The features that every paper starts from: entity embeddings and localized context."""
         reading = self.tokenizer.reading
         tokens, looks = self.read(batch)
         mentions = ops.mention_vectors(tokens, batch.mention_start, batch.mention_end, reading.read)
@@ -151,7 +155,7 @@ class DocRE(nn.Module):
         return self.classifier(self.features(batch), batch.labels)
 
     def spec(self) -> dict[str, Any]:
-        """All that says what the model is, but for the encoder's sizes and the weights."""
+        """The full description of the model, except for the encoder's sizes and the weights."""
         return {
             "paper": self.classifier.name,
             "options": asdict(self.classifier.options),
@@ -163,10 +167,10 @@ class DocRE(nn.Module):
         }
 
     def save(self, folder: str | Path, half: bool = False, shares: str | None = None) -> None:
-        """Everything prediction needs, as JSON and safetensors; `half`: weights in 16 bits.
+        """Saves everything that prediction needs, as JSON and safetensors; `half`: weights in 16 bits.
 
-        With `shares`, the path from here to another saved model's folder, encoder and words stay there and are not
-        written: they must be the same.
+        With `shares`, the path from here to another saved model's folder, encoder and words are not written but taken
+        from there: they must be the same.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,9 +188,9 @@ class DocRE(nn.Module):
     def load(cls, folder: str | Path, **options: Any) -> DocRE:
         """A saved model: a folder, or a paper's name for the model that comes with the package (`trained`).
 
-        `options` change the paper's settings that say how to predict, such as `rounds` of DocRE-II. Nothing that the
-        folder holds is run: JSON and safetensors are all that is read. Raises ValueError if there is
-        no whole model, or an option is unknown or asks for other weights.
+        `options` change settings of the paper that affect prediction, such as `rounds` of DocRE-II. No code in the
+        folder is run: only JSON and safetensors are read. Raises ValueError if there is
+        no whole model, or an option is unknown or requires other weights.
         """
         folder = located(folder)
         if not (folder / "model.json").is_file():
@@ -202,15 +206,15 @@ class DocRE(nn.Module):
             weights |= {name: tensor for name, tensor in lent.items() if name.startswith("encoder.")}
         try:
             encoder, subwords = network.from_folder(home), PreTrainedTokenizerFast.from_pretrained(home)
-            for key in ("is_local", "local_files_only"):  # or saving it again would tell where it came from
+            for key in ("is_local", "local_files_only"):  # otherwise saving it again would reveal its source
                 subwords.init_kwargs.pop(key, None)
             relations = Relations(tuple(spec["relations"]), spec["labels"])
             tokenizer = Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]))
             kind = paper(spec["paper"])
             saved = kind.Options(**spec["options"])
-        except Exception as error:  # whatever libraries make of files that are no model's
+        except Exception as error:  # whatever libraries raise for files that are not a model's
             why = f"model.json lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
-            raise DataError(f"{folder}: holds no model that can be built here ({why}); {ANEW}") from error
+            raise DataError(f"{folder}: its model cannot be built here ({why}); {ANEW}") from error
         if unknown := sorted(set(options) - set(fields(kind.Options))):
             raise ValueError(f"{kind.name} has no setting {unknown[0]!r}; have {', '.join(fields(kind.Options))}")
         model = cls(tokenizer, encoder, kind(_inputs(tokenizer, encoder), update(saved, options)))
@@ -219,12 +223,12 @@ class DocRE(nn.Module):
         except RuntimeError as error:
             if options:
                 raise ValueError(
-                    f"{folder}: {', '.join(options)} cannot be changed after training: it asks for other weights"
+                    f"{folder}: {', '.join(options)} cannot be changed after training: it requires other weights"
                 ) from None
             fault = str(error).splitlines()[1].strip()
             raise DataError(
-                f"{folder}: model.safetensors is not of the model that model.json and {network.file} describe "
-                f"({fault}); put files together that were saved together"
+                f"{folder}: model.safetensors does not belong to the model that model.json and {network.file} describe "
+                f"({fault}); use files that were saved together"
             ) from None
         return model.eval()
 
@@ -236,7 +240,7 @@ def trained() -> dict[str, Path]:
 
 
 def located(model: str | Path) -> Path:
-    """The folder of a model: as given, or where there is none the one of `trained` by that name."""
+    """The folder of a model: as given, or if there is none, the one of `trained` with that name."""
     return Path(model) if Path(model).exists() else trained().get(str(model), Path(model))
 
 
@@ -245,11 +249,11 @@ def _way_to_a_model(folder: Path) -> str:
     if inside.is_dir():
         return f"give {inside}"
     way = "`docre-lite train` writes it into model/ in its --out folder"
-    return way if folder.exists() else f"{way}; with the package come {', '.join(trained())}"
+    return way if folder.exists() else f"{way}; the package contains {', '.join(trained())}"
 
 
 def load(model: str | Path, **options: Any) -> DocRE:
-    """`DocRE.load`: the model of a folder, or by a paper's name the one that comes with the package."""
+    """`DocRE.load`: the model in a folder, or, by a paper's name, the one that comes with the package."""
     return DocRE.load(model, **options)
 
 
@@ -259,8 +263,8 @@ def build(
     """A new model for a paper, with relations, entity types (and the tiny encoder's words) taken from documents.
 
     `encoder` is "tiny", a hub name or a folder. `settings` are those of `Reading`, the paper's `Options` and
-    `TinyConfig`, and `variant`, the name of one of the paper's rungs or ablations. Raises ValueError on names that
-    none of them has.
+    `TinyConfig`, and `variant`, the name of one of the paper's baselines or ablations. Raises ValueError for names
+    that none of them has.
     """
     kind = paper(name)
     settings = expand(kind, settings)
@@ -283,7 +287,7 @@ def build(
 
 
 def classifier(name: str, tokenizer: Tokenizer, encoder: Encoder, **settings: Any) -> PairClassifier:
-    """A paper's part alone, new, for an encoder that is there already; settings it has no field for are left out."""
+    """A new classifier alone, for an existing encoder; settings for which the paper has no field are left out."""
     kind = paper(name)
     return kind(_inputs(tokenizer, encoder), update(kind.Options(), expand(kind, settings)))
 
@@ -294,7 +298,7 @@ def _inputs(tokenizer: Tokenizer, encoder: Encoder) -> Inputs:
 
 
 def expand(kind: type[PairClassifier], settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with the named variant's filled in; what is given beside the variant wins."""
+    """Settings with the named variant's filled in; settings given beside the variant take precedence."""
     settings = dict(settings)
     name = settings.pop("variant", None)
     if name is None:

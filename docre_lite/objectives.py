@@ -40,11 +40,15 @@ class Objective(nn.Module):
         """By how much each relation exceeds its decision threshold, in logits."""
         raise NotImplementedError
 
-    def decide(self, logits: Float[Tensor, "*pairs R"]) -> tuple[Bool[Tensor, "*pairs R"], Float[Tensor, "*pairs R"]]:
-        """The relations of each pair and all margins: those above the threshold, at most `top`, never class 0."""
+    def decide(
+        self,
+        logits: Float[Tensor, "*pairs R"],
+    ) -> tuple[Bool[Tensor, "*pairs R"], Float[Tensor, "*pairs R"]]:
+        """The relations of each pair: above the threshold, at most `top`, never class 0; and all margins."""
         margin = self.margin(logits.float())  # bf16 has 8 bits of mantissa: ties would decide
         first = 0 if self.count_none else 1
-        best = margin[..., first:].topk(min(self.top, margin.shape[-1] - first), dim=-1).indices + first
+        most = min(self.top, margin.shape[-1] - first)
+        best = margin[..., first:].topk(most, dim=-1).indices + first
         among_best = torch.zeros_like(margin, dtype=torch.bool).scatter_(-1, best, True)
         among_best[..., 0] = False
         return among_best & (margin > 0), margin
@@ -64,8 +68,11 @@ class AdaptiveThreshold(Objective):
         return logits - logits[..., :1]
 
 
-def adaptive_threshold_loss(logits: Float[Tensor, "P R"], labels: Bool[Tensor, "P R"]) -> Float[Tensor, "P"]:
-    """The adaptive-threshold loss of each pair, closed form of ATLOP section 4: both softmaxes as log-sum-exps.
+def adaptive_threshold_loss(
+    logits: Float[Tensor, "P R"],
+    labels: Bool[Tensor, "P R"],
+) -> Float[Tensor, "P"]:
+    """The adaptive-threshold loss of each pair, ATLOP section 4: both softmaxes as log-sum-exps.
 
     Column 0 of `labels` is ignored: the threshold class is neither a positive nor a negative.
     """
@@ -73,8 +80,9 @@ def adaptive_threshold_loss(logits: Float[Tensor, "P R"], labels: Bool[Tensor, "
     threshold = torch.zeros_like(labels)
     threshold[:, 0] = True
     positive = labels & ~threshold
-    above = logits.masked_fill(~(positive | threshold), -torch.inf).logsumexp(-1)  # positives and TH
-    below = logits.masked_fill(positive, -torch.inf).logsumexp(-1)  # negatives and TH
+    # positives and TH, then negatives and TH
+    above = logits.masked_fill(~(positive | threshold), -torch.inf).logsumexp(-1)
+    below = logits.masked_fill(positive, -torch.inf).logsumexp(-1)
     return positive.sum(-1) * above - (logits * positive).sum(-1) + below - logits[:, 0]
 
 
@@ -150,7 +158,8 @@ class BinaryCrossEntropy(Objective):
             scores, hits = (np.take_along_axis(x, best, 1).ravel() for x in (scores, gold))
             self.cut.fill_(best_threshold(scores, hits, int(gold.sum()))[0])
         else:
-            self.cut[1:] = torch.as_tensor(cyclic_thresholds(scores, gold, int(gold.sum())), dtype=torch.float32)
+            thetas = cyclic_thresholds(scores, gold, int(gold.sum())).astype(np.float32)  # Apple's GPUs know no float64
+            self.cut[1:] = torch.from_numpy(thetas)
 
 
 # Two views of the same cells, DocRE-II ------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from .model import DocRE
 from .types import Batch, Document, PairFeatures, Prediction, Triple
 
 EVIDENCE = 0.2  # share of a pair's attention that makes a sentence evidence
-Progress = bool | Callable[[int], object]  # a bar, or what is called with the number of documents after each batch
+Progress = bool | Callable[[int], object]  # a bar, or a function called with the number of documents after each batch
 
 
 def predict(
@@ -26,7 +26,7 @@ def predict(
 ) -> list[Triple]:
     """The triples a model finds, with their margin over the threshold as score and evidence sentences.
 
-    Evidence are the sentences that hold at least the share `evidence` of the pair's attention, the strongest first;
+    Evidence means the sentences with at least the share `evidence` of the pair's attention, the strongest first;
     none without localized context. The order follows the documents, then head, tail and relation.
     """
     encoded = model.tokenizer.encode(documents)
@@ -41,7 +41,7 @@ def predict_encoded(
     evidence: float = EVIDENCE,
     budget: int | None = None,
 ) -> list[list[Triple]]:
-    """As `predict`, for documents in sub-words: the triples of each one. `budget` as in `batches`."""
+    """Like `predict`, for documents in sub-words: the triples of each one. `budget` as in `batches`."""
     found: dict[int, list[Triple]] = {}
     with torch.inference_mode():
         for where, batch, pairs, prediction in run_encoded(model, encoded, batch_size, False, progress, budget):
@@ -53,7 +53,7 @@ def predict_encoded(
 def run(
     model: DocRE, documents: Sequence[Document], batch_size: int = 8, labels: bool = True, progress: Progress = False
 ) -> Iterator[tuple[list[int], Batch, PairFeatures, Prediction]]:
-    """One forward pass over documents in batches of like length: their indices, batch, features and prediction."""
+    """One forward pass over documents in batches of similar length: their indices, batch, features and prediction."""
     return run_encoded(model, model.tokenizer.encode(documents), batch_size, labels, progress)
 
 
@@ -65,7 +65,7 @@ def run_encoded(
     progress: Progress = False,
     budget: int | None = None,
 ) -> Iterator[tuple[list[int], Batch, PairFeatures, Prediction]]:
-    """As `run`, for documents in sub-words."""
+    """Like `run`, for documents in sub-words."""
     training = model.training
     model.eval()
     try:
@@ -82,7 +82,7 @@ def run_encoded(
 
 
 def batches(encoded: Sequence[Tokens], size: int, budget: int | None = None) -> list[list[int]]:
-    """Indices in batches of like length, the longest first, so that memory runs out at once or not at all.
+    """Indices in batches of similar length, the longest first, so that memory runs out at once or not at all.
 
     A batch has at most `size` documents, and at most `budget` of `room` if it has more than one.
     """
@@ -97,14 +97,14 @@ def batches(encoded: Sequence[Tokens], size: int, budget: int | None = None) -> 
 
 
 def room(batch: Sequence[Tokens]) -> int:
-    """What a batch takes with its padding: tokens, or pairs of entities if these are more."""
+    """The size of a batch with its padding: tokens, or entity pairs if there are more of them."""
     tokens, entities = max(len(t.ids) for t in batch), max(len(t.document.entities) for t in batch)
     return len(batch) * max(tokens, entities**2)
 
 
 @torch.inference_mode()
 def margin_of(model: DocRE, document: Document, head: int, relation: str, tail: int) -> float:
-    """By how much the model holds one fact of a document true: above 0 it names the fact, below it does not.
+    """The margin of one fact of a document, in logits: the model claims the fact if it is above 0.
 
     Raises ValueError for a relation that the model does not know.
     """
@@ -115,7 +115,7 @@ def margin_of(model: DocRE, document: Document, head: int, relation: str, tail: 
 
 
 def sentence_shares(attention: Float[Tensor, "P L"], token_sentence: Tensor, sentences: int) -> Float[Tensor, "P S"]:
-    """How much of each pair's attention lies in each sentence; markers count, [CLS] and [SEP] do not."""
+    """The share of each pair's attention in each sentence; markers count, [CLS] and [SEP] do not."""
     inside = token_sentence >= 0
     shares = attention.new_zeros(len(attention), sentences)
     shares.index_add_(1, token_sentence[inside], attention[:, inside])

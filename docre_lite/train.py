@@ -1,4 +1,4 @@
-"""Training: one loop for every paper, one step at a time, that can be stopped anywhere and continued."""
+"""Training: one loop for every paper, which runs step by step and can be stopped anywhere and continued."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from .evaluate import Scores, score, seen_facts
 from .model import DocRE, expand, paper
 from .predict import predict, run, tune
 from .support import DataError, checkpoint
-from .support.machine import arithmetic, environment, peak_memory, processes, warn_of_emulation
+from .support.machine import arithmetic, peak_memory, processes, warn_of_emulation
 from .support.schedule import Stages, parameter_groups
 from .support.settings import Amount, Count, Rate, Share, option, settings, update
-from .support.store import ANEW, replace_folder, settle, sweep, write_json, writing
+from .support.store import ANEW
 from .types import Batch, Document, Prediction, fingerprint
 
-BUCKET = 32  # batches that are sorted by length among themselves, so that batches hold documents of like length
+BUCKET = 32  # batches sorted together by document length, so that each holds documents of similar length
 
 
 @settings
 class TrainConfig:
-    """How to train; the defaults are ATLOP's on DocRED (Table 2)."""
+    """Settings of training; the defaults are ATLOP's on DocRED (Table 2)."""
 
     epochs: Count = option(30, "passes over the training documents")
-    batch_size: Count = option(4, "documents a step, over all processes")
+    batch_size: Count = option(4, "documents per step, over all processes")
     accumulation: Count = option(1, "batches whose mean gradient moves the weights together")
     encoder_lr: Rate = option(5e-5, "peak learning rate of the encoder")
     classifier_lr: Rate = option(1e-4, "peak learning rate of everything else")
-    matrix_lr: Rate | None = option(None, "peak learning rate of a paper's matrix network (none: classifier_lr)")
+    matrix_lr: Rate | None = option(None, "peak learning rate of a paper's matrix network (none = classifier_lr)")
     warmup: Share = option(0.06, "share of all steps in which the learning rate rises linearly; then it falls to 0")
     weight_decay: Rate = option(0.0, "AdamW weight decay (the published code's optimiser had none)")
     adam_epsilon: Rate = option(1e-6, "AdamW epsilon of the published code")
     clip: Rate = option(1.0, "largest norm of the gradient")
     shuffle_entities: bool = option(
-        False, "number the entities of a training document at random in each epoch, to see what their order is worth"
+        False, "number the entities of each training document at random in each epoch, to see if their order matters"
     )
     precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "bf16 autocast, or fp32; auto = bf16 on a GPU that multiplies it itself (not a T4)"
+        "auto", "bf16 autocast, or fp32; auto = bf16 on a GPU whose hardware multiplies it (not a T4)"
     )
     select: Literal["f1", "ign_f1"] = option("f1", "dev score that decides which epoch's model is kept")
-    save_minutes: Rate = option(10.0, "minutes from one checkpoint to the next, at least; 0: one after every step")
+    save_minutes: Rate = option(10.0, "least minutes from one checkpoint to the next; 0 = one after every step")
     seed: Amount = option(66, "seed of initial weights, order of documents and dropout")
 
 
 def configure(name: str, recipe: str = "docred", **settings: Any) -> tuple[TrainConfig, dict[str, Any]]:
-    """A paper's recipe, a variant over it, your settings over both: how to train, and the rest, for `model.build`.
+    """Combines a paper's recipe, a variant and your settings: the training settings, and the rest for `model.build`.
 
-    `settings` are any of `docre-lite train --help-paper`, `variant` among them. Raises ValueError for a recipe or
-    variant that the paper does not have.
+    Variants override recipes, and `settings` override both: any setting of `docre-lite train --help-paper`, and
+    `variant`. Raises ValueError for a recipe or variant that the paper does not have.
     """
     kind = paper(name)
     if recipe not in kind.recipes:
@@ -72,7 +72,7 @@ def configure(name: str, recipe: str = "docred", **settings: Any) -> tuple[Train
 
 @dataclass(frozen=True)
 class Step:
-    """One optimisation step; the last step of an epoch brings the dev scores."""
+    """One optimisation step; the last step of an epoch has the dev scores."""
 
     epoch: int
     step: int
@@ -81,12 +81,12 @@ class Step:
     losses: dict[str, float]
     seconds: float
     scores: Scores | None = None
-    figures: dict[str, float] = field(default_factory=dict)  # what a paper wants watched: scalars of its trace
+    figures: dict[str, float] = field(default_factory=dict)  # scalars of the paper's trace to monitor
 
 
 @dataclass
 class State:
-    """Where a run stands: all of it that is not a tensor."""
+    """The state of a run, without its tensors."""
 
     step: int = 0
     loss_sum: float = 0.0
@@ -108,10 +108,10 @@ def fit(
 
     With `out`, the folder receives `metrics.json` (scores of every epoch), `model/` (the best epoch by dev score,
     the last one without dev documents) and `last/` (the checkpoint that `resume=True` continues from, written every
-    `save_minutes`, at the end, and when the loop is left). `scored` is called with the number of dev documents that
-    have been read since its last call. On a CPU and the same number of threads, a resumed run ends where an
-    uninterrupted one ends, bit for bit; a GPU adds in an order of its own.
-    Without `config`, the paper's recipe for the tiny encoder or for DocRED.
+    `save_minutes`, at the end, and when you leave the loop). `scored` is called with the number of dev documents
+    read since its last call. On a CPU with the same number of threads, a resumed run ends bit for bit where an
+    uninterrupted one ends; a GPU adds in an order of its own.
+    Without `config`, uses the paper's recipe for the tiny encoder or for DocRED.
     """
     if config is None:
         config, _ = configure(model.classifier.name, "tiny" if isinstance(model.encoder, TinyEncoder) else "docred")
@@ -127,15 +127,15 @@ def fit(
 
 
 def fit_frozen(model: DocRE, train: Sequence[Document], config: TrainConfig | None = None) -> Iterator[Step]:
-    """Trains the paper's part of `model` alone, on features that its encoder makes once; yields after every step.
+    """Trains only the paper's part of `model`, on features that its encoder computes once; yields after every step.
 
-    Seconds instead of minutes, and papers on one frozen encoder are compared on the very same features. Give documents
-    that the encoder was not trained on: on its own training documents features look better than they are.
+    This takes seconds instead of minutes, and compares papers on one frozen encoder with identical features. Give
+    documents that the encoder was not trained on: on its own training documents, features look better than they are.
     """
     if config is None:
         config, _ = configure(model.classifier.name, "tiny")
     set_seed(config.seed)
-    model.to(model.device)  # a new classifier on an encoder that a GPU has trained goes there too
+    model.to(model.device)  # moves a new classifier to the GPU if its encoder was trained there
     cached = []
     with torch.no_grad():
         for _, _, pairs, _ in run(model, train, config.batch_size):
@@ -166,9 +166,10 @@ def fit_frozen(model: DocRE, train: Sequence[Document], config: TrainConfig | No
 class _Run:
     def __init__(self, model: DocRE, train, dev, config: TrainConfig, out: Path | None, scored):
         if not train:
-            raise ValueError("no training documents")
+            raise ValueError("no training documents; give at least one")
         self.config, self.out, self.scored, self.state = config, out, scored or False, State()
         self.accelerator = _accelerator(config, model.classifier.idle_weights)
+        self.folder = checkpoint.Folder(out if self.accelerator.is_main_process else None, config.save_minutes)
         self.documents, self.dev = train, dev
         self.encoded = model.tokenizer.encode(train)
         model.tokenizer.check(train)
@@ -180,8 +181,6 @@ class _Run:
         self.optimizer = adamw(parameter_groups(model, config), config)
         self.order: list[list[int]] = []
         self.identity = identity(model, config, train, dev)
-        self.checkpoint: Path | None = None  # the whole one
-        self.saved = time.monotonic()
 
     def start(self, resume: bool) -> None:
         set_seed(self.config.seed + self.accelerator.process_index)  # no two processes drop the same units
@@ -192,12 +191,10 @@ class _Run:
                 self._restore(folder)
             except (KeyError, TypeError) as error:
                 why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-                raise DataError(f"{folder}: no checkpoint that can be continued here ({why}); {ANEW}") from error
-            self.checkpoint = folder
-        self.accelerator.wait_for_everyone()  # some may still read what is moved now
-        if self.accelerator.is_main_process:
-            settle(self.out / "model", keep_spare=self.state.step < self.steps)
-            sweep(self.out)
+                raise DataError(f"{folder}: cannot resume from this checkpoint ({why}); {ANEW}") from error
+            self.folder.checkpoint = folder
+        self.accelerator.wait_for_everyone()  # some processes may still read the files that move now
+        self.folder.settle(self.state.step == self.steps)
 
     def advance(self) -> Step:
         """One step of the optimiser; at the end of an epoch also evaluation and saving."""
@@ -207,7 +204,7 @@ class _Run:
         if within == 0 or not self.order:
             self.order = order_of(self.encoded, self.config, epoch)
         if within == 0 and self.plan.enter(epoch, self.model.classifier, self.optimizer):
-            state.best = -1.0  # a base alone does not compete with the whole
+            state.best = -1.0  # a base alone does not compete with the whole model
         parts = self.order[within * config.accumulation : (within + 1) * config.accumulation]
         self.model.train()
         losses: dict[str, float] = {}
@@ -227,11 +224,11 @@ class _Run:
             scores = self._finish_epoch(epoch + 1, begin)
         else:
             state.seconds += time.perf_counter() - begin
-            self._save_in_time()
+            self._save_if(self.folder.is_due())
         return Step(epoch + 1, state.step, self.steps, loss, losses, time.perf_counter() - begin, scores, figures)
 
     def _collated(self, where: list[int]) -> Batch:
-        """The training documents at these places, as they are read in this step."""
+        """The training documents at these indices, as this step reads them."""
         if not self.config.shuffle_entities:
             return self.model.tokenizer.collate([self.encoded[k] for k in where])
         mixed = [shuffled(self.documents[k], self.config.seed * 1_000_003 + self.state.step * 1_009 + k) for k in where]
@@ -245,7 +242,7 @@ class _Run:
             prediction = self.wrapped(batch)
             losses, loss = prediction.losses, prediction.loss
         share = 1.0
-        if accelerator.num_processes > 1:  # losses are means over pairs: weigh processes by how many they hold
+        if accelerator.num_processes > 1:  # losses are means over pairs: weight processes by their number of pairs
             pairs = batch.mask.sum() * float(bool(mine))
             share = pairs / accelerator.reduce(pairs).clamp_min(1)
         accelerator.backward(loss * share * accelerator.num_processes / parts)
@@ -270,58 +267,36 @@ class _Run:
         if self.plan.base_epochs:
             row["stage"] = self.plan.stage(epoch - 1)[0]
         row |= {"peak_memory_gb": round(peak_memory(self.accelerator.device), 3)}
-        if scores:  # by_relation would make up most of the file; `docre-lite score` gives it
+        if scores:  # by_relation would make up most of the file; `docre-lite score --by-relation` gives it
             row["dev"] = {k: v for k, v in scores.to_dict().items() if k != "by_relation"}
         state.history.append(row)
         state.loss_sum = 0.0
         figure = (getattr(scores, self.config.select) or 0.0) if scores else math.inf
         if figure > state.best or not scores:
             state.best = figure if scores else -1.0
-            if self.out and self.accelerator.is_main_process:
-                self._write(lambda out: replace_folder(out / "model", self.model.save))
-        if self.out and self.accelerator.is_main_process:
-            metrics = {"history": state.history, "environment": environment()}
-            self._write(lambda out: write_json(out / "metrics.json", metrics))
-        self._save_in_time()
-        if self.out and self.accelerator.is_main_process and state.step == self.steps:
-            settle(self.out / "model")
+            self.folder.write_model(self.model)
+        self.folder.write_metrics(state.history)
+        # after everything else that an epoch writes: a checkpoint implies that those files are written
+        self._save_if(self.folder.is_due() or state.step == self.steps)
+        if state.step == self.steps:
+            self.folder.settle(ended=True)
         return scores
 
-    def _save_in_time(self) -> None:
-        """A checkpoint if enough time has passed, or if this is the end.
-
-        It comes after all else that an epoch writes, so that what it has behind it has been written.
-        """
-        if self.state.step == self.steps or time.monotonic() - self.saved >= 60 * self.config.save_minutes:
-            self.save_last()
-
     def save_last(self) -> None:
-        """The checkpoint to continue from: model, optimiser, random state, place; complete or not there at all."""
-        if self.out is None or not self.accelerator.is_main_process:
-            return
+        """Writes the checkpoint to continue from: model, optimiser, random state, place; complete or not at all."""
+        self._save_if(True)
 
-        def save(out: Path) -> None:
-            self.checkpoint = checkpoint.save(out / "last", self.checkpoint, self.state.step, self._save)
-
-        self._write(save)
-        self.saved = time.monotonic()
-
-    def _write(self, write: Callable[[Path], None]) -> None:
-        way_out = f"mend that; `docre-lite train --resume {self.out}` goes on from the last checkpoint"
-        with writing(self.out, way_out):
-            self.out.mkdir(parents=True, exist_ok=True)
-            write(self.out)
-
-    def _save(self, folder: Path) -> None:
-        self.model.save(folder)
-        checkpoint.write_state(folder, self.model, self.optimizer, asdict(self.state) | {"run": self.identity})
+    def _save_if(self, due: bool) -> None:
+        if due:
+            place = asdict(self.state) | {"run": self.identity}
+            self.folder.write_checkpoint(self.model, self.optimizer, place)
 
     def _restore(self, folder: Path) -> None:
         saved = checkpoint.place(folder)
         if (was := saved.pop("run")) != (now := self.identity):
             changed = [key for key in now if was.get(key) != now[key]]
             raise ValueError(
-                f"{folder}: this run had other {', '.join(changed)}; resume with the same, or start a new --out"
+                f"{folder}: this run had other {', '.join(changed)}; resume with the same ones, or start a new --out"
             )
         self.state = State(**saved)
         epoch, within = divmod(self.state.step, self.per_epoch)
@@ -347,7 +322,7 @@ def shuffled(document: Document, seed: int) -> Document:
 
 
 def order_of(encoded: Sequence[Tokens], config: TrainConfig, epoch: int) -> list[list[int]]:
-    """An epoch's batches: shuffled, then of like length, then shuffled; the same for a given seed and epoch."""
+    """An epoch's batches: shuffled, grouped by length, then shuffled; the same for a given seed and epoch."""
     draw = torch.Generator().manual_seed(config.seed * 10_007 + epoch)
     order = torch.randperm(len(encoded), generator=draw).tolist()
     size, chunk = config.batch_size, config.batch_size * BUCKET
@@ -359,14 +334,14 @@ def order_of(encoded: Sequence[Tokens], config: TrainConfig, epoch: int) -> list
 
 
 def identity(model: DocRE, config: TrainConfig, train: Sequence[Document], dev: Sequence[Document]) -> dict[str, Any]:
-    """What must be the same for a run to be continued."""
+    """The values that must stay the same for a run to be continued."""
     same = {
         "settings": {k: v for k, v in asdict(config).items() if k != "save_minutes"},
         "model": model.spec(),
         "training documents": fingerprint(train),
         "development documents": fingerprint(dev),
     }
-    return json.loads(json.dumps(same))  # as it is read back: tuples are lists
+    return json.loads(json.dumps(same))  # in the form in which it is read back: tuples are lists
 
 
 def _accelerator(config: TrainConfig, idle_weights: bool) -> Accelerator:
@@ -374,7 +349,7 @@ def _accelerator(config: TrainConfig, idle_weights: bool) -> Accelerator:
     together = processes()
     if together.is_main_process:
         warn_of_emulation(config.precision, together.device)
-    # bf16 is ours (`arithmetic`): accelerate holds a whole process to the precision of its first run
+    # we handle bf16 ourselves (`arithmetic`): accelerate keeps a whole process at the precision of its first run
     return Accelerator(mixed_precision="no", kwargs_handlers=[several])
 
 

@@ -31,7 +31,7 @@ def main() -> None:
     home = Path(docre_lite.__file__).parent
     assert home.parent != CHECKOUT and home.parent.name == "site-packages", f"imported from {home}"
 
-    # What is no Python must be in the wheel, too: the embedded corpus, stored results, scripts of the widgets.
+    # The wheel must also contain what is not Python: the embedded corpus, stored results, scripts of the widgets.
     assert len(generate("train", 5)) == 5
     example = running_example()
     assert example.sentences and example.triples

@@ -441,21 +441,21 @@ def test_plans_on_real_data_know_their_stored_rows(name, root):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"runs": []}, "a plan takes at least one run"),
+        ({"runs": []}, "a plan needs at least one run"),
         ({"nope": 1}, "nope"),
         ({"data": {}}, "no data 'made'; have"),
-        ({"data": {"made": {"train": {}, "dev": {}}}}, "data 'made' takes about, and train and dev, or corpus"),
+        ({"data": {"made": {"train": {}, "dev": {}}}}, "data 'made' needs about, and either train and dev, or corpus"),
         ({"device": "tpu"}, "as device cpu, gpu or null"),
-        ({"runs": [{**told()["runs"][0], "nope": 1}]}, "runs take no field 'nope'"),
+        ({"runs": [{**told()["runs"][0], "nope": 1}]}, "runs have no field 'nope'"),
         ({"runs": [{**told()["runs"][0], "papers": ["nope"]}]}, "no paper 'nope'"),
         ({"runs": [{**told()["runs"][0], "variants": ["nope"]}]}, "atlop has no variant 'nope'"),
         ({"runs": [{**told()["runs"][0], "recipe": "nope"}]}, "atlop has no recipe 'nope'"),
         ({"runs": [{**told()["runs"][0], "settings": {"batch_size": 0}}]}, "batch_size is a number from 1"),
-        ({"runs": told()["runs"] * 2}, "two runs are called made-tiny-atlop-atlop-0"),
+        ({"runs": told()["runs"] * 2}, "two runs are named made-tiny-atlop-atlop-0"),
         ({"results": "made_{papers}"}, "results takes {paper} and {data}, not 'papers'"),
-        ({"data": {"made": DATA | {"train": {"file": "al"}}}}, "train of data 'made' asks for a path 'al'; have all"),
+        ({"data": {"made": DATA | {"train": {"file": "al"}}}}, "train of data 'made' refers to a path 'al'; have all"),
         ({"data": {"made": DATA | {"dev": {"file": "all", "hypernyms": "mesh"}}}}, "dev of .* a path 'mesh'; have all"),
-        ({"data": {"made": DATA | {"train": "all"}}}, "train of data 'made' takes a part with a file, or a list"),
+        ({"data": {"made": DATA | {"train": "all"}}}, "train of data 'made' needs a part with a file, or a list"),
     ],
 )
 def test_faulty_plans(change, says, place, capsys):
@@ -467,7 +467,7 @@ def test_faulty_arguments(place, capsys, monkeypatch):
     fails(capsys, main, ["bench", "run", "nope"], says="no plan nope; have .*lite")
     fails(capsys, bench_run, place, "--only", "paper", says="--only takes KEY=VALUE")
     fails(capsys, bench_run, place, "--only", "colour=red", says="with a key of paper, variant")
-    fails(capsys, bench_run, place, "--only", "seed=9", says="no run of the plan fits 'seed=9'")
+    fails(capsys, bench_run, place, "--only", "seed=9", says="no run of the plan matches 'seed=9'")
     fails(capsys, bench_run, place, "--data", "none=x", says="--data takes NAME=PATH with a name of all")
     call = (place, "--data", f"all={place / 'gone.json'}")
     fails(capsys, bench_run, *call, says="gone.json: no such file, which plan small needs for train; .*--data all=PATH")
@@ -478,7 +478,7 @@ def test_faulty_arguments(place, capsys, monkeypatch):
     fails(capsys, bench_run, place, says="small.json: ")
     (place / "small.json").write_text(json.dumps(told(device="gpu")))
     monkeypatch.setattr(runs.torch.cuda, "is_available", lambda: False)
-    fails(capsys, bench_run, place, says="the plan small is for a GPU, and there is none here")
+    fails(capsys, bench_run, place, says="the plan small needs a GPU, and this machine has none")
 
 
 # Tables

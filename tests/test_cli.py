@@ -26,6 +26,7 @@ from small import made, several, tiny, written
 from transformers import BertConfig, BertModel
 
 from docre_lite import model as model_module
+from docre_lite.bench import training
 from docre_lite.cli.main import app, main, one_value_each
 from docre_lite.encode import Reading
 from docre_lite.encoder import TinyConfig, tiny_tokenizer
@@ -36,7 +37,7 @@ from docre_lite.predict import predict
 from docre_lite.support.checkpoint import seal
 from docre_lite.support.settings import fields
 from docre_lite.support.store import alone
-from docre_lite.train import TrainConfig, last_checkpoint
+from docre_lite.train import Step, TrainConfig, last_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
@@ -105,7 +106,11 @@ def test_train_predict_score(data, run, tmp_path, capsys):
     assert scores["ign_f1"] == score(expected, documents, seen_facts(read(data / "train.json"))).ign_f1
     assert main(["score", "--predictions", str(out.with_suffix(".zip")), "--gold", str(data / "dev.json")]) == 0
     table = capsys.readouterr().out
-    assert re.search(rf"^f1 +{best:.4f}$", table, re.M)
+    assert re.search(rf"^f1 +{best:.4f}$", table, re.M) and "by_entities" in table and "by_relation" not in table
+    assert "by_relation" not in scores
+    assert main(["score", *files, "--by-relation"]) == 0
+    rows = re.search(r"^by_relation\n((  label .*\n)+)", capsys.readouterr().out, re.M)[1].splitlines()
+    assert {row.split()[1] for row in rows} >= {t.relation for d in documents for t in d.triples}
 
 
 def test_predictions_do_not_look_at_labels(data, run, tmp_path, capsys):
@@ -171,6 +176,34 @@ def test_settings_reach_the_model(data, tmp_path):
     assert json.loads((tmp_path / "other" / "model" / "model.json").read_text())["options"]["block"] == 4
     state = json.loads((last_checkpoint(tmp_path / "run") / "state.json").read_text())
     assert state["run"]["settings"]["seed"] == 3 and state["run"]["settings"]["epochs"] == 1
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_the_bar_moves_while_dev_is_scored_and_tells_the_time_that_remains(first, monkeypatch):
+    """By a clock of our own: three seconds a step, one a dev document; begun, and gone on with after an epoch."""
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    progress = training.Progress("toy", 3, 9, TrainConfig(epochs=3, batch_size=1))
+    now, bar = [100.0], progress.bar
+    bar._time = lambda: now[0]
+    bar.disable = False
+    end = 3 * (3 * 3 + 9) - (9 + 9) * (first > 1)  # seconds of all that is ahead
+    begun = now[0]
+
+    def remaining() -> float:
+        found = bar.format_dict
+        return (found["total"] - found["n"]) / (found["n"] - found["initial"]) * found["elapsed"]
+
+    for step in range(first, 10):
+        now[0] += 3
+        for _ in range(9 * (step % 3 == 0)):
+            now[0] += 1
+            before = bar.n
+            progress.scored(1)
+            assert before < bar.n and remaining() == pytest.approx(begun + end - now[0])
+        progress.after(Step((step - 1) // 3 + 1, step, 9, 0.5, {}, 3.0))
+        assert step == first or remaining() == pytest.approx(begun + end - now[0])
+    assert bar.n == pytest.approx(bar.total) == pytest.approx(18)
+    bar.close()
 
 
 @pytest.mark.parametrize("name", sorted(_papers()))
@@ -402,7 +435,7 @@ def test_faulty_files_of_train(data, tmp_path, capsys):
 
 def test_out_that_holds_a_run(data, run, capsys):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    fails(capsys, train, data, run, says="holds a run already: continue it with --resume")
+    fails(capsys, train, data, run, says="already holds a run: continue it with --resume")
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
@@ -444,7 +477,9 @@ def test_faulty_arguments_of_predict(data, run, tmp_path, capsys):
     fails(capsys, given, run, data / "dev.json", tmp_path, says="is a folder; --out takes a file")
     assert list(tmp_path.iterdir()) == []
     shutil.copy(data / "dev.json", tmp_path / "mine.json")
-    fails(capsys, given, run, tmp_path / "mine.json", tmp_path / "mine.json", says="mine.json: holds the documents")
+    fails(
+        capsys, given, run, tmp_path / "mine.json", tmp_path / "mine.json", says="mine.json: is the file of documents"
+    )
     assert (tmp_path / "mine.json").read_bytes() == (data / "dev.json").read_bytes()
 
 
@@ -456,7 +491,7 @@ def test_a_page_with_ones_own_model(data, run, bert, tmp_path, capsys):
     text = out.read_text(encoding="utf-8")
     assert "<h1>Mine &amp; yours</h1>" in text and not re.search(r"https?://(?!www\.w3\.org)", text)
     build("atlop", several(), str(bert), block=4).save(tmp_path / "hub")
-    for folder, says in ((tmp_path / "hub", "a page runs the tiny encoder only"), (tmp_path, "no model.json here")):
+    for folder, says in ((tmp_path / "hub", "a page only runs the tiny encoder"), (tmp_path, "no model.json here")):
         again = ["page", "--run", str(folder), "--out", str(tmp_path / "none.html")]
         fails(capsys, main, again, says=says, absent=tmp_path / "none.html")
     fails(capsys, main, ["page", "--run", str(run), "--out", str(tmp_path)], says="is a folder; --out takes a file")
@@ -525,7 +560,7 @@ def test_a_full_disk_stops_training_in_a_line(fault, data, tmp_path, capsys, mon
         capsys.readouterr()
         assert attempt() == 2
         [line] = lines_of(capsys)
-        assert re.search(rf"{out}: cannot be written \(.*No space left.*train --resume {out}` goes on", line)
+        assert re.search(rf"{out}: cannot be written \(.*No space left.*train --resume {out}` continues", line)
         assert json.loads((last_checkpoint(out) / "state.json").read_text())["step"] == 4
     monkeypatch.undo()
     assert main(["train", "--resume", str(out)]) == 0 and train(data, tmp_path / "whole", *call) == 0
@@ -542,14 +577,14 @@ def test_disks_that_take_nothing(fault, data, run, tmp_path, capsys, monkeypatch
     own = shutil.copytree(run, tmp_path / "own")
     (tmp_path / "file").write_text("mine")
     predict_to = ["predict", "--run", str(run), "--data", str(data / "dev.json"), "--out"]
-    fails(capsys, train, data, tmp_path / "file", says="file: is a file, where a folder is to be; choose another --out")
+    fails(capsys, train, data, tmp_path / "file", says="file: is a file, but a folder is needed; choose another --out")
     fails(capsys, main, [*predict_to, str(tmp_path / "file" / "r.json")], says="r.json: cannot be written .File exists")
     monkeypatch.setattr(Path, "write_text", refuse)
     monkeypatch.setattr(Path, "write_bytes", refuse)
     why = rf"cannot be written \({fault.strerror}\); "
     fails(capsys, train, data, tmp_path / "run", says=f"run: {why}choose another --out")
-    fails(capsys, main, ["train", "--resume", str(own)], says=f"own: {why}mend that and resume again")
-    fails(capsys, main, [*predict_to, str(tmp_path / "r.json")], says=f"r.json: {why}mend that, or choose another")
+    fails(capsys, main, ["train", "--resume", str(own)], says=f"own: {why}fix that and resume again")
+    fails(capsys, main, [*predict_to, str(tmp_path / "r.json")], says=f"r.json: {why}fix that, or choose another")
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert main(["corpus", "--out", str(tmp_path / "corpus"), "--train=1", "--dev=1", "--test=1"]) == 2
     assert len(lines_of(capsys)) == 1
@@ -570,7 +605,7 @@ def test_torn_files(kept, data, run, tmp_path, capsys):
         if path.name == "checksums.json":  # which comes last: without it there is no checkpoint
             assert last_checkpoint(tmp_path / "run") is None
             continue
-        fails(capsys, main, call, says=rf"{own}: cut short or damaged \(.+\); copy it anew .* or train again")
+        fails(capsys, main, call, says=rf"{own}: cut short or damaged \(.+\); copy it again .* or train again")
         own.unlink()
         fails(capsys, main, call, says=f"({own}|{own.parent}): .*([Nn]o such file|no model.json|no run.json)")
     (tmp_path / "run" / "model" / "model.safetensors").write_bytes(b"")
@@ -596,23 +631,23 @@ def change(path: Path, **values) -> None:
         ),
         ("run.json", {"seed": 1}, "last/0: this run had other settings"),
         ("last/0/state.json", {"run": {}}, "last/0: this run had other settings, model"),
-        ("last/0/state.json", {"step": "x"}, "last/0: no checkpoint that can be continued here"),
-        ("last/0/state.json", {"more": 1}, "last/0: no checkpoint that can be continued here .*more"),
-        ("last/0/model.json", {"paper": "docunet"}, "last/0: holds no model that can be built here .loss is one of"),
-        ("last/0/model.json", {"relations": ["NA", "r"]}, "model.safetensors is not of the model .*size mismatch"),
-        ("last/0/model.json", {"options": {"later": 1}}, "last/0: holds no model that can be built here .*later"),
-        ("last/0/model.json", {"reading": {"marker": "stars"}}, "no model that can be built here .marker is one of"),
+        ("last/0/state.json", {"step": "x"}, "last/0: cannot resume from this checkpoint"),
+        ("last/0/state.json", {"more": 1}, "last/0: cannot resume from this checkpoint .*more"),
+        ("last/0/model.json", {"paper": "docunet"}, "last/0: its model cannot be built here .loss is one of"),
+        ("last/0/model.json", {"relations": ["NA", "r"]}, "model.safetensors does not belong to .*size mismatch"),
+        ("last/0/model.json", {"options": {"later": 1}}, "last/0: its model cannot be built here .*later"),
+        ("last/0/model.json", {"reading": {"marker": "stars"}}, "its model cannot be built here .marker is one of"),
         (
             "last/0/model.json",
             {"reading": {"window": -5}},
-            "no model that can be built here .window is a number from 1",
+            "its model cannot be built here .window is a number from 1",
         ),
-        ("last/0/model.json", {"options": {"top": 0.5}}, "no model that can be built here .top is a whole number"),
-        ("last/0/tiny.json", {"dropout": float("nan")}, "no model that can be built here .dropout is a number"),
-        ("last/0/model.json", {"types": 3}, "last/0: holds no model that can be built here"),
+        ("last/0/model.json", {"options": {"top": 0.5}}, "its model cannot be built here .top is a whole number"),
+        ("last/0/tiny.json", {"dropout": float("nan")}, "its model cannot be built here .dropout is a number"),
+        ("last/0/model.json", {"types": 3}, "last/0: its model cannot be built here"),
         ("last/0/model.json", {"encoder": "pretrained"}, "config.json: cannot be read .No such file"),
         ("last/0/tiny.json", {"width": 32}, "not of the model that model.json and tiny.json describe .*size mismatch"),
-        ("last/0/tiny.json", {"width": "x"}, "last/0: holds no model that can be built here"),
+        ("last/0/tiny.json", {"width": "x"}, "last/0: its model cannot be built here"),
     ],
 )
 def test_checkpoints_of_something_else(file, values, says, run, tmp_path, capsys):
@@ -630,7 +665,7 @@ def test_checkpoints_of_something_else(file, values, says, run, tmp_path, capsys
 
 def test_resume_takes_no_other_arguments(run, capsys):
     call = ["train", "--resume", str(run), "--threads=1", "--paper=atlop", "--set=epochs=9", "--seed=0"]
-    fails(capsys, main, call, says="begun with; leave out --paper and --seed and --set$")
+    fails(capsys, main, call, says="original arguments; leave out --paper and --seed and --set$")
 
 
 @pytest.fixture(scope="module")
@@ -650,9 +685,9 @@ def bert(tmp_path_factory) -> Path:
         (lambda f: change(f / "config.json", model_type="gargoyle"), "gargoyle"),
         (
             lambda f: change(f / "config.json", hidden_size=24),
-            "its weights are not those that its config.json describes",
+            "its weights do not match its config.json",
         ),
-        (lambda f: change(f / "config.json", num_hidden_layers=2), "not those .*encoder.layer.1"),
+        (lambda f: change(f / "config.json", num_hidden_layers=2), "do not match .*encoder.layer.1"),
         (lambda f: (f / "model.safetensors").unlink(), "no file named model.safetensors"),
         (lambda f: (f / "model.safetensors").write_bytes(b""), "a file is cut short or damaged, .*header"),
         (lambda f: os.truncate(f / "model.safetensors", 999), "a file is cut short or damaged, .*header"),

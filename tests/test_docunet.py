@@ -337,7 +337,7 @@ def test_options_that_do_not_fit_together():
             build("docunet", [document], grid="code", **given)
     with pytest.raises(ValueError, match="count_none=true needs loss='balanced'"):
         build("docunet", [document], count_none=True, loss="bce")
-    with pytest.raises(ValueError, match="12 channels do not fall into 8 groups"):
+    with pytest.raises(ValueError, match="12 channels cannot be split into 8 groups"):
         build("docunet", [document], unet_width=12)
     with pytest.raises(ValueError, match="block=7"):
         build("docunet", [document], block=7)

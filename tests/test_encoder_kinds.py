@@ -60,14 +60,14 @@ KINDS = {  # how attention is read, and settings of its own
 }
 REFUSED = {
     "bart": "an encoder with a decoder",
-    "big_bird": "hands out no attention",
+    "big_bird": "returns no attention",
     "bros": "You have to specify bbox",
-    "fnet": "hands out no attention",
+    "fnet": "returns no attention",
     "funnel": "could not read plain text",
     "ibert": "no room for markers",
-    "gpt2": "reads from left to right only",
-    "llama": "reads from left to right only",
-    "mra": "hands out no attention",
+    "gpt2": "only reads from left to right",
+    "llama": "only reads from left to right",
+    "mra": "returns no attention",
     "t5": "an encoder with a decoder",
 }
 # Papers see vectors and rows, whatever the encoder: for the other kinds one paper is enough.

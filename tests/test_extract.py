@@ -482,7 +482,7 @@ def test_a_worker_that_dies_is_told_in_a_line(home, tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(engines, "ProcessPoolExecutor", _Here)
     monkeypatch.setattr(parts, "work", dies)
-    fails(capsys, home, tmp_path / "out", "--workers=2", says="a worker was ended from outside.*goes on where it")
+    fails(capsys, home, tmp_path / "out", "--workers=2", says="a worker was killed.*continues where it")
 
 
 # Faults: exit code 2, one line
@@ -501,7 +501,7 @@ def fails(capsys, home: Path, out: Path, *more, says: str, run="run", source=Non
 
 def test_faulty_arguments(home, documents, tmp_path, capsys):
     out = tmp_path / "out"
-    fails(capsys, home, out, source=tmp_path / "*.jsonl", says=r"\*.jsonl: no file has such a name")
+    fails(capsys, home, out, source=tmp_path / "*.jsonl", says=r"\*.jsonl: no file matches")
     fails(
         capsys, home, out, run="nowhere", says="nowhere: no model.json here; `docre-lite train` writes it into model/"
     )
@@ -514,17 +514,21 @@ def test_faulty_arguments(home, documents, tmp_path, capsys):
     single(tmp_path / "p" / "a" / "b.jsonl", documents[:1])
     single(tmp_path / "p" / "a-b.jsonl", documents[:1])
     fails(
-        capsys, home, out, source=f"{tmp_path}/p/**", says="a-b.jsonl: its parts would have the names of .*a/b.jsonl's"
+        capsys,
+        home,
+        out,
+        source=f"{tmp_path}/p/**",
+        says="a-b.jsonl: its parts would have the same names as those of .*a/b.jsonl",
     )
     assert not out.exists()
     fails(capsys, home, tmp_path / "p", source=tmp_path / "p" / "a-b.jsonl", says="lies in the --out folder")
-    fails(capsys, home, tmp_path / "list.json", says="list.json: is a file, where a folder is to be")
-    fails(capsys, home, out, source=home / "in", says="in: is a folder; give a pattern of the files in it")
+    fails(capsys, home, tmp_path / "list.json", says="list.json: is a file, but a folder is needed")
+    fails(capsys, home, out, source=home / "in", says="in: is a folder; give a pattern for the files in it")
     for k, text in enumerate(
         ("[Ada|PER|1] met [Bo|PER|2].\n", "1|t|A title.\n1|a|A text.\n", '\n{\n "title": "x"\n}\n')
     ):
         (tmp_path / f"{k}.txt").write_text(text)
-        fails(capsys, home, out, source=tmp_path / f"{k}.txt", says=f"{k}.txt: not one document a line, as JSON")
+        fails(capsys, home, out, source=tmp_path / f"{k}.txt", says=f"{k}.txt: not JSON with one document per line")
     fails(capsys, home, tmp_path / "list.json" / "out", says="list.json/out: cannot be written")
 
 
@@ -574,7 +578,7 @@ def test_another_run_is_refused(home, whole, documents, tmp_path, capsys):
     before = contents(out)
     other = tiny("atlop", documents, width=16)
     other.save(home / "other" / "model")
-    fails(capsys, home, out, run="other", says="triples of a run with another model; give the same as then")
+    fails(capsys, home, out, run="other", says="triples of a run with another model; repeat the earlier arguments")
     fails(capsys, home, out, "--evidence=0.5", "--seed=3", says="another evidence, seed;")
     fails(capsys, home, out, "--part-size=4", says="another part_size;")
     fails(capsys, home, out, source=f"{home}/in/*", says=r"another input \(deep/c.parquet\);")

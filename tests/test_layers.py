@@ -180,7 +180,7 @@ def test_group_normalisation_is_that_of_torch_for_each_document(channels, groups
 
 def test_groups_fall_back_to_one_a_channel():
     assert MapNorm(4).groups == 4 and MapNorm(32).groups == 8
-    with pytest.raises(ValueError, match="12 channels do not fall into 8 groups"):
+    with pytest.raises(ValueError, match="12 channels cannot be split into 8 groups"):
         MapNorm(12)
 
 

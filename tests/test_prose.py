@@ -20,6 +20,7 @@ import prose  # noqa: E402
         "We keep one matrix a relation.",
         "The numbers stand in the table.",
         "The masks are spared.",
+        "A stopped run goes on where it was, and nothing is lost any more.",
         "Evidence are the sentences.",
         "This is the the end.",
         "A very good result.",  # proselint's own
@@ -53,7 +54,7 @@ def test_a_phrase_of_the_list_is_found_in_every_kind_of_file(tmp_path, text, cap
         "$$ told $$ (eq-told)\n\nSymbols stand for numbers, and $told$ is one.",
         "```python\nspared = told\n```\n\n:::{note}\nGood.\n:::",
         "The [page](https://told.example/spared) explains the threshold.",
-        "It has one slider per class, and a training run takes minutes.",
+        "It has one slider per class, and a training run takes minutes, no more. It has not ended.",
     ],
 )
 def test_markup_code_and_good_english_pass(tmp_path, text, capsys, monkeypatch):

@@ -271,7 +271,7 @@ def test_figures_come_for_both_themes():
         assert [src.replace("-light", "-dark") for src in light] == dark and len(light) + len(dark) == len(pictures)
         for src in dark:
             svg = (SITE / name.parent / src).read_text(encoding="utf-8")
-            assert not re.search(r'<!-- [^>]* -->\s*<g transform', svg), f"{src}: plain black"
+            assert not re.search(r"<!-- [^>]* -->\s*<g transform", svg), f"{src}: plain black"
 
 
 def test_the_start_page_can_be_shared_by_its_short_address():

@@ -197,7 +197,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 
 def test_too_few_documents_for_a_batch(tmp_path):
     write_docred(works.made(2)[:2], tmp_path / "few.json")
-    with pytest.raises(ValueError, match="few.json: 2 documents fit into a window of 512 tokens, and a batch takes 4"):
+    with pytest.raises(ValueError, match="few.json: 2 documents fit into a window of 512 tokens, but a batch needs 4"):
         speed.Setting("tiny", str(tmp_path / "few.json")).load("atlop")
     _, batches = speed.Setting("tiny", str(tmp_path / "few.json"), batch_size=2).load("atlop")
     assert [len(b.documents) for b in batches] == [2] * 5
@@ -228,7 +228,7 @@ def test_the_peak_is_that_of_a_fresh_process(monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(capsys):
     assert main(["bench", "speed", "--encoder", "tiny", "--device", "cuda"]) == 2
-    assert "there is no GPU here" in capsys.readouterr().err
+    assert "this machine has no GPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

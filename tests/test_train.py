@@ -164,7 +164,7 @@ def test_save_minutes_change_nothing_but_when(whole, tmp_path):
 def test_checkpoints_come_every_so_many_minutes(tmp_path, monkeypatch):
     """By the clock; at the end, whatever it shows; and never by a file that is renamed, replaced or deleted."""
     out, now, saved, places = tmp_path / "run", [0.0], [], []
-    monkeypatch.setattr("docre_lite.train.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("docre_lite.support.checkpoint.time.monotonic", lambda: now[0])
     for step in fit(fresh(), TRAIN, DEV, replace(CONFIG, save_minutes=3), out):
         now[0] += 60  # a minute a step
         found = last_checkpoint(out)
@@ -217,7 +217,7 @@ def test_a_damaged_checkpoint_is_no_checkpoint(whole, tmp_path, file):
     train(fresh(seed=9), kept, resume=True)
     same(kept, whole)
     (older / file).unlink()
-    with pytest.raises(DataError, match=rf"{newer / file}: cut short or damaged \(its checksum .*; copy it anew"):
+    with pytest.raises(DataError, match=rf"{newer / file}: cut short or damaged \(its checksum .*; copy it again"):
         last_checkpoint(out)
 
 
@@ -248,7 +248,7 @@ def test_resume_refuses_another_run(tmp_path):
         "other training documents": {"documents": fewer},
         "other development documents": {"dev": DEV[:1]},
     }.items():
-        with pytest.raises(ValueError, match=f"{message}.*resume with the same, or start a new --out"):
+        with pytest.raises(ValueError, match=f"{message}.*resume with the same ones, or start a new --out"):
             train(fresh(), out, resume=True, **changes)
     for documents in (relabelled, remarked):
         with pytest.raises(ValueError, match="other training documents"):

@@ -238,7 +238,7 @@ def test_context_a_pair_that_went_comes_back(explorer):
     before = status.inner_text()
     explorer.locator("[data-key='s3']").click()
     computed(explorer)
-    assert status.inner_text().startswith("The pair you chose is not in the text any more; the strongest pair now: ")
+    assert status.inner_text().startswith("The pair you chose is no longer in the text; the strongest pair now: ")
     assert "→ Clara Ramvik: the model claims" in status.inner_text()  # the tail is still there
     assert "6 The Silent Ferry" not in explorer.get_by_label("Head entity", exact=True).inner_text()
     explorer.locator("[data-key='s3']").click()

@@ -333,7 +333,7 @@ def test_image_refuses_what_it_cannot_show(example, docunet):
     alone = type(example)("alone", example.sentences, example.entities[:1])
     with pytest.raises(ValueError, match="alone: no pair"):
         EntityImage(docunet, alone)
-    with pytest.raises(ValueError, match="is no order of entities 0 to 8"):
+    with pytest.raises(ValueError, match="is not an order of entities 0 to 8"):
         EntityImage(docunet, example, [[0, 1]])
 
 

@@ -279,7 +279,7 @@ def test_masking_refuses_what_it_cannot_show():
         MaskRateExplorer(model, alone)
     with pytest.raises(ValueError, match="the model does not know"):
         MaskRateExplorer(model, running_example())
-    with pytest.raises(ValueError, match=r"one: \(1, 1\) is no pair to classify"):
+    with pytest.raises(ValueError, match=r"one: \(1, 1\) is not a pair to classify"):
         MaskRateExplorer(model, documents[0], pair=(1, 1))
     with pytest.raises(ValueError, match="draws=0: at least one draw"):
         MaskRateExplorer(model, documents[0], draws=0)

@@ -121,7 +121,7 @@ def test_an_own_text_is_read_as_the_module_reads_it(reader):
     computed(reader)
     assert facts(reader) == said("dre_mir", from_text(text))
     area.fill("[Clara|PER] sang .")
-    reader.get_by_text("has not three parts").wait_for()
+    reader.get_by_text("does not have three parts").wait_for()
     assert facts(reader) == said("dre_mir", from_text(text))
 
 

@@ -276,7 +276,7 @@ def test_what_has_no_rounds_is_refused(docre, documents):
     young.classifier.stage.fill_(1)
     with pytest.raises(ValueError, match="first stage"):
         RefinementStepper(young, example)
-    with pytest.raises(ValueError, match=r"\(3, 3\) is no pair"):
+    with pytest.raises(ValueError, match=r"\(3, 3\) is not a pair"):
         RefinementStepper(docre, example, cell=(3, 3))
     with pytest.raises(ValueError, match="alone: no pair"):
         RefinementStepper(docre, replace(example, title="alone", entities=example.entities[:1], triples=()))
@@ -382,8 +382,8 @@ def test_the_page_reads_what_is_put_in_by_hand(page, thinking, shipped, tmp_path
     assert put in root.locator(".dw-because").first.inner_text()
     lines = root.locator(".dw-because").first.locator("li").all_inner_texts()
     assert lines[0] == f"round 1 does not say {names[head]} · father · {names[tail]}"
-    assert len(lines) == 3 and lines[2].startswith("round 3 says what it says without it")
-    assert status(root).startswith(f"{put}, round 3 says what it says without it")
+    assert len(lines) == 3 and lines[2].startswith("round 3 gives the same answers as without it")
+    assert status(root).startswith(f"{put}, round 3 gives the same answers as without it")
     assert not root.get_by_role("button", name="Add", exact=True).is_enabled()  # no round reads round 3
     assert violations(page) == []
     page.set_viewport_size({"width": 390, "height": 800})

@@ -200,15 +200,15 @@ def test_threshold_refuses_what_it_cannot_show():
         ((range(20),), "20 logits: give"),
         (([0.0, math.inf],), "not all finite"),
         ((torch.zeros(2, 3),), r"logits of shape \[2, 3\]"),
-        (([0.0, 1.0], [0]), r"positives \[0\] are no relations"),
-        (([0.0, 1.0], ["father"]), r"positives \['father'\] are no relations"),
+        (([0.0, 1.0], [0]), r"positives \[0\] are not relations"),
+        (([0.0, 1.0], ["father"]), r"positives \['father'\] are not relations"),
         (([0.0, 1.0], [1], ["TH"]), "1 names for 2 logits"),
     ):
         with pytest.raises(ValueError, match=said):
             ThresholdPlayground(*wrong)
     example = running_example()
     model = tiny("atlop", [example])
-    with pytest.raises(ValueError, match="no pair to classify"):
+    with pytest.raises(ValueError, match="not a pair to classify"):
         ThresholdPlayground.of(model, example, (2, 2))
     with pytest.raises(ValueError, match="the model does not know"):
         ThresholdPlayground.of(tiny("atlop", [made("one")]), example, (1, 3))

@@ -20,7 +20,7 @@ MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2")  # 1.5 of the 24 MB
 
 
 def copy_mathjax(app) -> None:
-    """Pages must work without a network, from a web server as from the disk: ship MathJax with them."""
+    """Ships MathJax with the pages: they must work without a network, from a web server or from disk."""
     if app.builder.format != "html":
         return
     package = Path(next(iter(find_spec("sphinx-mathjax-offline").submodule_search_locations)))
@@ -41,7 +41,7 @@ def write_models(app) -> None:
         write_site(Path(app.outdir) / "_static" / "models")
 
 
-# Pages ask for nothing from outside. The theme has scripts and styles within its pages; models run in a worker that a
+# Pages load nothing from outside. The theme has scripts and styles within its pages; models run in a worker that a
 # page makes of its own text, with a product of matrices in WebAssembly. `file:` is for a book read from the disk.
 POLICY = (
     "default-src 'self' file: data: blob:; script-src 'self' file: blob: 'unsafe-inline' 'wasm-unsafe-eval'; "
@@ -55,7 +55,7 @@ def state_policy(app, page, template, context, doctree) -> None:
 
 
 def drop_unused_widgets(app, page, template, context, doctree) -> None:
-    """myst-nb embeds the state of every widget a kernel made, and 3.7 MB of scripts; keep them where one is shown."""
+    """myst-nb embeds the state of every widget of a kernel, and 3.7 MB of scripts; keep them where one is shown."""
     if WIDGET in context.get("body", ""):
         return
     files = app.env.nb_metadata.get(page, {}).get("js_files", {})
@@ -159,7 +159,7 @@ def bibtex(citation: dict, year: str) -> str:
 
 
 def finish(app, exception) -> None:
-    """The redirect that stands for the start page has no language and no preview by itself; people share it."""
+    """People share the redirect to the start page, which has no language and no preview of its own: add both."""
     start, target = Path(app.outdir) / "index.html", f"{app.config.root_doc}.html"
     if exception is None and app.builder.format == "html" and start.exists():
         text = start.read_text(encoding="utf-8")
@@ -175,7 +175,7 @@ def finish(app, exception) -> None:
 
 
 def setup(app) -> dict:
-    # The previews need the public address, which _config.yml names once, as the base of the pages.
+    # The previews need the public address, which _config.yml gives once, as the base of the pages.
     app.connect("config-inited", lambda app, config: setattr(config, "ogp_site_url", config.html_baseurl))
     app.add_directive("cite-this", CiteThis)
     app.add_directive("ask-the-models", AskTheModels)

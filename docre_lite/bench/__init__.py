@@ -1,1 +1,1 @@
-"""What measures: plans of trainings, tables of their rows, speed, probes. Nothing else imports it."""
+"""Measurements: plans of training runs, tables of their rows, speed, probes. Only the command line imports them."""

@@ -1,10 +1,10 @@
-"""What a full run takes, before it is begun: hours and memory, from counted work and the data sheets of GPUs.
+"""The cost of a full run, estimated before it starts: hours and memory, from counted work and the data sheets of GPUs.
 
-Counted: the floating-point operations, the calls and the memory of a training step. Its encoder's follow from its
-sizes; those of the paper's part are taken off one real step, with an encoder of the same width and a single layer.
+Counted: the floating-point operations, the calls and the memory of a training step. Those of the encoder follow from
+its sizes; those of the paper's part come from one real step, with an encoder of the same width and a single layer.
 
 Assumed: a GPU reaches the share of its peak that this package reached on CPUs (`docre-lite bench speed`), each call
-costs it `CALL` seconds on top, and documents are as long as DocRED's. None of it is measured on the GPU itself.
+adds `CALL` seconds, and documents are as long as DocRED's. Nothing is measured on the GPU itself.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ADAM = 16  # bytes for a weight, its gradient and AdamW's two moments
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU as NVIDIA's data sheet has it. Peaks are those without sparsity, in the precision that `train` takes."""
+    """A GPU according to NVIDIA's data sheet. Peaks are without sparsity, in the precision that `train` uses."""
 
     name: str
     flops: float  # FLOP/s
@@ -58,19 +58,19 @@ ENCODERS = {  # layers, width, heads, vocabulary; a feed-forward of four times t
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run takes of any machine."""
+    """The resources that a run needs on any machine."""
 
     flops: float  # of all its epochs, scoring included
-    calls: float  # operations that a GPU is asked for
+    calls: float  # operations that a GPU must start
     parameters: int
     bytes: float  # of memory, while it trains on the largest documents
 
     def hours(self, card: Card) -> float:
-        """On a GPU, as estimated."""
+        """Hours on a GPU, estimated."""
         return (self.flops / (share_of_peak() * card.flops) + self.calls * CALL) / 3600
 
     def hours_here(self) -> float:
-        """On this CPU with its present number of threads: a matrix product of a moment tells its peak."""
+        """Hours on this CPU with its current number of threads; a short matrix product measures its peak."""
         peak = Meter(torch.device("cpu")).roof(size=512, megabytes=1)["flops"] * torch.get_num_threads()
         return self.flops / (share_of_peak() * peak) / 3600
 
@@ -89,9 +89,9 @@ def share_of_peak() -> float:
 
 @cache
 def cost(paper: str, recipe: str, encoder: str, train: int, dev: int) -> Cost:
-    """What a paper's recipe takes with so many documents. Raises ValueError for an encoder of unknown sizes."""
+    """The cost of a paper's recipe for these numbers of documents. Raises ValueError for an unknown encoder."""
     if encoder not in ENCODERS:
-        raise ValueError(f"no sizes known of the encoder {encoder!r}; have {', '.join(ENCODERS)}")
+        raise ValueError(f"the sizes of the encoder {encoder!r} are unknown; have {', '.join(ENCODERS)}")
     layers, width, heads, vocabulary = ENCODERS[encoder]
     config, settings = configure(paper, recipe)
     relations = Relations((NA, *(f"relation {k}" for k in range(RELATIONS))))
@@ -108,7 +108,7 @@ def cost(paper: str, recipe: str, encoder: str, train: int, dev: int) -> Cost:
         if base:
             model.classifier.stage.fill_(stage)
         whole, encoder_alone = _counted(lambda: train_whole(model, one)), _counted(lambda: train_bare(model, one))
-        each = 3 * network + whole[0] - encoder_alone[0]  # the way back costs twice the way there
+        each = 3 * network + whole[0] - encoder_alone[0]  # the backward pass costs twice the forward pass
         steps, batches = math.ceil(train / config.batch_size), math.ceil(dev / 8) / 3
         flops += epochs * (train + dev / 3) * each
         calls += epochs * (steps + batches) * (whole[1] - encoder_alone[1] + layers * _of_layer()[0])
@@ -120,7 +120,7 @@ def cost(paper: str, recipe: str, encoder: str, train: int, dev: int) -> Cost:
 
 
 class _Calls(TorchDispatchMode):
-    """Counts operations that are more than another view of the same numbers."""
+    """Counts operations that do more than give another view of the same numbers."""
 
     def __init__(self):
         super().__init__()
@@ -139,7 +139,7 @@ def _counted(call: Callable[[], object]) -> tuple[int, int]:
 
 
 def _kept(call: Callable[[], object], model: nn.Module) -> int:
-    """Bytes that a forward pass keeps for the way back, weights aside."""
+    """Bytes that a forward pass keeps for the backward pass, without weights."""
     kept, own = {}, {p.untyped_storage().data_ptr() for p in model.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -149,14 +149,14 @@ def _kept(call: Callable[[], object], model: nn.Module) -> int:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        made = call()  # held, so that no place is given to another tensor
+        made = call()  # kept, so that no memory is reused by another tensor
     del made
     return sum(kept.values())
 
 
 @cache
 def _of_layer() -> tuple[float, float]:
-    """Of a BERT layer, from a small one: operations of a training step; bytes that it keeps per token and unit."""
+    """For a BERT layer, from a small one: operations per training step, and bytes kept per token and unit."""
     tokens, width = 64, 64
     found = []
     for layers in (1, 2):
@@ -167,4 +167,5 @@ def _of_layer() -> tuple[float, float]:
         with _Calls() as calls:
             model(ids).last_hidden_state.sum().backward()
         found.append((calls.count, _kept(lambda: model(ids).last_hidden_state, model) / tokens / width))  # noqa: B023
-    return tuple(two - one for one, two in zip(*found, strict=True))
+    (one, kept_by_one), (two, kept_by_two) = found
+    return float(two - one), kept_by_two - kept_by_one

@@ -1,4 +1,4 @@
-"""What a row holds beside the scores: counts a document, for intervals, and a breakdown by frequency of relations."""
+"""Parts of a row besides its scores: counts per document, for intervals, and a breakdown by relation frequency."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def by_frequency(
 ) -> tuple[Row, ...]:
     """A `Row` for the relations with 0, 1-9, 10-99, ... training triples, pooled; rows without any triple are left out.
 
-    Ours; the field's "long tail" is whatever is not among DocRED's ten most frequent relations.
+    Ours; the field's "long tail" means all relations but DocRED's ten most frequent ones.
     """
     known, gold, _ = gold_of(documents)
     found = checked(predicted, known)
@@ -39,11 +39,11 @@ def by_document(
 ) -> dict[str, list[int]]:
     """Each document's gold, predicted and correct triples, and how many of the correct ones are `seen` facts.
 
-    The same for the pairs within a sentence ("intra_gold" …) and across ("inter_…"); and where gold triples say how
-    they came about, for the composed ones ("composed_…"; predicted are all but the stated gold triples) and those of
-    each of the `DEPTHS` ("depth_1_…"; predicted are all but the gold triples of another depth). One number a document
-    in each list, in the order of the documents. Summed, they give the scores of these names; drawn again with
-    replacement, how far these would move with other documents (`results.paired_bootstrap`).
+    The same for the pairs within a sentence ("intra_gold" …) and across ("inter_…"); and if gold triples record their
+    derivation, for the composed ones ("composed_…"; predicted are all but the stated gold triples) and those of
+    each of the `DEPTHS` ("depth_1_…"; predicted are all but the gold triples of another depth). Each list holds one
+    number per document, in the order of the documents. Their sums give the scores of these names; resampling them
+    with replacement shows how these would vary with other documents (`results.paired_bootstrap`).
     """
     known, gold, _ = gold_of(documents)
     found = checked(predicted, known)

@@ -1,8 +1,8 @@
-"""The oracle-cell lab: what a module over the pair matrix can work out when reading is taken away.
+"""The oracle-cell lab: what a module over the pair matrix can infer when it need not read.
 
-A cell holds what a perfect reader would know of its pair: the facts that a sentence states, and both entity types. The
-module must name the composed facts, those that no sentence states, as well. A cell by itself cannot, whatever its
-weights: what a module scores on composed facts it scores by combining cells, and some seconds of one core show it.
+A cell holds what a perfect reader would know about its pair: the facts that a sentence states, and both entity types.
+The module must also find the composed facts, which no sentence states. A single cell cannot do so, whatever the
+weights: a module that finds composed facts has combined cells. Training takes a few seconds of one core.
 
     train, test = sheets(generate("train", 240)), sheets(generate("test", 80))
     model = learn("paths", train)
@@ -31,12 +31,12 @@ from ..types import Document
 TYPES = ("LOC", "MISC", "NUM", "ORG", "PER", "TIME")
 WIDTH = 32
 BATCH = 4
-SEED_OF_TEST = 1  # of the orders, hidden and emptied cells that all models are tested with alike
+SEED_OF_TEST = 1  # seed of the orders, hidden cells and emptied cells, the same for all models under test
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Documents as cells, padded to the largest. Class 0 of the relations is NA and never set."""
+    """Documents as cells, padded to the largest. Class 0 of the relations is NA and is never set."""
 
     stated: Bool[Tensor, "B N N R"]
     composed: Bool[Tensor, "B N N R"]
@@ -179,7 +179,7 @@ class Reasoner(nn.Module):
         return self.classify(self.leave(self.module(cells, sheet)))
 
     def answers(self, facts: Tensor, sheet: Sheet, hidden: Tensor | None = None) -> Bool[Tensor, "B N N R"]:
-        """The facts it names. Class 0 is the threshold and never among them."""
+        """The facts that the module predicts. Class 0 is the threshold and never among them."""
         chosen, _ = self.objective.decide(self(facts, sheet, hidden))
         return chosen & sheet.pairs.unsqueeze(-1)
 
@@ -197,10 +197,10 @@ def learn(
     mask_rate: float = 0.0,
     watch: Callable[[int, Reasoner], None] | None = None,
 ) -> Reasoner:
-    """A module trained to name all facts, the composed ones too; `watch` is called after every epoch.
+    """Trains a module to predict all facts, composed ones included; calls `watch` after every epoch.
 
-    `reread` puts a random share of the right answers among the facts of every other document, so that later rounds can
-    be given the answers of earlier ones. `mask_rate` hides so many pairs, and adds DRE-MIR's two losses for them.
+    `reread` adds a random share of the right answers to the facts of every other document, so that later rounds can
+    read the answers of earlier ones. `mask_rate` is the share of hidden pairs, and adds DRE-MIR's two losses for them.
     """
     torch.manual_seed(seed)
     model = Reasoner(kind, width, layers)
@@ -249,9 +249,9 @@ def composed_f1(
 ) -> float:
     """F1 over the composed facts, in %, on the sheets as they are or changed.
 
-    `shuffled`: entities in a random order. `emptied`: this share of the cells loses its stated facts. `hidden`: this
-    share of the pairs is replaced by the learnt vector of a hidden pair. `rounds`: so often the module answers, each
-    time with its last answers among the facts. `depth`: of the facts composed in so many steps alone; those of other
+    `shuffled`: entities are in random order. `emptied`: this share of the cells loses its stated facts. `hidden`: the
+    learnt vector for hidden pairs replaces this share of the pairs. `rounds`: the module answers this many times, each
+    time with its last answers among the facts. `depth`: only facts composed in this many steps count; those of other
     depths count neither for nor against.
     """
     generator = torch.Generator().manual_seed(SEED_OF_TEST)

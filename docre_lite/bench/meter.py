@@ -22,7 +22,7 @@ from ..model import DocRE
 from ..support.machine import arithmetic
 from ..types import Batch
 
-PATIENCE = 20.0  # seconds of repeats after which a measurement is taken as it is
+PATIENCE = 20.0  # seconds of repeats after which a measurement ends
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Meter:
     repeats: int = 5
 
     def seconds(self, works: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-        """Seconds of each work: of the first the median, of others so many times that, by the median of their ratios.
+        """Seconds of each work: the median for the first, and for the others that times the median of their ratios.
 
-        Repeats alternate between works, and a ratio is taken within a repeat: what slows a machine slows it for
-        seconds, so it strikes both.
+        Repeats alternate between works, and each ratio comes from one repeat: a machine that slows down stays slow
+        for seconds, so both works suffer.
         """
         times = self.times(works)
         reference = next(iter(times.values()))
@@ -67,7 +67,7 @@ class Meter:
         return clock() - begin
 
     def work(self, call: Callable[[], Any]) -> dict[str, int]:
-        """FLOPs and bytes of a call in this precision, see `work`."""
+        """FLOPs and bytes of a call in this precision; see `work`."""
         with arithmetic(self.precision, self.device):
             return work(call)
 
@@ -76,7 +76,7 @@ class Meter:
             torch.cuda.synchronize(self.device)
 
     def on(self, model: DocRE, batches: Sequence[Batch], **works: Callable[[DocRE, Batch], Any]) -> dict[str, float]:
-        """Seconds of works of a model, summed over batches. Works "kind_…" are compared with the first of the kind."""
+        """Seconds of a model's works, summed over batches. Works "kind_…" are compared with the first of their kind."""
         total = dict.fromkeys(works, 0.0)
         for batch in batches:
             for _, names in groupby(sorted(works, key=kind), kind):
@@ -85,7 +85,7 @@ class Meter:
         return total
 
     def roof(self, size: int = 2048, megabytes: int = 256) -> dict[str, float]:
-        """What this device gives at best: FLOP/s of a large matrix product, bytes/s of a copy that no cache holds."""
+        """The peak of this device: FLOP/s of a large matrix product, bytes/s of a copy that no cache holds."""
         kind = torch.bfloat16 if self.precision == "bf16" else torch.float32
         a, b = (torch.randn(size, size, device=self.device, dtype=kind) for _ in range(2))
         long = torch.empty(megabytes << 18, device=self.device)
@@ -99,13 +99,13 @@ def kind(name: str) -> str:
 
 
 def fresh(work: Callable[[DocRE, Batch], Any], model: DocRE, batch: Batch) -> None:
-    """One piece of work, from no gradients."""
+    """One piece of work, starting without gradients."""
     model.zero_grad(set_to_none=True)
     work(model, batch)
 
 
 class _Traffic(TorchDispatchMode):
-    """Bytes that operations read and write, each for itself: what would pass through memory without any cache."""
+    """Bytes that each operation reads and writes: the memory traffic without any cache."""
 
     def __init__(self):
         super().__init__()
@@ -131,12 +131,12 @@ def work(call: Callable[[], Any]) -> dict[str, int]:
 
 
 def _addmm_flops(into, left, right, **_) -> int:
-    """Of the in-place form, from shapes: torch counts the other one only."""
+    """FLOPs of the in-place form, from shapes: torch counts only the other form."""
     return 2 * left[0] * left[1] * right[1]
 
 
 def _attention_flops(query, key, value, *_, **__) -> int:
-    """Of the CPU's fused attention, from shapes."""
+    """FLOPs of the CPU's fused attention, from shapes."""
     return sdpa_flop_count(query, key, value)
 
 
@@ -147,13 +147,13 @@ UNCOUNTED = {  # by torch's own counter
 
 
 def malloc() -> dict[str, str]:
-    """What the environment tells glibc's allocator, such as to keep what is freed: faster, and larger."""
+    """The environment's settings for glibc's allocator, such as to keep freed memory: faster, but larger."""
     return {key: value for key, value in os.environ.items() if key.startswith("MALLOC_")}
 
 
 @contextmanager
 def plain_malloc() -> Iterator[None]:
-    """New processes begin with the allocator's own habits."""
+    """New processes start with the allocator's defaults."""
     told = malloc()
     for key in told:
         del os.environ[key]

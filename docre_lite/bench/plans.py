@@ -1,18 +1,18 @@
-"""Benchmarks as plans: what is trained and scored.
+"""Benchmarks as plans: the models to train and score.
 
 A plan is a JSON file such as those in `benchmarks/plans/`:
 
     about     one line
-    device    "cpu", "gpu", or null for whatever there is
-    threads   CPU threads of a training, null for torch's own choice
+    device    "cpu", "gpu", or null for whatever the machine has
+    threads   CPU threads per training run, null for torch's own choice
     results   file that receives the rows, such as "corpus_{paper}" (`{data}` works too)
-    paths     files and encoders by a short name: where they lie unless `--data NAME=PATH` says otherwise; for an
-              encoder its public name, which is also what its rows are stored under
-    data      by a short name: `about`, one line that goes into the rows; and "train", "dev" and any other split that is
-              to be scored: {"file": NAME}, with "first": N or "last": N for a part of its documents, "hypernyms": NAME
+    paths     files and encoders by a short name: their default paths, which `--data NAME=PATH` overrides; for an
+              encoder its public name, under which its rows are stored
+    data      by a short name: `about`, one line that goes into the rows; and "train", "dev" and any other split to
+              score: {"file": NAME}, with "first": N or "last": N for a part of its documents, "hypernyms": NAME
               for `readers.read`'s filter by a file of `paths`, and "read": {...} for its other arguments. A list of
               such parts is joined. Instead of splits, {"corpus": {"train": 600, ...}} makes the embedded corpus; its
-              split "counterfactual" holds the changed documents alone
+              split "counterfactual" holds only the changed documents
     runs      [{papers, variants ("all", a list, or none for the full model), data, encoder ("tiny" or a name of
               `paths`), recipe, seeds, settings}]: all combinations
 """
@@ -32,7 +32,7 @@ from ..train import configure
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a plan. `data` and `encoder` are the plan's short names."""
+    """One training run of a plan. `data` and `encoder` are the plan's short names."""
 
     paper: str
     variant: str
@@ -48,7 +48,7 @@ class Run:
 
     @property
     def given(self) -> dict[str, Any]:
-        """Settings as `docre-lite train` is told them; the full model is the one without a variant."""
+        """The settings to pass to `docre-lite train`; the full model has no variant."""
         return {**self.settings, **({} if self.variant == self.paper else {"variant": self.variant})}
 
     @property
@@ -68,7 +68,7 @@ class Plan:
     threads: int | None = None
 
     def identity(self, run: Run) -> dict[str, Any]:
-        """What the row of a run must hold; `train` is left out where only the files can tell."""
+        """The values that identify the row of a run; `train` is left out if only the files can tell."""
         row = {key: getattr(run, key) for key in ("paper", "variant", "seed", "recipe", "epochs")}
         row |= {"data": self.data[run.data]["about"], "encoder": self.paths.get(run.encoder, run.encoder)}
         row |= {"settings": dict(run.settings)}
@@ -79,12 +79,12 @@ class Plan:
         return row | ({"train": sum(counts)} if all(counts) else {})
 
     def scored_on(self, run: Run) -> list[str]:
-        """The splits that a run's row must hold scores of."""
+        """The splits on which a run's row must hold scores."""
         told = self.data[run.data]
         return [s for s in (*told.get("corpus", {}), *told) if s not in ("about", "corpus", "train")]
 
     def file(self, run: Run, folder: Path) -> Path:
-        """Where the run's row is stored."""
+        """The file that stores the run's row."""
         return folder / f"{self.results.format(paper=run.paper, data=run.data)}.json"
 
 
@@ -102,18 +102,18 @@ def load(which: str | Path) -> Plan:
         told = json.loads(path.read_text(encoding="utf-8"))
         runs = tuple(run for entry in told.pop("runs") for run in _runs(entry, told))
         if not runs or told.get("device") not in ("cpu", "gpu", None):
-            raise ValueError("a plan takes at least one run, and as device cpu, gpu or null")
+            raise ValueError("a plan needs at least one run, and as device cpu, gpu or null")
         plan = Plan(path.stem, runs=runs, paths=told.pop("paths", {}), **told)
         _check_names(plan)
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}; see `docre_lite/bench/plans.py` for what a plan holds") from None
+        raise ValueError(f"{path}: {error}; `docre_lite/bench/plans.py` describes plans") from None
     except KeyError as error:
-        raise ValueError(f"{path}: lacks {error}; see `docre_lite/bench/plans.py` for what a plan holds") from None
+        raise ValueError(f"{path}: lacks {error}; `docre_lite/bench/plans.py` describes plans") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     names = [run.name for run in plan.runs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{path}: two runs are called {twice[0]}; give their data or encoders different short names")
+        raise ValueError(f"{path}: two runs are named {twice[0]}; give their data or encoders different short names")
     return plan
 
 
@@ -122,21 +122,21 @@ def _runs(entry: dict, told: dict) -> Iterator[Run]:
         raise ValueError(f"no data {entry['data']!r}; have {', '.join(told['data'])}")
     about = told["data"][entry["data"]]
     if "about" not in about or not ("corpus" in about or {"train", "dev"} <= about.keys()):
-        raise ValueError(f"data {entry['data']!r} takes about, and train and dev, or corpus")
+        raise ValueError(f"data {entry['data']!r} needs about, and either train and dev, or corpus")
     if unknown := sorted(entry.keys() - {"papers", "variants", "data", "encoder", "recipe", "seeds", "settings"}):
-        raise ValueError(f"runs take no field {unknown[0]!r}")
+        raise ValueError(f"runs have no field {unknown[0]!r}")
     for name in entry["papers"]:
         variants = entry.get("variants") or [name]
         for variant in paper(name).variants if variants == "all" else variants:
             for seed in entry["seeds"]:
                 where = (entry["data"], entry["encoder"], entry["recipe"])
                 run = Run(name, variant, *where, seed, entry.get("settings", {}))
-                configure(name, run.recipe, **{**run.given, "variant": variant})  # are there such?
+                configure(name, run.recipe, **{**run.given, "variant": variant})  # do they exist?
                 yield run
 
 
 def _check_names(plan: Plan) -> None:
-    """Is every file of the data among the paths, and is there a place for the rows?"""
+    """Checks that every file of the data is among the paths, and that the rows have a file."""
     try:
         plan.results.format(paper="", data="")
     except (KeyError, IndexError) as error:
@@ -145,14 +145,14 @@ def _check_names(plan: Plan) -> None:
         for split in (s for s in told if s not in ("about", "corpus")):
             for part in parts_of(told[split]):
                 if not isinstance(part, Mapping) or "file" not in part:
-                    raise ValueError(f"{split} of data {name!r} takes a part with a file, or a list of them")
+                    raise ValueError(f"{split} of data {name!r} needs a part with a file, or a list of them")
                 if unknown := {part[key] for key in WAYS if key in part} - plan.paths.keys():
                     have = ", ".join(plan.paths) or "none"
-                    raise ValueError(f"{split} of data {name!r} asks for a path {unknown.pop()!r}; have {have}")
+                    raise ValueError(f"{split} of data {name!r} refers to a path {unknown.pop()!r}; have {have}")
 
 
 def only(runs: Sequence[Run], text: str) -> list[Run]:
-    """The runs that fit "paper=atlop,seed=0"; of several values for one key, any."""
+    """The runs that match "paper=atlop,seed=0"; any of several values for one key."""
     wanted: dict[str, set[str]] = {}
     keys = ("paper", "variant", "data", "encoder", "recipe", "seed")
     for item in filter(None, text.split(",")):
@@ -162,12 +162,12 @@ def only(runs: Sequence[Run], text: str) -> list[Run]:
         wanted.setdefault(key, set()).add(value)
     kept = [run for run in runs if all(str(getattr(run, key)) in values for key, values in wanted.items())]
     if not kept:
-        raise ValueError(f"no run of the plan fits {text!r}")
+        raise ValueError(f"no run of the plan matches {text!r}")
     return kept
 
 
 def places(plan: Plan, given: Sequence[str]) -> dict[str, str]:
-    """The plan's paths with those of `--data NAME=PATH` instead."""
+    """The plan's paths, replaced by those of `--data NAME=PATH`."""
     found = dict(plan.paths)
     for item in given:
         key, equals, value = item.partition("=")
@@ -184,5 +184,5 @@ WAYS = {  # to the files that a part of a split names
 
 
 def parts_of(told: Any) -> list[Any]:
-    """What a split is made of: one part, or a list of them."""
+    """The parts of a split: one part, or a list of them."""
     return told if isinstance(told, list) else [told]

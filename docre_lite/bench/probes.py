@@ -1,10 +1,10 @@
-"""How far a reader gets without reading: probes that see entity types and places in the text, but no word.
+"""How far can a model get without reading? Probes see entity types and positions in the text, but no word.
 
-What a probe scores, a model may score by layout alone, so the probes are the yardstick of the embedded corpus.
-Five kinds, each with the adaptive-threshold loss: "type" (the two types), "type_position" (and where the
-two stand), "imsa" and "unet" (the same of all pairs, through two I-MSA layers of DRE-MIR or the U-Net of
-DocuNet) and "count" (a U-Net that is told how many entities there are, and nothing else: what it scores,
-the order of the entities gives away).
+A model may reach a probe's score by layout alone, so the probes are the baseline of the embedded corpus.
+There are five kinds, each with the adaptive-threshold loss: "type" (the two types), "type_position" (and the
+positions of the two), "imsa" and "unet" (the same for all pairs, through two I-MSA layers of DRE-MIR or the U-Net
+of DocuNet) and "count" (a U-Net that knows only the number of entities: its score comes from the order of the
+entities alone).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..types import Document, Relations
 KINDS = ("type", "type_position", "imsa", "unet", "count")
 WIDTH = 64
 UNET_WIDTH = 32
-LARGEST = 42  # entities of DocRED's largest documents: keeps the count between 0 and about 1
+LARGEST = 42  # most entities of a DocRED document: scales the count to between 0 and about 1
 
 
 def run_probe(
@@ -33,9 +33,9 @@ def run_probe(
 ) -> dict[str, float]:
     """Train a word-free probe and score it on dev: f1, precision, recall, infer_f1 and best_f1, all in [0, 1].
 
-    infer_f1 is strict: gold is what was composed (depth > 0), predicted is all but the stated gold facts.
-    best_f1 is the F1 of the best single threshold, chosen on dev itself: an upper bound of the same probe.
-    Further settings are those of `train_probe`.
+    infer_f1 is strict: gold means composed facts (depth > 0), predicted means all but the stated gold facts.
+    best_f1 is the F1 of the best single threshold, chosen on dev itself: an upper bound for the same probe.
+    Other settings go to `train_probe`.
     """
     return _score(train_probe(kind, train, epochs, seed, **settings), dev)
 
@@ -70,7 +70,7 @@ def train_probe(
 def encode(
     document: Document, types: Sequence[str], relations: Relations, kind: str
 ) -> tuple[Float[Tensor, "N N F"], Bool[Tensor, "N N R"], Bool[Tensor, "N N"]]:
-    """What a probe of that kind sees of every pair, the labels, and the mask of the pairs to be classified."""
+    """The features that a probe of that kind sees of every pair, the labels, and the mask of the pairs to classify."""
     n = len(document.entities)
     labels = torch.zeros(n, n, len(relations), dtype=torch.bool)
     for triple in document.triples:
@@ -146,7 +146,7 @@ def _pair_features(document, head: int, tail: int, places, together) -> list[flo
 
 
 def pad(items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Int[Tensor, "B"]]:
-    """Documents of different size as one batch: features, labels, mask, and how many entities each has."""
+    """Documents of different sizes as one batch: features, labels, mask, and the number of entities of each."""
     sides = torch.tensor([len(mask) for *_, mask in items])
     n = int(sides.max())
     padded = []
@@ -159,7 +159,7 @@ def pad(items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor,
 
 
 class Probe(nn.Module):
-    """A two-layer perceptron on every pair, for some kinds a module over all pairs, then a classifier."""
+    """A two-layer perceptron on every pair, a module over all pairs for some kinds, then a classifier."""
 
     def __init__(self, kind: str, types: Sequence[str], relations: Relations, features: int):
         super().__init__()
@@ -182,7 +182,7 @@ class Probe(nn.Module):
 
     @torch.no_grad()
     def margins(self, document: Document) -> Float[Tensor, "P R"]:
-        """How far each relation lies above the threshold class, for every pair of `document.pairs()`, NA left out."""
+        """By how much each relation exceeds the threshold class, for every pair of `document.pairs()`; without NA."""
         features, _, mask, sides = pad([encode(document, self.types, self.relations, self.kind)])
         logits = self(features, sides)[mask]
         return logits[:, 1:] - logits[:, :1]

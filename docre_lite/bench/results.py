@@ -1,7 +1,7 @@
-"""Differences between models: paired by seed and document, with an interval, and in one of three words.
+"""Differences between models: paired by seed and document, with an interval and a verdict.
 
 *better* or *worse*: the interval excludes 0. *tie*: it lies within ±1 point. *no verdict*: it is wider, or there are
-fewer than five seeds. One function for all, `difference`; what is compared are rows of results, by seed.
+fewer than five seeds. One function, `difference`, makes every comparison, from rows of results by seed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from jaxtyping import Float, Int
 
 from .counts import DEPTHS
 
-SEEDS = 5  # fewer are no verdict
-SAME = 1.0  # points of F1 that make no difference to anybody
-TOO_LARGE = 10  # times the published effect: more likely a training that failed than a confirmation
+SEEDS = 5  # fewer give no verdict
+SAME = 1.0  # points of F1 that make no practical difference
+TOO_LARGE = 10  # times the published effect: a failed training run is more likely than a confirmation
 DRAWS = 10_000
-COUNTED = {  # the scores that counts per document give, and the names of theirs in a row's `by_document`
+COUNTED = {  # scores that counts per document determine, and the names of these counts in a row's `by_document`
     "f1": ("gold", "predicted", "correct", None),
     "ign_f1": ("gold", "predicted", "correct", "seen"),
     "inter_f1": ("inter_gold", "inter_predicted", "inter_correct", None),
@@ -47,18 +47,18 @@ def spread(values: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """What one model scores more than another, in points of 100."""
+    """The score of one model minus that of another, in points of 100."""
 
     mean: float
     each: tuple[float, ...]  # by seed
-    low: float | None  # where 95 % of what other documents and other seeds would give lies
+    low: float | None  # to high: 95 % of the differences that other documents and other seeds would give
     high: float | None
     verdict: str  # "better", "worse", "tie", or "no verdict", with a reason after a colon
     published: float | None = None  # the effect that the paper printed
 
     @property
     def too_large(self) -> bool:
-        """Is the effect so many times the published one that a failed training explains it better?"""
+        """Does the effect exceed the published one so far that a failed training run is the likelier explanation?"""
         return bool(self.published) and abs(self.mean) >= TOO_LARGE * abs(self.published)
 
     @property
@@ -78,10 +78,10 @@ def difference(
     published: float | None = None,
     draws: int = DRAWS,
 ) -> Difference | None:
-    """What `ours` score more than `theirs`: rows of results, or scores in %, by seed; None if they share no seed.
+    """The scores of `ours` minus those of `theirs`: rows of results, or scores in %, by seed; None if they share none.
 
-    Paired over the seeds that both have. The interval is that of `paired_bootstrap` where the rows hold counts per
-    document for this score, and of Student's t over the seeds' differences where they do not. `published` is the
+    Pairs the seeds that both have. The interval comes from `paired_bootstrap` if the rows hold counts per
+    document for this score, else from Student's t over the differences between seeds. `published` is the
     paper's own difference in F1.
     """
     seeds = sorted(ours.keys() & theirs.keys())
@@ -103,7 +103,7 @@ def difference(
 
 
 def verdict(low: float, high: float) -> str:
-    """The word for an interval of a difference in points."""
+    """The verdict for an interval of a difference in points."""
     if -SAME <= low and high <= SAME:
         return "tie"
     if low > 0 or high < 0:
@@ -112,7 +112,7 @@ def verdict(low: float, high: float) -> str:
 
 
 def student(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The 95 % interval of a mean by Student's t; none for a single value."""
+    """The 95 % interval of a mean by Student's t; None for a single value."""
     if len(values) < 2:
         return None, None
     quantiles = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # of 1 to 9 degrees of freedom
@@ -123,13 +123,13 @@ def student(values: Sequence[float]) -> tuple[float | None, float | None]:
 def paired_bootstrap(
     ours: Int[np.ndarray, "S D 4"], theirs: Int[np.ndarray, "S D 4"], draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float]:
-    """Where the gap between two models would lie with other documents of the same kind, and with other seeds.
+    """The interval of the gap between two models with other documents of the same kind and with other seeds.
 
-    For each of S seeds and D documents the counts of gold, predicted, correct and, for Ign F1, seen triples (zeros
-    in the last place give F1). A draw takes D documents with replacement, the same ones for both models and all seeds,
-    then S seeds with replacement; its gap is the mean over the drawn seeds of the differences in F1. Few seeds drawn
-    with replacement spread too little, by √((S − 1) / S): their part is widened by as much. The bounds are the 2.5th
-    and 97.5th percentile of the draws' gaps (Efron's percentile interval; paired as in Koehn, 2004).
+    Takes, for each of S seeds and D documents, the counts of gold, predicted, correct and, for Ign F1, seen triples
+    (zeros in the last place give F1). A draw takes D documents with replacement, the same for both models and all
+    seeds, then S seeds with replacement; its gap is the mean difference in F1 over the drawn seeds. A few seeds drawn
+    with replacement spread too little, by √((S − 1) / S): their part is widened accordingly. The bounds are the 2.5th
+    and 97.5th percentiles of the draws' gaps (Efron's percentile interval; paired as in Koehn, 2004).
     """
     seeds, documents = ours.shape[:2]
     rng, gaps = np.random.default_rng(seed), []
@@ -149,12 +149,12 @@ def paired_bootstrap(
 
 
 def counted(row: Mapping[str, Any], split: str, key: str) -> bool:
-    """Does the row hold the counts per document that this score is made of?"""
+    """Does the row hold the counts per document that this score needs?"""
     return {*filter(None, COUNTED.get(key, ("none of them",)))} <= row[split].get("by_document", {}).keys()
 
 
 def counts(rows: Sequence[Mapping[str, Any]], split: str, key: str = "f1") -> Int[np.ndarray, "S D 4"]:
-    """Counts per document of rows, one of each seed, for `paired_bootstrap`."""
+    """Counts per document of rows, one per seed, for `paired_bootstrap`."""
     found = [row[split]["by_document"] for row in rows]
     columns = [[r[name] if name else [0] * len(r["gold"]) for name in COUNTED[key]] for r in found]
     return np.array(columns, dtype=int).swapaxes(1, 2)

@@ -1,4 +1,4 @@
-"""Rows of results: one a run, kept in JSON files, and how far each run is."""
+"""Rows of results: one per run, kept in JSON files; and the progress of each run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .plans import Plan, Run
 _STORED = PACKAGE.parent / "benchmarks" / "results"
 RESULTS = _STORED if _STORED.is_dir() else Path("results")  # of a checkout, or here
 PLATEAU = 0.5  # points of dev F1 that the last quarter of the epochs may add
-# What tells a run from another. Rows of older scripts lack some of them.
+# The fields that identify a run. Rows of older scripts lack some of them.
 IDENTITY = ("paper", "variant", "seed", "data", "encoder", "recipe", "settings", "train", "epochs")
 
 
@@ -25,14 +25,14 @@ def stored(path: Path) -> list[dict[str, Any]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # also bytes that are not text
-        raise DataError(f"{path}: not JSON ({error}); restore it, or move it away to begin anew") from None
+        raise DataError(f"{path}: not JSON ({error}); restore it, or move it away to start over") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path}: not a list of rows; restore it, or move it away to begin anew")
+        raise DataError(f"{path}: not a list of rows; restore it, or move it away to start over")
     return rows
 
 
 def same(row: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
-    """Is this the row of that run, as far as it tells?"""
+    """Does the row belong to that run, as far as its fields show?"""
     row = {"variant": row.get("paper"), **row}
     return all(plain(row[key]) == plain(identity[key]) for key in IDENTITY if key in row and key in identity)
 
@@ -43,18 +43,18 @@ def plain(value: Any) -> Any:
 
 
 def complete(row: Mapping[str, Any], splits: Sequence[str] = ("dev",)) -> bool:
-    """Does the row hold what a paired comparison on these splits needs?"""
+    """Does the row hold the counts that a paired comparison on these splits needs?"""
     return all("by_document" in scores_of(row, split) for split in splits)
 
 
 def scores_of(row: Mapping[str, Any], split: str) -> Mapping[str, Any]:
-    """The scores of a row on a split, none if it has none; "train" is the number of documents."""
+    """The scores of a row on a split, empty if it has none; "train" is the number of documents."""
     found = row.get(split)
     return found if isinstance(found, Mapping) else {}
 
 
 def keep(path: Path, row: dict[str, Any], same: Callable[[dict, dict], bool] = same) -> None:
-    """Puts a row into a file of results, one row a line, in the place of an older one of the same run or at the end."""
+    """Puts a row into a file of results, one row per line, replacing an older one of the same run, or at the end."""
     rows = stored(path)
     place = next((k for k, old in enumerate(rows) if same(old, row)), len(rows))
     rows = [*rows[:place], row, *(old for old in rows[place:] if not same(old, row))]
@@ -62,7 +62,7 @@ def keep(path: Path, row: dict[str, Any], same: Callable[[dict, dict], bool] = s
 
 
 def state(plan: Plan, run: Run, out: Path, folder: Path) -> str:
-    """How far a run is, in words: "done", or what is to be done."""
+    """The progress of a run in words: "done", or what remains to do."""
     found = [row for row in stored(plan.file(run, folder)) if same(row, plan.identity(run))]
     if any(complete(row, plan.scored_on(run)) for row in found):
         return "done"
@@ -82,7 +82,7 @@ def history(folder: Path) -> list[dict[str, Any]]:
 def gained(row: Mapping[str, Any]) -> float | None:
     """Points of dev F1 that the last quarter of a row's epochs added to the best before; None for a row without curve.
 
-    Of a training in two stages the epochs of the second count, which train the whole model.
+    With two stages, only the epochs of the second count, which train the whole model.
     """
     scores = [100 * point["f1"] for point in row.get("curve", ()) if point.get("stage", 2) == 2]
     if len(scores) < 2:
@@ -92,5 +92,5 @@ def gained(row: Mapping[str, Any]) -> float | None:
 
 
 def at_plateau(row: Mapping[str, Any]) -> bool:
-    """Had the model learnt what it could? A row counts at its plateau only. One without curve says nothing against."""
+    """Had the model stopped improving? Only rows at their plateau count; a row without a curve passes."""
     return (gained(row) or 0.0) < PLATEAU

@@ -1,8 +1,8 @@
-"""Running a plan: every training that has no row yet, then its scores.
+"""Running a plan: trains every run that has no row yet, then scores it.
 
-Every training is a `docre-lite train` in a process of its own, in `OUT/PLAN/RUN`; so its peak memory is its own, and
-what was interrupted goes on there. The epoch with the best dev score is then scored on every split but the training
-documents. A finished run's folder that is put there by hand is scored without training.
+Every run is a `docre-lite train` in a process of its own, in `OUT/PLAN/RUN`; so its peak memory is its own, and
+interrupted runs continue there. The epoch with the best dev score is then scored on every split but the training
+documents. If you put the folder of a finished run there, it is scored without training.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def carry_out(
 ) -> int:
     """Trains, scores and stores the runs that are not done. Returns 130 when interrupted, like `docre-lite train`.
 
-    Several of these may work on one plan at once: each leaves the runs that another one is at. A run that fails does
-    not hold up the others. Raises ValueError at the end if any did, and at once if a file is missing or the plan asks
-    for a GPU that is not there.
+    Several of these may work on one plan at once: each skips the runs that another one is working on. A run that
+    fails does not stop the others. Raises ValueError at the end if any failed, and at once if a file is missing or the
+    plan needs a GPU and there is none.
     """
     out = out / plan.name
     todo = [run for run in runs if state(plan, run, out, folder) != "done"]
     if todo and plan.device == "gpu" and not torch.cuda.is_available():
-        raise ValueError(f"the plan {plan.name} is for a GPU, and there is none here; try lite or redocred-mini")
+        raise ValueError(f"the plan {plan.name} needs a GPU, and this machine has none; try lite or redocred-mini")
     if plan.threads:
         torch.set_num_threads(plan.threads)
     files = {name: splits(plan, name, paths, out / "data") for name in dict.fromkeys(run.data for run in todo)}
@@ -60,8 +60,8 @@ def carry_out(
     for k, run in enumerate(todo, 1):
         begin = f"{k}/{len(todo)} {run.name}"
         try:
-            lock = alone(out / run.name, name=".bench.lock")  # the training has one of its own
-        except Busy:  # another `bench run` of the plan is at it
+            lock = alone(out / run.name, name=".bench.lock")  # training has one of its own
+        except Busy:  # another `bench run` of the plan works on it
             continue
         with lock:
             if (now := state(plan, run, out, folder)) == "done":  # meanwhile
@@ -70,7 +70,7 @@ def carry_out(
             try:
                 row = _row(plan, run, files[run.data], _encoder(run, paths), out / run.name)
             except KeyboardInterrupt:
-                say(f"{begin}: stopped; the same command goes on from here")
+                say(f"{begin}: stopped; run the same command again to continue")
                 return 130
             except ValueError as error:
                 say(f"{begin}: {error}")
@@ -86,19 +86,19 @@ def carry_out(
 
 
 def _row(plan: Plan, run: Run, files: Mapping[str, Path], encoder: str, out: Path) -> dict[str, Any]:
-    """The row of a run, trained as far as it is not. Raises KeyboardInterrupt if the training was stopped."""
+    """The row of a run, after training whatever remains. Raises KeyboardInterrupt if training was stopped."""
     code = train(run, files, encoder, out, plan)
     if code == 130:
         raise KeyboardInterrupt
     if code:
         raise ValueError(f"`docre-lite train` ended with exit code {code}")
     row = plan.identity(run) | scored(run, files, out, plan.device)
-    give_back()  # a GPU's memory, to the training that comes next
+    give_back()  # a GPU's memory, for the next run
     return row
 
 
 def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """The files of a data set by split; what is no whole file of the user's is written into `folder`."""
+    """The files of a data set by split; parts of the user's files, and joined ones, are written into `folder`."""
     told, found = plan.data[name], {}
     for split, count in told.get("corpus", {}).items():
         if split == "counterfactual":
@@ -112,8 +112,8 @@ def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dic
             for key, way in WAYS.items():
                 if key in part and not Path(paths[part[key]]).is_file():
                     raise ValueError(
-                        f"{paths[part[key]]}: no such file, which plan {plan.name} needs for {split}; {way}, or say "
-                        f"where it is: --data {part[key]}=PATH"
+                        f"{paths[part[key]]}: no such file, which plan {plan.name} needs for {split}; {way}, or give "
+                        f"its path: --data {part[key]}=PATH"
                     )
         if len(parts) == 1 and parts[0].keys() == {"file"}:
             found[split] = Path(paths[parts[0]["file"]])
@@ -124,7 +124,7 @@ def splits(plan: Plan, name: str, paths: Mapping[str, str], folder: Path) -> dic
 
 
 def _part(part: Mapping[str, Any], paths: Mapping[str, str], plan: str) -> list[Document]:
-    """The documents of a file, or so many from its start or its end."""
+    """The documents of a file, or some from its start or its end."""
     path = Path(paths[part["file"]])
     documents = read(path, hypernyms=paths[part["hypernyms"]] if "hypernyms" in part else None, **part.get("read", {}))
     if len(documents) < (count := part.get("first") or part.get("last") or 0):
@@ -158,7 +158,7 @@ def train(run: Run, files: Mapping[str, Path], encoder: str, out: Path, plan: Pl
 
 
 def launch(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """`docre-lite` in a process of its own; what asks this one to stop is passed on, once. Returns its exit code."""
+    """`docre-lite` in a process of its own; passes on a request to stop, once. Returns its exit code."""
     command = [sys.executable, "-m", "docre_lite", *arguments]
     child = subprocess.Popen(
         command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, start_new_session=True
@@ -175,7 +175,7 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return 130 if asked else code  # also when it came too early or too late to stop the training in order
+    return 130 if asked else code  # even if the request came too early or too late for an orderly stop
 
 
 def check(run: Run, files: Mapping[str, Path], encoder: str, out: Path) -> None:
@@ -194,7 +194,7 @@ def check(run: Run, files: Mapping[str, Path], encoder: str, out: Path) -> None:
 
 
 def _same_encoder(held: str, now: str) -> bool:
-    """Folders are told apart by what they hold, wherever they lie; a hub's name, and a folder that is gone, by name."""
+    """Compares folders by content, wherever they are; hub names, and folders that no longer exist, by name."""
     one, two = Path(held), Path(now)
     if held == now or not two.is_dir():
         return held == now
@@ -223,7 +223,7 @@ def _spent(out: Path) -> float:
 def scored(run: Run, files: Mapping[str, Path], out: Path, device: str | None) -> dict[str, Any]:
     """The rest of a finished run's row: scores of its best epoch on every split, curve, times, machine.
 
-    `cpu_seconds` are of the whole process, scoring after every epoch included.
+    `cpu_seconds` covers the whole process, scoring after every epoch included.
     """
     metrics = read_json(out / "metrics.json")
     history = metrics["history"]

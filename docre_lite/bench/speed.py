@@ -1,11 +1,11 @@
-"""Speed against the floor: what a paper costs over the encoder that it stands on.
+"""Speed relative to the minimum: what a paper costs on top of its encoder.
 
-Every time is set beside the *bare* encoder on the same batch, in the same process: for a training step its forward
-and backward pass as `transformers` does them, for prediction its forward pass. On a CPU a time is that of one thread,
-in CPU seconds; on a GPU it is that of the clock once the GPU has finished. Repeats alternate between the things
-compared, and how many times as long one takes is the median over repeats. Peaks of a CPU are those of fresh processes.
+Every time is compared with the *bare* encoder on the same batch, in the same process: for a training step its forward
+and backward pass as `transformers` does them, for prediction its forward pass. On a CPU, times are CPU seconds of one
+thread; on a GPU they are wall-clock times until the GPU has finished. Repeats alternate between the works compared,
+and a ratio is the median over repeats. Peak memory on a CPU is that of fresh processes.
 
-Weights play no part in any of it: an encoder of the right shape gives the right times.
+Weights do not matter: an encoder of the right shape gives the right times.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ ENTITIES = (10, 20, 42, 80, 120, 200)
 TOKENS = (128, 256, 512, 1024, 2048, 4096)
 ONE_DOCUMENT = ((20, 400), (42, 400), (80, 440))  # entities and tokens; one of DocRED has 19.5 entities on average
 LARGEST = (200, 1200)
-KIND = ("paper", "variant", "recipe", "encoder", "data", "device", "precision", "batch_size")  # tells rows apart
+KIND = ("paper", "variant", "recipe", "encoder", "data", "device", "precision", "batch_size")  # identifies a row
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured, and where."""
+    """The object and the conditions of a measurement."""
 
     encoder: str
     data: str | None = None
@@ -66,7 +66,7 @@ class Setting:
     variant: str | None = None
 
     def load(self, paper: str) -> tuple[DocRE, list[Batch]]:
-        """The model, in training mode, and batches of documents of like length, from the shortest to the longest."""
+        """The model, in training mode, and batches of documents of similar length, from the shortest to the longest."""
         torch.manual_seed(0)
         documents = read(self.data) if self.data else made(self.batch_size * self.batches)
         _, settings = configure(paper, self.recipe, **({"variant": self.variant} if self.variant else {}))
@@ -77,7 +77,7 @@ class Setting:
         )
         if len(encoded) < self.batch_size:
             raise ValueError(
-                f"{self.data}: {len(encoded)} documents fit into a window of {window} tokens, and a batch takes "
+                f"{self.data}: {len(encoded)} documents fit into a window of {window} tokens, but a batch needs "
                 f"{self.batch_size}; give a larger file or a smaller --batch-size"
             )
         spread = [round((k + 0.5) * (len(encoded) - self.batch_size) / self.batches) for k in range(self.batches)]
@@ -95,7 +95,7 @@ def measure(
     tokens: Sequence[int] = TOKENS,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """The row of a paper: times, memory, work and growth, and the machine that gave them."""
+    """The row of a paper: times, memory, work and growth, and the machine that measured them."""
     meter, (model, batches) = setting.meter, setting.load(paper)
     works = _works(paper, setting, model)
     say(f"{paper}: {len(batches)} batches of {setting.batch_size} documents")
@@ -118,7 +118,7 @@ def measure(
         "work_seconds": _rounded(meter.on(model, batches[len(batches) // 2 :][:1], **works)),
         "roof": meter.roof(),
     }
-    say(f"{paper}: a training step costs {row['times_bare']['train_whole']:.2f} times the bare encoder's")
+    say(f"{paper}: a training step takes {row['times_bare']['train_whole']:.2f} times as long as the bare encoder's")
     both = {"predict_bare": predict_bare, "predict_whole": predict_whole}
     often = replace(meter, repeats=5 * meter.repeats)  # short work needs more repeats to settle
     row["one_document"] = _growth(often, model, ONE_DOCUMENT, both)
@@ -134,7 +134,7 @@ def measure(
 
 
 def _identity(paper: str, setting: Setting) -> dict[str, Any]:
-    """What tells a row from others, see `KIND`."""
+    """The fields that identify a row, see `KIND`."""
     return {
         "paper": paper,
         "variant": setting.variant or paper,
@@ -159,12 +159,12 @@ def _works(paper: str, setting: Setting, model: DocRE) -> dict[str, Callable[[Do
 
 
 def sizes(entities: Sequence[int], tokens: Sequence[int]) -> list[tuple[int, int]]:
-    """Entities and tokens of the documents that show growth: over entities in a long text, over tokens with 20."""
+    """Entity and token counts of the documents that show growth: entities in a long text, tokens with 20 entities."""
     return [(n, LARGEST[1]) for n in entities] + [(20, t) for t in tokens]
 
 
 def _growth(meter: Meter, model: DocRE, sizes, works) -> list[dict[str, Any]]:
-    """Seconds of works on one document each of some numbers of entities and tokens."""
+    """Seconds of works on single documents with various numbers of entities and tokens."""
     rows = []
     for entities, tokens in sizes:
         batch = model.batch([document(entities, tokens)])
@@ -187,12 +187,12 @@ def _optimiser(meter: Meter, model: DocRE, batch: Batch) -> float:
 
 
 def peak_gb(paper: str, setting: Setting, name: str) -> float:
-    """Peak memory in GB: on a CPU that of a fresh process with the allocator's own habits, on a GPU of what torch took.
+    """Peak memory in GB: on a CPU that of a fresh process with the allocator's defaults, on a GPU what torch allocated.
 
-    `name` is a training step by its name in `seconds`, three of which are made, or "predict_largest": prediction of
+    `name` is a training step by its name in `seconds`, which then runs three times, or "predict_largest": prediction of
     a document of the size `LARGEST`.
     """
-    give_back()  # of a GPU, which both processes share
+    give_back()  # memory of a GPU, which both processes share
     with plain_malloc(), ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_peak, paper, setting, name, torch.get_num_threads()).result()
 
@@ -227,7 +227,7 @@ def _machine(row: Mapping[str, Any]) -> str:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for people: what a step and a prediction cost over the bare encoder's."""
+    """The rows as a readable table: the cost of a step and of a prediction relative to the bare encoder."""
     titles = ["paper", "recipe", "precision", "training step", "with optimiser", "prediction"]
     titles += ["20 entities", "42", "80"]
     lines = [[*titles, "documents/s", "GB", "on"], ["-"] * (len(titles) + 3)]
@@ -238,7 +238,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         line += [row["documents_per_second"]["train"], row["peak_gb"]["train_whole"]]
         numbers = [f"{number:.2f}" for number in line]
         lines.append([row["variant"], row["recipe"], row["precision"], *numbers, _machine(row)])
-    said = "Times of the bare encoder's on the same batch; documents/s and GB are those of training."
+    said = "Times are multiples of the bare encoder's on the same batch; documents/s and GB refer to training."
     return "\n".join([said, "", *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
 
 

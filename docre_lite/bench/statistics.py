@@ -1,4 +1,4 @@
-"""What a corpus is like: means, counts and shares of any documents."""
+"""Statistics of a corpus: means, counts and shares of any documents."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..types import Document
 def statistics(documents: Sequence[Document], train: Iterable[Document] | None = None) -> dict[str, float | int]:
     """Means, counts and shares of any documents in DocRED's format; shares are in [0, 1].
 
-    Rows that need `depth` (stated, derived) are there only if some triple has one, rows that compare with
-    `train` only if it is given. A fact is shared with train if some pair of names of its entities stands
-    there with the same relation, as Ign F1 counts it.
+    Rows that need `depth` (stated, derived) appear only if some triple has one, rows that compare with
+    `train` only if it is given. A fact is shared with train if some pair of names of its entities occurs
+    there with the same relation, as in Ign F1.
     """
     triples = [(document, triple) for document in documents for triple in document.triples]
     pairs = [(d, *pair) for d in documents for pair in d.pairs()]

@@ -15,7 +15,7 @@ from . import results
 from .plans import Plan
 from .rows import RESULTS, at_plateau, complete, same, scores_of, stored
 
-SCORES = {  # of a table: title by name in the rows
+SCORES = {  # columns of a table: title by name in the rows
     "f1": "F1",
     "ign_f1": "Ign F1",
     "intra_f1": "intra F1",
@@ -35,14 +35,14 @@ def compare(
 ) -> list[dict[str, Any]]:
     """A record for every paper and variant of the plan that has stored rows, in the plan's order, scores in %.
 
-    `base` is what the others are compared with: "atlop", "atlop/no_context", or "own" for each paper's full model;
-    without it the first one of each data set and encoder. `split` is "test" where rows have one, else "dev".
+    `base` is the model to compare with: "atlop", "atlop/no_context", or "own" for each paper's full model;
+    by default the first one of each data set and encoder. `split` is "test" if rows have one, else "dev".
     """
     arms: dict[tuple, dict[int, dict]] = {}
     for run in plan.runs:
         identity = plan.identity(run)
         found = [row for row in stored(plan.file(run, folder)) if same(row, identity)]
-        if found:  # the complete one, where an old script's row of the run is there too
+        if found:  # the complete one, if an old script left a row of the run too
             settings = " ".join(f"{k}={v}" for k, v in run.settings.items())
             key = (identity["data"], identity["encoder"], run.paper, run.variant, run.recipe, settings)
             arms.setdefault(key, {})[run.seed] = max(found, key=partial(complete, splits=plan.scored_on(run)))
@@ -52,7 +52,7 @@ def compare(
 
 
 def _base(arms: Mapping[tuple, dict], key: tuple, base: str | None) -> tuple[str, dict[int, dict]]:
-    """The name and rows of what an arm is compared with."""
+    """The name and rows of the model that an arm is compared with."""
     names: dict[str, tuple] = {}
     for k in arms:
         if k[:2] == key[:2]:
@@ -99,7 +99,7 @@ def _record(key: tuple, rows: dict[int, dict], base: tuple[str, dict[int, dict]]
 
 
 def published_effect(name: str, variant: str, base: str) -> float | None:
-    """What the paper's own table has between a variant and the full model, in points of F1."""
+    """The difference between a variant and the full model in the paper's own table, in points of F1."""
     one, two = (paper(name).variants.get(v) for v in (variant, base.partition("/")[2]))
     if base.partition("/")[0] != name or variant == name or not (one and two and one.f1):
         return None
@@ -112,7 +112,7 @@ def _stdev(values: Sequence[float]) -> float | None:
 
 
 def markdown(records: Sequence[Mapping[str, Any]], metric: str = "f1") -> str:
-    """The records as tables for people: one for each data set and encoder."""
+    """The records as readable tables, one for each data set and encoder."""
     parts = []
     for group in dict.fromkeys((r["data"], r["encoder"], r["split"]) for r in records):
         rows = [r for r in records if (r["data"], r["encoder"], r["split"]) == group]
@@ -162,7 +162,7 @@ def _number(value: float | None, form: str = ".1f") -> str:
 
 
 def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """The records for programs: every digit, one column a number."""
+    """The records for programs: full precision, one column per number."""
     text = io.StringIO()
     writer = csv.DictWriter(text, records[0].keys(), lineterminator="\n")
     writer.writeheader()

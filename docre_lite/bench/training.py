@@ -1,4 +1,4 @@
-"""A training from files, in a folder, that can be stopped at any moment and continued: what `docre-lite train` does."""
+"""Training from files, in a folder; can be stopped at any moment and continued: the work of `docre-lite train`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Generator, Iterator, Sized
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -29,43 +29,44 @@ KEYS = ("paper", "encoder", "recipe", "settings", "seed", "train", "dev", "relat
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """What a run was begun with. Raises ValueError if the folder holds no run."""
+    """The arguments of a run. Raises ValueError if the folder holds no run."""
     path = folder / "run.json"
     if not path.is_file():
         raise ValueError(f"{folder}: no run.json here; --resume takes the --out folder of an earlier run")
     plan = read_json(path)
     if missing := [key for key in KEYS if key not in plan]:
-        raise ValueError(f"{path}: lacks {', '.join(missing)}; it is not what `docre-lite train` wrote: {ANEW}")
+        raise ValueError(f"{path}: lacks {', '.join(missing)}; `docre-lite train` did not write it: {ANEW}")
     return plan
 
 
 def is_new(out: Path) -> None:
     """Raises ValueError if the folder holds a run."""
     if (out / "run.json").exists():
-        raise ValueError(f"{out} holds a run already: continue it with --resume {out}, or choose another --out")
+        raise ValueError(f"{out} already holds a run: continue it with --resume {out}, or choose another --out")
 
 
 def carry_out(plan: dict[str, Any], out: Path, resume: bool) -> int:
-    """The training that a plan describes, or the rest of it. Returns the step after which it was asked to stop, else 0.
+    """Carries out the training run of a plan, or the rest of it. Returns the step after which it stopped early, else 0.
 
-    Raises ValueError if something is wrong with plan or files, FloatingPointError if the loss is no longer finite.
+    Raises ValueError if plan or files are faulty, FloatingPointError if the loss is no longer finite.
     """
     model, documents, dev, config = _prepared(plan, out, resume)
     together = processes()
-    together.wait_for_everyone()  # none may find the run.json that another one writes
+    together.wait_for_everyone()  # no process may find the run.json that another one writes
     if together.is_main_process:
-        way_out = "mend that and resume again" if resume else "choose another --out"
+        way_out = "fix that and resume again" if resume else "choose another --out"
         held = alone(out, way_out)  # noqa: F841  until this is over
         if not resume:
             is_new(out)
         with writing(out, way_out):
             write_json(out / "run.json", plan)
-    progress = Progress(plan["paper"], model, documents, dev, config)
+    passes = 2 if model.classifier.objective.tunable else 1  # over dev: to set thresholds, and to score
+    progress = Progress(plan["paper"], len(documents), passes * len(dev), config)
     return _follow(fit(model, documents, dev, config, out, resume, progress.scored), progress)
 
 
 def _prepared(plan: dict[str, Any], out: Path, resume: bool):
-    """Model, documents and configuration; whatever is wrong with them is told before anything is written."""
+    """Model, documents and configuration; faults in them surface before anything is written."""
     check_settings(plan)
     config, rest = configure(plan["paper"], plan["recipe"], **{"seed": plan["seed"], **plan["settings"]})
     relations = read_relations(plan["relations"]) if plan["relations"] else None
@@ -96,30 +97,31 @@ class Progress:
     So it moves all the time, and the time that it says remains holds both.
     """
 
-    def __init__(self, name: str, model: DocRE, documents: Sized, dev: Sized, config: TrainConfig):
+    def __init__(self, name: str, train: int, dev: int, config: TrainConfig):
+        """`train` and `dev`: documents that an epoch trains on, and scores."""
         each = config.batch_size * config.accumulation
-        self.epochs, self.per_epoch = config.epochs, math.ceil(len(documents) / each)
-        passes = 2 if model.classifier.objective.tunable else 1  # to set thresholds, and to score
+        self.per_epoch = math.ceil(train / each)
         self.per_document = FORWARD / each * processes().num_processes  # this one scores its share of them
-        self.scoring = FORWARD * passes * len(dev) / each  # steps that an epoch's scoring is worth
+        self.scoring = FORWARD * dev / each  # steps that an epoch's scoring is worth
         # into a file, a line a minute is enough
         often = sys.stderr.isatty() or "TQDM_MININTERVAL" in os.environ or "ipykernel" in sys.modules
         pace = {} if often else {"mininterval": 60.0, "maxinterval": 60.0}
         how = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
         self.bar = tqdm(
             desc=name,
-            total=self.epochs * (self.per_epoch + self.scoring),
+            total=config.epochs * (self.per_epoch + self.scoring),
             bar_format=how,
             smoothing=0,  # the mean pace so far: an epoch steps first and scores then
             disable=not processes().is_main_process,
             delay=1e-6,  # no bar before the first step
             **pace,
         )
-        self.begun = False
+        self.begun, self.step, self.documents = False, 0, 0
 
     def after(self, step: Step) -> None:
-        """Moves to where this step ends, the scoring behind it if it was an epoch's last."""
-        place = step.step + step.step // self.per_epoch * self.scoring
+        """Moves to where this step ends, with the scoring that follows an epoch's last."""
+        self.step, self.documents = step.step, 0
+        place = self._place(step.step)
         self.bar.set_postfix(epoch=step.epoch, step=f"{step.step}/{step.steps}", loss=f"{step.loss:.3f}", refresh=False)
         if self.begun:
             self.bar.update(place - self.bar.n)
@@ -136,13 +138,18 @@ class Progress:
             )
 
     def scored(self, documents: int) -> None:
-        """Moves by some dev documents; the step that they come after is told with their scores."""
+        """Moves by some dev documents; their scores are shown with the step before them."""
+        self.documents += documents
         if self.begun:
-            self.bar.update(documents * self.per_document)
+            behind = min(self.documents * self.per_document, self.scoring)
+            self.bar.update(self._place(self.step + 1) - self.scoring + behind - self.bar.n)
+
+    def _place(self, step: int) -> float:
+        return step + step // self.per_epoch * self.scoring
 
 
 def _follow(steps: Generator[Step], progress: Progress) -> int:
-    """Shows the progress of a training to its end, or until it is asked to stop: then the step after which it did."""
+    """Shows the progress of a training run until it ends, or is asked to stop: then returns its last step."""
     with _interruptible() as asked, progress.bar:
         for step in steps:
             progress.after(step)
@@ -154,7 +161,7 @@ def _follow(steps: Generator[Step], progress: Progress) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """The signals that asked for an end. The first waits for the step; the second means now."""
+    """The signals to stop. The first waits for the end of the step; the second stops at once."""
     asked: list[int] = []
 
     def ask(number: int, _) -> None:
@@ -171,7 +178,7 @@ def _interruptible() -> Iterator[list[int]]:
 
 
 def _any(asked: list) -> bool:
-    """Was any process of this training asked to stop? All leave together: one alone would wait for ever."""
+    """Was any process of this training run asked to stop? All stop together: otherwise some would wait forever."""
     if processes().num_processes == 1:
         return bool(asked)
     return bool(reduce(torch.tensor(float(len(asked)), device=processes().device)))
@@ -185,7 +192,7 @@ def check_settings(plan: dict[str, Any]) -> None:
 
 
 def _check_model(model, plan: dict[str, Any], settings: dict[str, Any], relations, folder: Path) -> None:
-    """Is the checkpoint of the run that the plan describes?"""
+    """Checks that the checkpoint belongs to the run that the plan describes."""
     spec, tiny = model.spec(), plan["encoder"] == "tiny"
     meant = {"paper": plan["paper"], "encoder": "tiny" if tiny else "pretrained"}
     meant |= {"relations": list(relations.names)} if relations else {}
@@ -197,8 +204,8 @@ def _check_model(model, plan: dict[str, Any], settings: dict[str, Any], relation
             other += [key for key, value in asdict(one).items() if asked[key] != value]
     if other:
         raise ValueError(
-            f"{folder}: a model with other {', '.join(other)} than run.json beside it asks for; put together again "
-            "what belongs together, or start a new --out"
+            f"{folder}: a model with other {', '.join(other)} than run.json beside it requires; restore the files that "
+            "belong together, or start a new --out"
         )
 
 
@@ -208,6 +215,6 @@ def _note_unknown(relations, dev) -> None:
         names = ", ".join(sorted({*unknown}))
         print(
             f"docre-lite: {len(unknown)} dev triples have relations that no training document has ({names}); "
-            "they are counted as missed",
+            "they count as missed",
             file=sys.stderr,
         )

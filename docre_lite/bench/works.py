@@ -1,4 +1,4 @@
-"""What is timed: documents of any size, and the steps of training and prediction beside the bare encoder's."""
+"""The works to time: training and prediction steps, those of the bare encoder, and documents of any size."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ RELATIONS = 96  # of DocRED
 
 
 def document(entities: int, tokens: int) -> Document:
-    """A document of about that many sub-words, markers included, with entities all over it and some related pairs.
+    """A document of about that many sub-words, markers included, with evenly spread entities and some related pairs.
 
-    A third of the entities has a second mention. Raises ValueError if the mentions alone need more tokens.
+    A third of the entities have a second mention. Raises ValueError if the mentions alone need more tokens.
     """
     mentions = entities + entities // 3
     words = tokens - 2 - 3 * mentions  # "name7" is two sub-words for most tokenizers, and there are two markers
@@ -39,14 +39,14 @@ def document(entities: int, tokens: int) -> Document:
 
 
 def made(count: int) -> list[Document]:
-    """Documents without a data set: 10 to 30 entities in 200 to 500 tokens, and every relation in one of them."""
+    """Artificial documents: 10 to 30 entities in 200 to 500 tokens; one of them contains every relation."""
     documents = [document(10 + 20 * k // max(count - 1, 1), 200 + 300 * k // max(count - 1, 1)) for k in range(count)]
-    every = document(RELATIONS, 6 * RELATIONS)  # longer than a window: it is in no batch
+    every = document(RELATIONS, 6 * RELATIONS)  # longer than a window, so no batch contains it
     return [*documents, every]
 
 
 def bare(encoder: Encoder, batch: Batch) -> Tensor:
-    """Token vectors of the encoder alone: no window joined, no attention rebuilt."""
+    """Token vectors of the encoder alone, without joining windows or rebuilding attention."""
     if isinstance(encoder, PretrainedEncoder):
         return encoder.model(input_ids=batch.windows, attention_mask=batch.window_mask.long()).last_hidden_state
     return encoder.read_windows(batch.windows, batch.window_mask, rows=False)[0]
@@ -68,35 +68,35 @@ def as_the_library(encoder: Encoder) -> Iterator[None]:
 
 
 def train_bare(model: DocRE, batch: Batch) -> None:
-    """The encoder as the library has it, forward, and backward from the sum of its token vectors."""
+    """The library's encoder, forward, and backward from the sum of its token vectors."""
     with as_the_library(model.encoder):
         bare(model.encoder, batch).sum().backward()
 
 
 def train_encoder(model: DocRE, batch: Batch) -> None:
-    """The same, with the dropout that we train with."""
+    """The same, with our own dropout."""
     bare(model.encoder, batch).sum().backward()
 
 
 def train_features(model: DocRE, batch: Batch) -> None:
-    """Encoder, entity embeddings and the attention that two entities share: what all papers start from."""
+    """Encoder, entity embeddings and the attention that two entities share: the features common to all papers."""
     pairs = model.features(batch)
     (pairs.entities.sum() + pairs.attention.sum()).backward()
 
 
 def train_whole(model: DocRE, batch: Batch) -> None:
-    """The whole model with its loss; of a paper with two stages, the second."""
+    """The whole model with its loss; the second stage of a paper with two."""
     model(batch).loss.backward()
 
 
 def train_fp32(model: DocRE, batch: Batch) -> None:
-    """The whole step in full precision, where the others are in bf16."""
+    """The whole step in full precision, while the others are in bf16."""
     with torch.autocast(batch.windows.device.type, enabled=False):
         train_whole(model, batch)
 
 
 def train_gathered(model: DocRE, batch: Batch) -> None:
-    """ATLOP as research code shapes it: all attention maps, a gather a mention, an outer product a pair."""
+    """ATLOP in the style of research code: all attention maps, a gather per mention, an outer product per pair."""
     network = model.encoder.model
     with as_the_library(model.encoder):
         network.set_attn_implementation("eager")
@@ -136,7 +136,7 @@ def _predicting(model: DocRE) -> Iterator[None]:
 
 
 def predict_bare(model: DocRE, batch: Batch) -> None:
-    """The encoder forward, with nothing kept for a way back."""
+    """The encoder's forward pass, with nothing kept for a backward pass."""
     with _predicting(model):
         bare(model.encoder, batch)
 

@@ -1,4 +1,4 @@
-"""`docre-lite bench`: plans of trainings, tables of stored rows, speed."""
+"""`docre-lite bench`: plans of training runs, tables of stored rows, speed."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typer import Argument, Option
 
 from .options import Precision, count, folder
 
-Plan = Annotated[str, Argument(help="a plan's name (lite, redocred-mini, ..) or JSON file", metavar="PLAN")]
-Results = Annotated[Path | None, folder("folder of stored rows; none = benchmarks/results of a checkout")]
+Plan = Annotated[str, Argument(help="name of a plan (lite, redocred-mini, …) or JSON file", metavar="PLAN")]
+Results = Annotated[Path | None, folder("folder of stored rows (default: benchmarks/results of a checkout)")]
 
 
 def run(
     plan: Plan,
     results: Results = None,
     only: Annotated[
-        str, Option(help="runs of some paper, variant, data, seed, ..; none = all", metavar="KEY=VALUE,..")
+        str, Option(help="only runs with this paper, variant, data, seed, … (default: all)", metavar="KEY=VALUE,..")
     ] = "",
     data: Annotated[
-        list[str] | None, Option(help="where a file or an encoder of the plan lies, repeatable", metavar="NAME=PATH")
+        list[str] | None, Option(help="path of a file or an encoder of the plan; repeatable", metavar="NAME=PATH")
     ] = None,
     out: Annotated[Path, folder("folder for the runs' checkpoints")] = Path("runs"),
-    dry_run: Annotated[bool, Option("--dry-run", help="list the runs and how far they are, and stop")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="list the runs and their progress, and stop")] = False,
 ) -> int:
-    """Train and score what a plan names and nobody has stored yet."""
+    """Train and score the runs of a plan that have no stored row yet."""
     from ..bench import plans, rows, runs
 
     found, stored = plans.load(plan), results or rows.RESULTS
@@ -43,16 +43,16 @@ def table(
     plan: Plan,
     results: Results = None,
     base: Annotated[
-        str | None, Option(help="what to compare with; own = each paper's full model", metavar="PAPER[/VARIANT]")
+        str | None, Option(help="model to compare with; own = each paper's full model", metavar="PAPER[/VARIANT]")
     ] = None,
     metric: Annotated[str, Option(help="score to compare, such as ign_f1 or inter_f1", metavar="SCORE")] = "f1",
     split: Annotated[
-        str | None, Option(help="documents that are scored: test (if any), dev, counterfactual", metavar="SPLIT")
+        str | None, Option(help="documents to score: test (default if any), dev, counterfactual", metavar="SPLIT")
     ] = None,
-    draws: Annotated[int, count("draws of documents for an interval")] = 10_000,
-    out: Annotated[list[Path] | None, Option(help=".md or .csv, repeatable", metavar="FILE")] = None,
+    draws: Annotated[int, count("draws of documents per interval")] = 10_000,
+    out: Annotated[list[Path] | None, Option(help=".md or .csv file to write; repeatable", metavar="FILE")] = None,
 ) -> None:
-    """Mean and spread over seeds, and differences with intervals over documents."""
+    """Show means and spreads over seeds, and differences with intervals."""
     from ..bench import plans, rows, tables
     from ..support.store import write_whole
 
@@ -68,18 +68,18 @@ def table(
 
 def speed(
     encoder: Annotated[str, Option(help="as in `docre-lite train`", metavar="tiny|NAME|PATH")],
-    data: Annotated[str | None, Option(help="documents to time on; none = made ones", metavar="FILE")] = None,
-    paper: Annotated[list[str] | None, Option(help="which paper, repeatable; none = all five", metavar="PAPER")] = None,
-    recipe: Annotated[str, Option(help="the settings that `train` runs with", metavar="NAME")] = "docred",
+    data: Annotated[str | None, Option(help="documents to time on (default: artificial ones)", metavar="FILE")] = None,
+    paper: Annotated[list[str] | None, Option(help="paper; repeatable (default: all five)", metavar="PAPER")] = None,
+    recipe: Annotated[str, Option(help="settings, as in `docre-lite train`", metavar="NAME")] = "docred",
     variant: Annotated[
-        str | None, Option(help="an ablation of the paper; none = the full model", metavar="NAME")
+        str | None, Option(help="ablation of the paper (default: the full model)", metavar="NAME")
     ] = None,
-    precision: Annotated[Precision, Option(help="of the calculation")] = "fp32",
-    device: Annotated[Literal["cpu", "cuda"] | None, Option(help="none = the GPU if there is one")] = None,
-    batch_size: Annotated[int, count("documents of a batch")] = 4,
-    repeats: Annotated[int, count("repeats, the median of which counts")] = 5,
-    entities: Annotated[list[int] | None, count("entities to show growth over, on a long document")] = None,
-    tokens: Annotated[list[int] | None, count("tokens to show growth over, with 20 entities")] = None,
+    precision: Annotated[Precision, Option(help="precision of the computation")] = "fp32",
+    device: Annotated[Literal["cpu", "cuda"] | None, Option(help="default: the GPU if there is one")] = None,
+    batch_size: Annotated[int, count("documents per batch")] = 4,
+    repeats: Annotated[int, count("repeats, of which the median counts")] = 5,
+    entities: Annotated[list[int] | None, count("entity counts for the growth curve, on a long document")] = None,
+    tokens: Annotated[list[int] | None, count("token counts for the growth curve, with 20 entities")] = None,
     threads: Annotated[int, count("CPU threads")] = 1,
     results: Results = None,
 ) -> None:
@@ -93,15 +93,15 @@ def speed(
     torch.set_num_threads(threads)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if place == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: there is no GPU here; leave it out, or take cpu")
+        raise ValueError("--device cuda: this machine has no GPU; omit the option, or use cpu")
     given = {"recipe": recipe, "variant": variant, "repeats": repeats}
     setting = measured.Setting(encoder, data, place, precision, batch_size, **given)
     growth = entities or measured.ENTITIES, tokens or measured.TOKENS
-    for size in measured.sizes(*growth):  # what cannot be measured is told before anything is
+    for size in measured.sizes(*growth):  # report sizes that cannot be measured before anything is
         works.document(*size)
     found = []
     for name in (names := paper or measured.PAPERS):
-        configure(name, recipe, **({"variant": variant} if variant else {}))  # are there such?
+        configure(name, recipe, **({"variant": variant} if variant else {}))  # do they exist?
     for name in names:
         row = measured.measure(name, setting, *growth, say=lambda line: print(line, file=sys.stderr, flush=True))
         rows.keep((results or rows.RESULTS) / "speed.json", row, measured.same)

@@ -9,11 +9,11 @@ from .options import count, folder, seed, show
 
 
 def corpus(
-    out: Annotated[Path, folder("folder for train, dev, test and counterfactual documents")],
+    out: Annotated[Path, folder("folder to write train, dev, test and counterfactual documents to")],
     train: Annotated[int, count("train documents")] = 600,
     dev: Annotated[int, count("dev documents")] = 150,
     test: Annotated[int, count("test documents")] = 150,
-    seed: Annotated[int, seed("the same seed gives the same documents everywhere")] = 0,
+    seed: Annotated[int, seed("seed; equal seeds give equal documents on every machine")] = 0,
 ) -> None:
     """Write the embedded corpus as DocRED JSON."""
     from ..corpus import write

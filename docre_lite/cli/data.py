@@ -1,4 +1,4 @@
-"""`docre-lite data`: public data sets fetched, files of documents described."""
+"""`docre-lite data`: fetches public data sets, describes files of documents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .options import AsJson, file, folder, show, table
 
 def fetch(
     name: Annotated[Literal["docred", "redocred", "cdr", "dwie", "gda"], Argument(help="which data set")],
-    to: Annotated[Path, folder("folder to write to; an interrupted download goes on there")],
+    to: Annotated[Path, folder("folder to write to; an interrupted download continues there")],
 ) -> None:
     """Download a public data set."""
     from ..formats.hub import fetch as load
@@ -21,11 +21,11 @@ def fetch(
 
 
 def info(
-    file: Annotated[Path, Argument(help="documents in any format that is read", metavar="FILE")],
-    train: Annotated[Path | None, file("also look for documents that stand in this file too")] = None,
+    file: Annotated[Path, Argument(help="documents in any supported format", metavar="FILE")],
+    train: Annotated[Path | None, file("training documents; warn of texts that both files contain")] = None,
     json: AsJson = False,
 ) -> None:
-    """Counts of a file of documents, and warnings."""
+    """Show counts of a file of documents, and warnings."""
     from ..formats.checks import describe
     from ..formats.readers import read
 

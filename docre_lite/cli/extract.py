@@ -1,4 +1,4 @@
-"""`docre-lite extract`: any number of documents to triples in parquet."""
+"""`docre-lite extract`: turns any number of documents into triples in parquet."""
 
 from __future__ import annotations
 
@@ -26,22 +26,21 @@ from .options import (
 def extract(
     run: Model,
     input: Annotated[list[str], Option(help="JSON lines (.gz too) or parquet; ** = any folders", metavar="GLOB…")],
-    out: Annotated[Path, folder("folder to write to; a run that was ended goes on there")],
-    workers: Annotated[int, count("processes, with a model each")] = 1,
+    out: Annotated[Path, folder("folder to write to; an interrupted run continues there")],
+    workers: Annotated[int, count("processes, each with its own model")] = 1,
     engine: Annotated[
-        Literal["local", "ray"], Option(help="processes of this machine, or Ray's of a cluster")
+        Literal["local", "ray"], Option(help="processes on this machine, or Ray's on a cluster")
     ] = "local",
-    threads: Annotated[int | None, count("CPU threads of a process; none = torch's choice, shared out")] = None,
-    part_size: Annotated[int, count("documents of one file of triples")] = 256,
+    threads: Annotated[int | None, count("CPU threads per process (default: the cores, shared equally)")] = None,
+    part_size: Annotated[int, count("documents per file of triples")] = 256,
     batch_size: BatchSize = 8,
-    budget: Annotated[int, count("tokens, and pairs of entities, at a time; a document with more is set aside")] = 1
-    << 14,
+    budget: Annotated[int, count("most tokens, and entity pairs, per batch; larger documents are set aside")] = 1 << 14,
     evidence: Evidence = 0.2,
     precision: Arithmetic = "fp32",
     set: HowToPredict = None,
-    seed: Annotated[int, seed("as in predict, for each part")] = 0,
+    seed: Annotated[int, seed("as in `predict`, for each part")] = 0,
 ) -> None:
-    """Find the triples of any number of documents: streamed to parquet, by several processes, to be continued."""
+    """Find the triples of any number of documents; interrupted runs continue."""
     from ..scale.extract import extract as stream
     from ..scale.parts import REJECTED
 

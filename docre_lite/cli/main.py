@@ -1,4 +1,4 @@
-"""`docre-lite COMMAND …`: puts the commands together, and turns every fault into one line and an exit code."""
+"""`docre-lite COMMAND …`: assembles the commands, and turns every fault into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import typer
 
 from . import bench, corpus, data, extract, page, predict, score, train
 
-# Everything heavy is imported inside the commands: `--help` answers at once.
+# The commands import everything heavy themselves, so that `--help` answers at once.
 PLAIN = {"rich_markup_mode": None, "add_completion": False, "no_args_is_help": False}
-UsageError = typer.BadParameter.__mro__[1]  # of click, which typer carries within since 0.26 and imported before
-SEVERAL = ("--input", "--entities", "--tokens")  # options that take any number of values
+UsageError = typer.BadParameter.__mro__[1]  # click's, which typer imports, or contains since version 0.26
+SEVERAL = ("--input", "--entities", "--tokens")  # options that accept any number of values
 
-app = typer.Typer(help="Document-level relation extraction: five papers, one spine.", name="docre-lite", **PLAIN)
+app = typer.Typer(help="Document-level relation extraction: five papers, one module.", name="docre-lite", **PLAIN)
 for command, example in (
     (corpus.corpus, "corpus --out corpus"),
     (train.train, "train --paper atlop --train corpus/train.json --dev corpus/dev.json --out runs/first"),
@@ -29,12 +29,12 @@ for command, example in (
 for name, help, commands in (
     (
         "data",
-        "Fetch public data sets, describe files.",
+        "Fetch public data sets and describe files.",
         ((data.fetch, "fetch redocred --to data/redocred"), (data.info, "info corpus/train.json")),
     ),
     (
         "bench",
-        "Run a plan of trainings, table what is stored, measure speed.",
+        "Run benchmark plans, show their results, measure speed.",
         (
             (bench.run, "run lite --only paper=atlop,seed=0"),
             (bench.table, "table lite --base atlop --out lite.md --out lite.csv"),
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _told
             return typer.main.get_command(app).main(given, "docre-lite", standalone_mode=False) or 0
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of our output, such as `head`, has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UsageError as error:
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def one_value_each(given: list[str]) -> list[str]:
-    """`--input a b` as `--input a --input b`: the shell writes out a pattern, and typer takes one value an option."""
+    """Turns `--input a b` into `--input a --input b`: shells expand patterns, but typer takes one value per option."""
     found: list[str] = []
     option = None
     for word in given:
@@ -88,5 +88,5 @@ def _fault(said: str) -> int:
 
 
 def _told(message: Warning | str, *_: Any) -> None:
-    """A warning as a line of its own, without the place in the code that gave it."""
+    """Prints a warning as a line of its own, without the place in the code that raised it."""
     print(f"docre-lite: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What several commands share: options with their checks, and how results are shown."""
+"""Shared by several commands: options with their checks, and the display of results."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Evidence = Annotated[
     float, Option(help="share of a pair's attention that makes a sentence evidence", min=0, max=1, metavar="SHARE")
 ]
 Arithmetic = Annotated[
-    Precision, Option(help="of the calculation; bf16 is faster where the hardware multiplies it", show_choices=True)
+    Precision, Option(help="of the computation; bf16 is faster if the hardware multiplies it", show_choices=True)
 ]
 Model = Annotated[
     Path,
     Option(
         "--run",
-        help="folder of `train --out`; or a paper's name, such as atlop: the tiny model that comes with the package, "
-        "trained on the embedded corpus",
+        help="folder that `train --out` wrote; or a paper's name, such as atlop, for the tiny model that comes with "
+        "the package (trained on the embedded corpus)",
         metavar="DIR",
     ),
 ]
@@ -46,16 +46,16 @@ HowToPredict = Annotated[
     list[str] | None,
     Option(
         "--set",
-        help="a setting of the paper that says how to predict, such as rounds=1 (DocRE-II); repeatable",
+        help="a setting of the paper that affects prediction, such as rounds=1 (DocRE-II); repeatable",
         metavar="KEY=VALUE",
     ),
 ]
-BatchSize = Annotated[int, count("documents at a time")]
+BatchSize = Annotated[int, count("documents per batch")]
 AsJson = Annotated[bool, Option("--json", help="print JSON instead of a table")]
 
 
 def settings(items: list[str] | None) -> dict[str, Any]:
-    """KEY=VALUE as given with `--set`."""
+    """The settings given as `--set KEY=VALUE`."""
     given: dict[str, Any] = {}
     for item in items or ():
         key, equals, value = item.partition("=")
@@ -66,7 +66,7 @@ def settings(items: list[str] | None) -> dict[str, Any]:
 
 
 def model_folder(run: Path) -> Path:
-    """The model in the folder of a run, or in this very folder, or the one of that name that comes with the package."""
+    """The model in the folder of a run, in the folder itself, or the model of that name that comes with the package."""
     from ..model import located
     from ..support.store import whole
 
@@ -79,7 +79,7 @@ def show(values: Any) -> None:
 
 
 def table(values: dict[str, Any], indent: str = "") -> str:
-    """Nested results as aligned lines, with the numbers that the JSON has."""
+    """Nested results as aligned lines, with the same numbers as the JSON."""
     lines = []
     for key, value in values.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""`docre-lite page`: a model as one HTML file that thinks by itself."""
+"""`docre-lite page`: writes a model as one HTML file that runs it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .options import Model, file, model_folder, show
 
 def page(
     run: Model,
-    out: Annotated[Path, file("the page: one HTML file of some two megabytes that needs no network and no server")],
+    out: Annotated[Path, file("the page to write: one HTML file of about two megabytes; works offline")],
     data: Annotated[
-        Path | None, file("a file of documents, of which the first is shown to begin with; else the book's example")
+        Path | None, file("documents; the page starts with the first one (default: the book's example)")
     ] = None,
-    title: Annotated[str, Option(help="what stands above", metavar="TEXT")] = "Ask the model",
+    title: Annotated[str, Option(help="heading of the page", metavar="TEXT")] = "Ask the model",
 ) -> None:
-    """Write a page that holds a model with the tiny encoder: its reader changes the document, and it answers there."""
+    """Write an HTML page in which a model answers questions about a document."""
     from ..corpus import running_example
     from ..formats.readers import read
     from ..model import DocRE
@@ -29,7 +29,7 @@ def page(
         raise ValueError(f"{out} is a folder; --out takes a file, such as {out / 'page.html'}")
     document = read(data)[0] if data else running_example()
     text = whole_page(DocRE.load(model_folder(run)), document, title)
-    with writing(out, "mend that, or choose another --out"):
+    with writing(out, "fix that, or choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
     show({"page": str(out), "bytes": len(text.encode())})

@@ -1,4 +1,4 @@
-"""What `docre-lite train --help-paper PAPER` prints."""
+"""The text that `docre-lite train --help-paper PAPER` prints."""
 
 from __future__ import annotations
 

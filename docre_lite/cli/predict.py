@@ -1,4 +1,4 @@
-"""`docre-lite predict`: a file of documents to a file of triples."""
+"""`docre-lite predict`: reads a file of documents and writes a file of triples."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .options import Arithmetic, BatchSize, Evidence, HowToPredict, Model, file,
 
 def predict(
     run: Model,
-    data: Annotated[Path, file("documents; their labels, if any, are checked, but play no part")],
+    data: Annotated[Path, file("documents; labels, if any, are checked but not used")],
     out: Annotated[
         Path,
         file(
-            "JSON in the DocRED submission format, with scores; h_idx and t_idx are numbers of entities, from 0: the "
-            "file's own if it is of DocRED's format, else by first mention"
+            "JSON in the DocRED submission format, with scores; h_idx and t_idx number the entities from 0: as in the "
+            "file if it has DocRED's format, else by first mention"
         ),
     ],
-    zip: Annotated[bool, Option("--zip", help="also write result.zip beside it, as CodaLab wants it")] = False,
+    zip: Annotated[bool, Option("--zip", help="also write result.zip beside it, for CodaLab")] = False,
     evidence: Evidence = 0.2,
     batch_size: BatchSize = 8,
     precision: Arithmetic = "fp32",
     set: HowToPredict = None,
-    seed: Annotated[int, seed("draws the pairs that test_mask_rate hides (DRE-MIR)")] = 0,
+    seed: Annotated[int, seed("seed for the pairs that test_mask_rate hides (DRE-MIR)")] = 0,
 ) -> None:
     """Find the triples of documents with a trained model."""
     from accelerate.utils import set_seed
@@ -40,14 +40,14 @@ def predict(
     if out.is_dir():
         raise ValueError(f"{out} is a folder; --out takes a file, such as {out / 'result.json'}")
     if out.exists() and out.samefile(data):
-        raise ValueError(f"{out}: holds the documents, which --out would overwrite; choose another file")
+        raise ValueError(f"{out}: is the file of documents, which --out would overwrite; choose another file")
     documents = read(data)
     model = DocRE.load(model_folder(run), **settings(set)).to(processes().device)
     set_seed(seed)
     warn_of_emulation(precision, model.device)
     with arithmetic(precision, model.device):
         triples = find(model, documents, batch_size, progress=True, evidence=evidence)
-    with writing(out, "mend that, or choose another --out"):
+    with writing(out, "fix that, or choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_submission(triples, out, documents, zip=zip)
     show({"documents": len(documents), "triples": len(triples), "out": str(out)})

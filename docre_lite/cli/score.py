@@ -1,4 +1,4 @@
-"""`docre-lite score`: predictions against gold."""
+"""`docre-lite score`: compares predictions with gold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def score(
     predictions: Annotated[Path, file("result.json or result.zip")],
     gold: Annotated[Path, file("documents with labels")],
     train: Annotated[Path | None, file("training documents, whose facts Ign F1 leaves out")] = None,
-    by_relation: Annotated[bool, Option("--by-relation", help="a row for each relation, too")] = False,
+    by_relation: Annotated[bool, Option("--by-relation", help="add a row for each relation")] = False,
     json: AsJson = False,
 ) -> None:
     """Score predictions with every metric of the field."""

@@ -1,4 +1,4 @@
-"""`docre-lite train`: a training from files, in a folder, that can be stopped at any moment and continued."""
+"""`docre-lite train`: trains from files, in a folder; can be stopped at any moment and continued."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typer import Option
 from .options import count, file, folder, seed, settings, show
 
 
-# No default stands here, so that --resume can tell what was given.
+# No defaults here, so that --resume can tell which options were given.
 def train(
     paper: Annotated[str | None, Option(help="which paper (default: atlop)", metavar="PAPER")] = None,
-    train: Annotated[Path | None, file("training documents with labels, in any format that is read")] = None,
+    train: Annotated[Path | None, file("training documents with labels, in any supported format")] = None,
     dev: Annotated[
-        Path | None, file("development documents, scored after every epoch; none = the last epoch is kept")
+        Path | None, file("development documents, scored after every epoch (default: none; the last epoch is kept)")
     ] = None,
     encoder: Annotated[
         str | None,
@@ -43,11 +43,11 @@ def train(
         ),
     ] = None,
     relations: Annotated[
-        Path | None, file("JSON map of relations, NA = 0 (default: those of the training documents)")
+        Path | None, file("JSON map of relations, NA = 0 (default: the relations of the training documents)")
     ] = None,
-    limit: Annotated[int | None, count("use the first N training documents only")] = None,
+    limit: Annotated[int | None, count("use only the first N training documents")] = None,
     threads: Annotated[int | None, count("CPU threads (default: torch's own choice, or OMP_NUM_THREADS)")] = None,
-    resume: Annotated[Path | None, folder("continue the run in DIR; all other arguments are read from it")] = None,
+    resume: Annotated[Path | None, folder("continue the run in DIR, which holds all other arguments")] = None,
     help_paper: Annotated[
         str | None, Option(help="list a paper's recipes, variants and settings, and stop", metavar="PAPER")
     ] = None,
@@ -70,7 +70,7 @@ def train(
     if resume:
         if others := [key for key in given if key not in ("resume", "threads")]:
             raise ValueError(
-                f"--resume continues a run with the arguments it was begun with; leave out --{' and --'.join(others)}"
+                f"--resume continues a run with its original arguments; leave out --{' and --'.join(others)}"
             )
         return _carried_out(training.read_plan(resume), resume, resume=True)
     if missing := [key for key in ("train", "out") if key not in given]:

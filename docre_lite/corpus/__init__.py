@@ -1,10 +1,10 @@
 """The embedded corpus: documents written by a seeded generator, in DocRED's format.
 
-Everything is drawn from `random.Random` with a seed made of split, number and seed, so that a document is the
-same on every machine and does not depend on how many others are asked for.
+Everything is drawn from `random.Random`, seeded with split, number and seed, so that a document is the
+same on every machine and does not depend on how many others are generated.
 
-`rules` what follows from what · `things` and `names` what there is · `world` what is the case · `plan` what is
-said where · `prose` with which words · `generate` the documents.
+`rules` derive facts from facts · `things` and `names` are the entities · `world` holds what is true · `plan`
+arranges statements · `prose` puts them into words · `generate` makes the documents.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ SPLITS = ("train", "dev", "test")
 
 
 def generate(split: str, count: int, seed: int = 0, first: int = 0) -> list[Document]:
-    """`count` documents of a split, "train", "dev" or "test", from number `first`.
+    """`count` documents of a split, "train", "dev" or "test", starting with number `first`.
 
     Names of people, works and organisations never occur in two splits, and dev and test use phrasings that train
-    has not. Raises ValueError for another split.
+    lacks. Raises ValueError for any other split.
     """
     if split not in SPLITS:
         raise ValueError(f"no split {split!r}; have {list(SPLITS)}")
@@ -46,9 +46,10 @@ def _write(world: World, groups: list[Group], title: str, key: str, variant_of: 
 
 
 def counterfactuals(count: int, seed: int = 0) -> list[Document]:
-    """`count` test documents, each followed by a variant of it in which one premise says something else.
+    """`count` test documents, each followed by a variant with one premise exchanged for another statement.
 
-    Words around the exchanged phrase, entities and their places are the same; at least one composed fact is gone.
+    The words around the exchanged phrase, the entities and their positions are the same; at least one composed fact
+    no longer follows.
     """
     documents: list[Document] = []
     number = 0
@@ -62,7 +63,7 @@ def counterfactuals(count: int, seed: int = 0) -> list[Document]:
 
 
 def _vary(original: Document, world: World, groups: list[Group], key: str) -> Document | None:
-    """Exchange one statement that a composed fact rests on, where the same sentence can carry another."""
+    """Exchange one premise of a composed fact for another statement that fits the same sentence."""
     rng = random.Random(f"{key}/variant")
     closed = close(world.facts())
     premises = {fact for how in closed.values() for fact in how.premises}
@@ -88,7 +89,7 @@ def _layout(document: Document) -> list:
 
 
 def _alternatives(statement: Statement, rng: random.Random) -> list[tuple]:
-    """Other statements about the same two things that can stand in the same place of the same sentence."""
+    """Other statements about the same two things that fit the same place in the same sentence."""
     found, now = [], statement.template
     for key, direction, _ in options(statement.head.kind, statement.tail.kind):
         head, tail = (statement.head, statement.tail) if direction == "+" else (statement.tail, statement.head)
@@ -106,7 +107,7 @@ def _alternatives(statement: Statement, rng: random.Random) -> list[tuple]:
 
 
 def running_example() -> Document:
-    """The document that the whole book looks at: nine entities, six sentences, two facts that need two hops."""
+    """The running example of the book: nine entities, six sentences, two facts that need two hops."""
     path = shipped("data/running_example.json")
     return document_from_json(json.loads(path.read_text(encoding="utf-8")), path.name)
 
@@ -114,7 +115,7 @@ def running_example() -> Document:
 def write(directory, train: int = 600, dev: int = 150, test: int = 150, seed: int = 0) -> dict[str, Path]:
     """Write the corpus as DocRED JSON, with `rel_info.json`; returns the path of each file.
 
-    Beside DocRED's fields a label has "premises" and "depth", and a counterfactual document "variant_of".
+    Besides DocRED's fields, a label has "premises" and "depth", and a counterfactual document "variant_of".
     """
     splits = {
         "train": generate("train", train, seed),

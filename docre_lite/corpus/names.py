@@ -1,4 +1,4 @@
-"""Names for things: made of syllables and words, different ones in every split, but for an atlas that all share."""
+"""Names for things, made of syllables and words: different in every split, except for an atlas that all share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Atlas = dict[str, dict[str, dict[str, dict[str, list[str]]]]]
 
 @cache
 def atlas() -> Atlas:
-    """Countries, regions, districts, towns and quarters that all splits share: some facts of dev stand in train."""
+    """Countries, regions, districts, towns and quarters that all splits share: train contains some facts of dev."""
     namer = Namer("", random.Random("atlas"))
 
     def layer(kinds, counts):
@@ -26,7 +26,7 @@ def atlas() -> Atlas:
 
 
 class Namer:
-    """Makes names that are not taken in this document yet. `split` "" may use any, the others only their own."""
+    """Makes names that this document does not use yet. `split` "" may use any name, other splits only their own."""
 
     def __init__(self, split: str, rng: random.Random):
         self.split, self.rng, self.taken = split, rng, set()
@@ -34,7 +34,7 @@ class Namer:
         self.towns: Sequence[Thing] = ()
 
     def mine(self, name: str) -> bool:
-        """Names are dealt to the splits by their checksum, so no list of used names has to be kept."""
+        """Does the name belong to this split? Its checksum decides, so that no list of used names is needed."""
         return ("train", "train", "train", "dev", "test")[zlib.crc32(name.encode()) % 5] == self.split or not self.split
 
     def fresh(self, make) -> str:
@@ -64,7 +64,7 @@ class Namer:
         return thing
 
     def atlas_names(self, kinds: list[str]) -> dict[str, list[str]]:
-        """Names from the shared atlas that fit together: every place lies in the last one of each wider kind."""
+        """Matching names from the shared atlas: every place lies in the last one of each wider kind."""
         land = self.rng.choice([country for country in atlas() if country not in self.taken])
         regions = self.rng.sample(sorted(atlas()[land]), 2)
         districts = self.rng.sample(sorted(atlas()[land][regions[-1]]), 2)
@@ -153,7 +153,7 @@ class Namer:
         thing.name = self.fresh(self.title)
 
     def _name_time(self, thing: Thing):
-        thing.name = ""  # drawn at the end, when it is known who is older than whom
+        thing.name = ""  # drawn at the end, once ages are known
 
     def _name_number(self, thing: Thing):
         thing.name = f"{self.rng.randrange(12, 980) * 100:,}"

@@ -1,6 +1,6 @@
-"""The plan of a document: in which order its statements come, in which sentence, and about which of the two things.
+"""The plan of a document: the order of its statements, their sentences, and which of the two things is the subject.
 
-The plan looks at what a statement says only where a phrasing must exist, so that its order tells little.
+The plan considers the content of a statement only to make sure that a phrasing exists, so its order reveals little.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FILLERS = (
 )
 
 
-HELD_OUT_WEIGHT = 0.4  # of a phrasing that train never has, beside 1 of the others
+HELD_OUT_WEIGHT = 0.4  # of a phrasing that train never contains; the others have 1
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Group:
 
 
 def candidates(statement: Statement, split: str) -> list[Template]:
-    """The phrasings that a statement may have in a split."""
+    """The phrasings available for a statement in a split."""
     return [
         template
         for template in templates()[statement.key]
@@ -41,15 +41,15 @@ def candidates(statement: Statement, split: str) -> list[Template]:
 
 
 class Planner:
-    """Puts the statements of a world in an order that stays with a subject for a while, and into sentences."""
+    """Orders the statements of a world, staying with a subject for a while, and groups them into sentences."""
 
     def __init__(self, world: World, split: str, rng: random.Random):
         self.left, self.split, self.rng = list(world.statements), split, rng
         rng.shuffle(self.left)
         self.fillers = rng.sample(FILLERS, len(FILLERS))
-        self.used: set[Template] = set()  # a document says nothing twice in the same words if it can help it
+        self.used: set[Template] = set()  # a document avoids using a phrasing twice
         self.topic: Thing | None = None
-        self.recent: list[Thing] = []  # things of the sentence before, the last named first
+        self.recent: list[Thing] = []  # things of the previous sentence, the last named first
 
     def plan(self) -> list[Group]:
         groups: list[Group] = []
@@ -92,7 +92,7 @@ class Planner:
         return self._take([last.object], avoid={s.subject.index for _, s in parts})
 
     def _take(self, subjects: list[Thing] | None, form: str | None = None, avoid=frozenset()) -> Statement | None:
-        """A statement about the first of `subjects` that has one left, with a phrasing; `None` means anything."""
+        """A statement with a phrasing about the first of `subjects` that has one left; `None` means any subject."""
         for subject in [None] if subjects is None else subjects:
             for statement in self.left:
                 if avoid & {statement.head.index, statement.tail.index}:

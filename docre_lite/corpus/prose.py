@@ -1,7 +1,7 @@
-"""From a plan to a document: how each thing is referred to, with which words, and the labels that follow.
+"""From a plan to a document: the words for each thing and each statement, and the labels that follow.
 
-How a thing is referred to does not depend on what is said of it. So a statement can be exchanged for another
-without moving anything else, which is how the counterfactual documents are made.
+The words for a thing do not depend on the statements about it. So one statement can replace another without moving
+anything else, which is how counterfactual documents are made.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ OPENINGS = ("By all accounts ,", "As is well known ,", "According to local recor
 class Sentence:
     words: list[str] = field(default_factory=list)
     mentions: list[tuple[Thing, int, int, str]] = field(default_factory=list)
-    said: list[tuple[Statement, Thing | None]] = field(default_factory=list)  # with the thing that is not named
+    said: list[tuple[Statement, Thing | None]] = field(default_factory=list)  # with the thing left unnamed
 
 
 class Writer:
-    """Writes the sentences of a plan and keeps in mind what has been mentioned."""
+    """Writes the sentences of a plan and remembers what has been mentioned."""
 
     def __init__(self, world: World, reference: random.Random):
         self.world, self.rng = world, reference
@@ -52,7 +52,7 @@ class Writer:
         self.openings = reference.sample(OPENINGS, len(OPENINGS))
         self.seen: set[int] = set()
         self.introduced: set[int] = set()
-        self.last: set[int] = set()  # things of the sentence before
+        self.last: set[int] = set()  # things of the previous sentence
         self.topic: Thing | None = None  # its subject
 
     def write(self, groups: list[Group]) -> list[Sentence]:

@@ -1,4 +1,4 @@
-"""The relations of the embedded corpus, its composition rules, and what follows from a set of facts.
+"""The relations of the embedded corpus, its composition rules, and the facts that follow from a set of facts.
 
 A rule composes two facts over a bridge entity x into a third. The four patterns of its premises are the
 four inference modes of DRE-MIR, where A is the head and B the tail of the conclusion:
@@ -65,7 +65,7 @@ RELATIONS = Relations(
     },
 )
 
-# A statement of the left says the right too, with head and tail exchanged: no composition, so depth 0.
+# A statement of the left also states the right, with head and tail exchanged: no composition, so depth 0.
 INVERSES = {
     "father": "child",
     "mother": "child",
@@ -76,7 +76,7 @@ INVERSES = {
     "shares_border": "shares_border",
 }
 
-# Nothing and nobody has two of these in one document (a world in which something has is thrown away).
+# No thing has two of these in one document (worlds that violate this are discarded).
 FUNCTIONAL = frozenset(
     "place_of_birth place_of_death citizenship country father mother spouse headquarters_location "
     "location_of_formation author composer performer publisher record_label date_of_birth publication_date "
@@ -86,7 +86,7 @@ FUNCTIONAL = frozenset(
 
 @dataclass(frozen=True)
 class Rule:
-    """`first` and `second`, joined as `mode` says, make `conclusion`."""
+    """`first` and `second`, joined according to `mode`, give `conclusion`."""
 
     first: str
     second: str
@@ -135,7 +135,7 @@ RULES = _rules()
 
 @dataclass(frozen=True)
 class Derived:
-    """How a fact of the closure came about: the facts it was composed from, and the number of steps."""
+    """The derivation of a fact of the closure: the facts it was composed from, and the number of steps."""
 
     premises: tuple[Fact, ...] = ()
     depth: int = 0
@@ -144,7 +144,7 @@ class Derived:
 def close(facts: Iterable[Fact]) -> dict[Fact, Derived]:
     """Everything that follows from `facts` by `RULES`, each with its shallowest derivation.
 
-    Works on gold and on predicted facts alike; a fact that is given has depth 0.
+    Works for gold and for predicted facts; a given fact has depth 0.
     """
     known = {fact: Derived() for fact in facts}
     fresh = sorted(known)
@@ -154,7 +154,7 @@ def close(facts: Iterable[Fact]) -> dict[Fact, Derived]:
         found: dict[Fact, Derived] = {}
         for conclusion, premises in _compose(known, set(fresh)):
             if conclusion not in known:
-                # several derivations of one depth: the smallest premises, so that the choice is always the same
+                # of several derivations of one depth, choose the smallest premises, to be deterministic
                 old = found.get(conclusion)
                 if old is None or premises < old.premises:
                     found[conclusion] = Derived(premises, depth)

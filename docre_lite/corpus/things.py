@@ -1,4 +1,4 @@
-"""What a world is made of: things, and statements about two of them, which a template puts into words."""
+"""The parts of a world: things, and statements about two of them, which a template puts into words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def words() -> dict[str, list[str]]:
 
 @dataclass
 class Thing:
-    """An entity to be: what it is called, and what a sentence needs to know of it."""
+    """A future entity: its names, and the properties that a sentence needs."""
 
     index: int
     kind: str
@@ -39,7 +39,7 @@ class Thing:
     gender: str = ""
     occupation: str | None = None
     full_date: bool = False
-    inside: Thing | None = None  # the place whose name is a part of this name
+    inside: Thing | None = None  # the place whose name is part of this name
 
     @property
     def type(self) -> str:
@@ -48,7 +48,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Template:
-    """One way to put a statement: a verb phrase ("V") or a possessive ("P") about its head or its tail."""
+    """One phrasing of a statement: a verb phrase ("V") or a possessive ("P") about its head or its tail."""
 
     key: str
     subject: str  # "h" or "t"
@@ -83,7 +83,7 @@ def _template(key: str, text: str) -> Template:
 
 @dataclass
 class Statement:
-    """Something the text says of two things. Only a statement whose key names relations states facts."""
+    """Something that the text says about two things. Only statements whose key names relations state facts."""
 
     head: Thing
     tail: Thing
@@ -92,7 +92,7 @@ class Statement:
 
     @property
     def facts(self) -> list[Fact]:
-        if "-" in self.key:  # a pair of types, such as PER-LOC: nothing of note
+        if "-" in self.key:  # a pair of types, such as PER-LOC: no fact
             return []
         relations = self.key.split("+")
         facts = [(self.head.index, relation, self.tail.index) for relation in relations]

@@ -1,7 +1,7 @@
-"""A small world for one document: things, and statements about them that are facts or no facts at all.
+"""A small world for one document: things, and statements about them, some of which are facts.
 
-Skeletons first, meanings afterwards: which things occur together is drawn before it is drawn what holds
-between them, so that the layout of a document says little about its labels.
+Skeletons first, meanings afterwards: which things occur together is drawn before the relations between them,
+so that the layout of a document says little about its labels.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from .names import Namer
 from .rules import FUNCTIONAL, INVERSES, Fact, close
 from .things import TYPES, Statement, Thing, World, templates, words
 
-COMPLETE = 0.6  # share of skeletons whose meaning is drawn so that something follows
+COMPLETE = 0.6  # share of skeletons whose meaning is chosen so that something follows
 COMPLETE_LAND = 0.52  # the same for places
-DRAWS = 16  # out of how many
+DRAWS = 16  # draws to choose from
 SHARED = 0.65  # share of lands that come from the atlas of all splits
-STATEMENTS = (18, 19, 20)  # a document has at least so many
+STATEMENTS = (18, 19, 20)  # minimum of statements in a document
 EXTRAS = ("time", "time", "time", "number", "person", "person", "town", "company", "film", "song", "society")
 
-# What may hold between a head and a tail of these kinds. Every signature has its share of statements that are no
-# facts, and several relations with the same types and similar frequencies.
+# The relations possible between a head and a tail of these kinds. Every signature has its share of statements that
+# are not facts, and several relations with the same types and similar frequencies.
 SIGNATURES: dict[str, tuple[str, str, int]] = {
     # key: head kinds, tail kinds, weight
     "place_of_birth": ("person", "quarter town district region", 4),
@@ -75,7 +75,7 @@ DISTRACTOR_WEIGHT = 0.55  # share of statements that state no fact, before some 
 
 @cache
 def options(head_kind: str, tail_kind: str) -> tuple[tuple[str, str, float], ...]:
-    """(key, direction, weight) of all that can be said of two things of these kinds; direction "-" exchanges them."""
+    """(key, direction, weight) of every possible statement about two things of these kinds; "-" exchanges the two."""
     found = []
     for direction, h, t in (("+", head_kind, tail_kind), ("-", tail_kind, head_kind)):
         for key, (heads, tails, weight) in SIGNATURES.items():
@@ -89,8 +89,8 @@ def options(head_kind: str, tail_kind: str) -> tuple[tuple[str, str, float], ...
     return tuple((key, direction, weight or share) for key, direction, weight in found)
 
 
-# Skeletons: kinds of things, and which of them are named together. What holds along an edge is drawn later.
-# A node "kind*" is taken from the world if there is one to spare.
+# Skeletons: kinds of things, and which of them are named together. The relation of an edge is drawn later.
+# A node "kind*" reuses a thing of the world if one is available.
 SKELETONS: dict[str, list[str]] = {
     "family": ["person a", "person b", "person c", "person d", "a b", "b c", "c d"],
     "large family": ["person a", "person b", "person c", "person d", "person e", "a b", "b c", "c d", "d e"],
@@ -122,7 +122,7 @@ KIN = frozenset(("father", "mother", "child", "sibling", "spouse", "relative"))
 
 
 def possible(facts: dict[Fact, object], things: list[Thing]) -> bool:
-    """Could a world be like this? One father each, nobody their own ancestor, and so on."""
+    """Is such a world possible? One father each, nobody their own ancestor, and so on."""
     seen: dict[tuple[int, str], int] = {}
     kin: dict[tuple[int, int], str] = {}
     for head, relation, tail in facts:
@@ -141,7 +141,7 @@ def possible(facts: dict[Fact, object], things: list[Thing]) -> bool:
 
 
 class Builder:
-    """Draws one world. `split` decides which names it may use."""
+    """Draws one world. `split` determines the names it may use."""
 
     def __init__(self, split: str, rng: random.Random):
         self.split, self.rng = split, rng
@@ -179,7 +179,7 @@ class Builder:
         return self.world.things[-1]
 
     def meaning(self, a: Thing, b: Thing) -> Statement:
-        """What is said of two things, drawn among all that can be said of their kinds."""
+        """A statement about two things, drawn from all that are possible for their kinds."""
         rows = [
             (key, direction)
             for key, direction, _ in options(a.kind, b.kind)
@@ -218,20 +218,20 @@ class Builder:
         self.say(edges, complete)
 
     def say(self, pairs: list[tuple[Thing, Thing]], complete: float, given: Sequence[Statement] = ()) -> None:
-        """Draw what holds of some pairs; a share of the time, keep of several draws the one that most follows from."""
+        """Draw statements about some pairs; for a share of them, keep the draw from which the most facts follow."""
         wanted = self.rng.random() < complete
         draws = [[self.meaning(a, b) for a, b in pairs] for _ in range(DRAWS if wanted else 1)]
         self.world.statements += max(draws, key=lambda draw: self.derived([*given, *draw])) if wanted else draws[0]
 
     def derived(self, statements: list[Statement]) -> int:
-        """How much follows, deep conclusions counting for more; -1 if it is impossible."""
+        """How much follows from the statements, with more weight on deep conclusions; -1 if they are impossible."""
         closed = close(fact for statement in statements for fact in statement.facts)
         if not possible(closed, self.world.things):
             return -1
         return sum(how.depth**2 for how in closed.values())
 
     def connect(self, count: int) -> None:
-        """Say something of pairs of things that have nothing to do with one another so far."""
+        """Add statements about pairs of things that are unconnected so far."""
         things, rng = self.world.things, self.rng
         said = {frozenset((s.head.index, s.tail.index)) for s in self.world.statements}
         for _ in range(count * 8):
@@ -246,7 +246,7 @@ class Builder:
                 count -= 1
 
     def date(self, closed) -> None:
-        """Give the TIME things names that fit: parents are born before their children, works come later."""
+        """Give the TIME things consistent names: parents are born before their children, works come later."""
         rng, base = self.rng, self.rng.randrange(1850, 1950)
         parents = [(h, t) for h, r, t in sorted(closed) if r in ("father", "mother")]
         age = dict.fromkeys((t.index for t in self.world.things), 0)

@@ -15,7 +15,7 @@ function docreEngine() {
     fast = new WebAssembly.Instance(new WebAssembly.Module(bytes), { page: { memory } }).exports.product;
   } catch { /* the slow way, below */ }
 
-  /** A matrix for `product`'s right side: panels of 8 columns. `at(k, n)` is where element (k, n) stands in `values`. */
+  /** A matrix for `product`'s right side: panels of 8 columns. `at(k, n)` is the place of element (k, n) in `values`. */
   function panels(values, depth, columns, stepDeep, stepAcross, offset = 0) {
     const count = Math.ceil(columns / 8), data = new Float32Array(count * depth * 8);
     for (let p = 0; p < count; p += 1) {
@@ -592,7 +592,7 @@ function docreEngine() {
           await pause();
           const held = readAnswers(logits, pairs, options, asked.answers?.[k]), before = trace.read[k - 1];
           trace.read.push(held);
-          // A round is a function of the answers it reads: where they stand, it says again what it said.
+          // A round is a function of the answers it reads: if they stay the same, so does its output.
           if (!before || asked.keep || held.some((x, i) => x !== before[i])) logits = refine(w, features, relationMatrix(w, held, n), pairs, options, trace, asked.keep);
           trace.rounds.push(logits);
         }

@@ -1,4 +1,4 @@
-"""A model as files that a page can read: its encoder once, each paper's part alone, weights in 16 bits."""
+"""A model as files that a page can read: the encoder once, each paper's part by itself, weights in 16 bits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..encoder import TinyEncoder
 from ..model import DocRE, trained
 
 ENGINE = Path(__file__).with_name("engine.js")
-# What only training uses.
+# Settings that only training uses.
 UNUSED = ("classifier.predictor.", "classifier.stage")
-# The settings that the engine computes, by paper; it refuses all others.
+# The settings that the engine supports, by paper; it rejects all others.
 RUNS: dict[str, dict[str, tuple]] = {
     "atlop": {"loss": ("adaptive",), "threshold": ("adaptive",)},
     "docunet": {
@@ -41,7 +41,7 @@ def check(model: DocRE) -> None:
     """Raises ValueError, in one line, for a model that a page cannot run."""
     name, options = model.classifier.name, model.classifier.options
     if not isinstance(model.encoder, TinyEncoder):
-        raise ValueError("a page runs the tiny encoder only; this model has a pretrained one (train with encoder=tiny)")
+        raise ValueError("a page only runs the tiny encoder; this model has a pretrained one (train with encoder=tiny)")
     if name not in RUNS:
         raise ValueError(f"a page runs {', '.join(RUNS)}; this model is of paper {name!r}")
     for setting, values in RUNS[name].items():
@@ -49,11 +49,11 @@ def check(model: DocRE) -> None:
             can = " or ".join(map(str, values))
             raise ValueError(f"a page runs {name} with {setting}={can} only; this model has {setting}={value}")
     if name == "docre_ii" and int(model.classifier.stage) == 1:
-        raise ValueError("this DocRE-II stopped in its first stage; finish its training, or give a model that has")
+        raise ValueError("this DocRE-II stopped in its first stage; finish its training, or give a finished model")
 
 
 def name_of(model: DocRE) -> str | None:
-    """The paper's name if this is the model that comes with the package, weight by weight: the book's pages have it."""
+    """The paper's name if this is, weight by weight, the model that comes with the package and so with every page."""
     folder = trained().get(model.classifier.name)
     if folder is None or not isinstance(model.encoder, TinyEncoder):
         return None
@@ -78,7 +78,7 @@ def encoder_file(model: DocRE) -> dict[str, Any]:
 
 
 def paper_file(model: DocRE) -> dict[str, Any]:
-    """Settings, relations, types and weights of all behind the encoder."""
+    """Settings, relations, types and weights of everything after the encoder."""
     check(model)
     weights = {k: v for k, v in model.state_dict().items() if k.startswith("classifier.") and not k.startswith(UNUSED)}
     spec = model.spec()
@@ -87,7 +87,7 @@ def paper_file(model: DocRE) -> dict[str, Any]:
 
 
 def packed(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Names and shapes, and all values: low bytes first, then high bytes, which are much alike and deflate well."""
+    """Names and shapes, and all values: low bytes first, then high bytes, which are similar and compress well."""
     flat = np.concatenate([w.detach().cpu().numpy().astype("<f2").ravel() for w in weights.values()])
     raw = flat.view(np.uint8).reshape(-1, 2).T.tobytes()
     return {
@@ -107,6 +107,6 @@ def write_site(folder: Path) -> None:
 
 
 def as_script(name: str, content: dict[str, Any]) -> str:
-    """A file of a model as a classic script; no text within can end the script that holds it."""
+    """A file of a model as a classic script; no text inside can end the script element that contains it."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return f"(globalThis.docreFiles ??= {{}})[{json.dumps(name)}] = {text};\n"

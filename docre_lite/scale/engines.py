@@ -1,4 +1,4 @@
-"""Who works on parts: processes of this machine, or Ray's workers on a cluster."""
+"""The workers that process parts: processes on this machine, or Ray's workers on a cluster."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .parts import Job, Part, Source, parts_of
 
 
 def with_processes(job: Job, missing: Iterable[Part], workers: int, threads: int | None) -> Iterator[dict[str, Any]]:
-    """No more parts are under way than workers, so that an interrupted run ends soon; one more waits."""
+    """Processes as many parts at a time as there are workers, so that an interrupted run ends soon; one more waits."""
     threads = threads or max(1, torch.get_num_threads() // workers)
     spawn = get_context("spawn")
     try:
@@ -42,15 +42,15 @@ def with_processes(job: Job, missing: Iterable[Part], workers: int, threads: int
                 yield future.result()
     except BrokenProcessPool:
         raise DataError(
-            "a worker was ended from outside, perhaps for want of memory; give the same command again with fewer "
-            "--workers or a smaller --batch-size: it goes on where it stopped"
+            "a worker was killed, perhaps for lack of memory; run the same command again with fewer --workers or "
+            "a smaller --batch-size: it continues where it stopped"
         ) from None
 
 
 def _begin(threads: int, begun: Synchronized[int]) -> None:
-    """A worker leaves interrupts to the first process, and ends with it even if that is killed.
+    """A worker leaves interrupts to the first process, and ends with it even if that process is killed.
 
-    Workers take turns at the GPUs of this machine; `begun` counts them.
+    Workers are spread over the GPUs of this machine in turn; `begun` counts them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
@@ -66,24 +66,24 @@ def ray_library() -> ModuleType:
         import ray
         import ray.data
     except ImportError:
-        raise ValueError("the engine 'ray' needs Ray: pip install 'docre_lite[ray]', or leave --engine out") from None
+        raise ValueError("the engine 'ray' needs Ray: pip install 'docre_lite[ray]', or omit --engine") from None
     return ray
 
 
 def with_ray(
     job: Job, sources: Sequence[Source], done: Mapping[str, Any], workers: int, threads: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Ray Data maps the same function over the same parts: inputs are streamed by tasks, parts by actors with a model.
+    """Ray Data maps the same function over the same parts: tasks stream the inputs, actors with a model process parts.
 
     It runs on the cluster that `RAY_ADDRESS` or an earlier `ray.init` names, else on this machine. All machines must
     see the folders of model, inputs and output under the same paths.
     """
     ray = ray_library()
-    job = replace(job, model=job.model.absolute(), out=job.out.absolute())  # its processes start elsewhere
+    job = replace(job, model=job.model.absolute(), out=job.out.absolute())  # Ray's processes start in other folders
     with _ray_data(ray, workers):
         gpus = int(ray.cluster_resources().get("GPU", 0))
         rows = [{**source.mark, "path": str(source.path)} for source in sources]
-        # other needs than a worker's: reading stays a task of its own, and the parts of one input go to all workers
+        # resources that differ from a worker's keep reading a separate task, and spread an input's parts over workers
         missing = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
             _ray_parts, fn_args=(job.settings["part_size"], frozenset(done)), num_cpus=0.5
         )
@@ -112,13 +112,13 @@ class _RayWorker:
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         try:
             return {"count": json.dumps(parts.work(self.job, row["part"])), "fault": ""}
-        except DataError as error:  # Ray would say it in many lines
+        except DataError as error:  # Ray would report it in many lines
             return {"count": "", "fault": str(error)}
 
 
 @contextmanager
 def _ray_data(ray, workers: int) -> Iterator[None]:
-    """Ray as it is needed here; afterwards as it was before."""
+    """Sets Ray up for this job, and restores its settings afterwards."""
     begun = ray.is_initialized()
     if not begun:
         cluster = {} if "RAY_ADDRESS" in os.environ else {"address": "local", "num_cpus": workers + 1}
@@ -126,7 +126,7 @@ def _ray_data(ray, workers: int) -> Iterator[None]:
     context = ray.data.DataContext.get_current()
     before = context.enable_progress_bars, context.target_max_block_size
     context.enable_progress_bars = False
-    context.target_max_block_size = 1  # a part is a block, so that it goes to the next worker once it is read
+    context.target_max_block_size = 1  # a part is a block, so that it goes to the next worker as soon as it is read
     try:
         yield
     finally:

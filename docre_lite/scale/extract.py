@@ -1,7 +1,7 @@
 """Many documents to triples: streamed from JSON lines or parquet into parquet parts, by any number of processes.
 
-A part is the unit of work: some rows of one input and all that was found in them. It stands under its name once it
-is complete and says in its metadata what it was made from: a run that was ended goes on with the missing parts.
+A part is the unit of work: some rows of one input and the triples found in them. A part gets its name once it is
+complete, and its metadata records its input and settings: an interrupted run continues with the missing parts.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from .engines import ray_library, with_processes, with_ray
 from .parts import Job, Part, Source, find, loaded_model, parts_of, write
 
 COUNTS = ("documents", "triples", "rejected")
-MANIFEST, REJECTED = "_manifest.json", "_rejected"  # with "_": readers of a folder of parquet pass over them
+MANIFEST, REJECTED = "_manifest.json", "_rejected"  # readers of parquet folders skip names that begin with "_"
 
 
 @settings
 class How:
-    """All that decides what is found, and how much is worked on at a time."""
+    """The settings that determine which triples are found, and how much is processed at a time."""
 
-    part_size: Count = option(256, "documents of a part: what a run that is ended has to do again, for each worker")
-    batch_size: Count = option(8, "documents at a time")
-    budget: Count = option(1 << 14, "tokens, and pairs of entities, at a time; a document with more is set aside")
+    part_size: Count = option(256, "documents per part: the most work that an interruption costs each worker")
+    batch_size: Count = option(8, "documents per batch")
+    budget: Count = option(1 << 14, "most tokens, and most entity pairs, per batch; larger documents are set aside")
     evidence: Share = option(EVIDENCE, "share of a pair's attention that makes a sentence evidence")
-    precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is faster where the hardware multiplies it")
-    seed: Amount = option(0, "of models that draw while they predict; each part begins with it")
-    options: dict[str, Any] | None = option(None, "settings of the paper that say how to predict, see `DocRE.load`")
+    precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is faster if the hardware multiplies it")
+    seed: Amount = option(0, "seed of models that draw during prediction; each part starts from it")
+    options: dict[str, Any] | None = option(None, "settings of the paper for prediction, see `DocRE.load`")
 
 
 def extract(
@@ -58,24 +58,24 @@ def extract(
     progress: bool = False,
     **how: Any,
 ) -> dict[str, Any]:
-    """Finds the triples of all documents of the inputs; goes on where an earlier call with the same arguments stopped.
+    """Finds the triples of all documents of the inputs; continues where an earlier call with equal arguments stopped.
 
-    Memory does not grow with the inputs: a worker holds one part and one batch, and one part more waits to be worked
-    on. The result is the same for any number of workers and either engine.
+    Memory does not grow with the inputs: each worker holds one part and one batch, and one more part waits.
+    The result is the same for any number of workers and either engine.
 
     Args:
         model: folder of a saved model, or a name as for `docre_lite.load`.
         inputs: patterns of file names; JSON lines, gzipped or not, or parquet, see `stream`.
-        out: folder to write `triples-<input>-<k>.parquet` (`SCHEMA`), `_manifest.json` and `_rejected/` to; as a whole
-            it is a table to readers of parquet.
-        workers: processes, with a model each; of this machine, or with `engine="ray"` Ray's, see `with_ray`.
-        threads: CPU threads of a process; if not given, torch's choice for one, and the cores shared out for several.
-        how: any of `How`.
+        out: folder that receives `triples-<input>-<k>.parquet` (`SCHEMA`), `_manifest.json` and `_rejected/`; readers
+            of parquet see the whole folder as one table.
+        workers: processes with a model each, on this machine or, with `engine="ray"`, Ray's; see `with_ray`.
+        threads: CPU threads per process; by default torch's choice for one process, else an equal share of the cores.
+        how: any field of `How`.
 
     Returns: counts of inputs, parts, documents, triples, rejected.
 
     Raises:
-        ValueError: one line on arguments, inputs, a model or an output that cannot be used; what is finished stays.
+        ValueError: one line on arguments, inputs, a model or an output that cannot be used; finished parts stay.
     """
     out = Path(out)
     sources = find(inputs, out)
@@ -96,18 +96,18 @@ def extract(
 
 
 def _job(folder: Path, out: Path, how: How) -> Job:
-    """Loads the model once: what is wrong with it is better known now."""
+    """Loads the model once, so that faults in it surface now."""
     loaded_model.cache_clear()
     given = asdict(how) | {"options": dict(how.options or {})}
     model = loaded_model(folder, tuple(given["options"].items()))
     warn_of_emulation(how.precision, model.device)
-    if not model.classifier.draws:  # else what is drawn depends on what is read at a time
+    if not model.classifier.draws:  # else the draws depend on the batches
         del given["batch_size"]
     return Job(folder, out, {"model": _digest(folder), **given}, how.batch_size)
 
 
 def _worked(job: Job, sources: Sequence[Source], done: Mapping, bar: tqdm, engine: str, workers: int, threads):
-    """The counts of the missing parts, as they are done."""
+    """The counts of the missing parts, as they finish."""
     if engine == "ray":
         bar.update(sum(count["bytes"] for count in done.values()))
         return with_ray(job, sources, done, workers, threads)
@@ -131,7 +131,7 @@ def _missing(sources: Iterable[Source], size: int, done: frozenset[str], bar: tq
 
 
 def finished(job: Job, sources: Sequence[Source]) -> dict[str, dict[str, Any]]:
-    """The counts of every part that is there and whole. Raises `DataError` if one comes from another run."""
+    """The counts of every part that is present and whole. Raises `DataError` if one comes from another run."""
     marks = {source.name: source.mark for source in sources}
     done = {}
     for path in sorted(job.out.glob("triples-*.parquet")):
@@ -145,14 +145,14 @@ def finished(job: Job, sources: Sequence[Source]) -> dict[str, dict[str, Any]]:
         if changed:
             raise DataError(
                 f"{job.out}: holds triples of a run with another {', '.join(changed)}; "
-                "give the same as then, or choose another --out"
+                "repeat the earlier arguments, or choose another --out"
             )
         done[path.name] = count
     return done
 
 
 def _about(path: Path) -> dict[str, Any] | None:
-    """What a part says of itself; nothing if it is torn."""
+    """The metadata of a part; None if the file is truncated."""
     try:
         table = pq.read_table(path, page_checksum_verification=True)
         return json.loads(table.schema.metadata[b"docre_lite"])
@@ -179,7 +179,7 @@ def _totals(counts: Iterable[Mapping[str, Any]]) -> Counter[str]:
 
 
 def _digest(folder: Path) -> str:
-    """One number for all files of a model, and of the one whose encoder it shares."""
+    """One checksum of all files of a model, and of the model whose encoder it shares."""
     digest, home = hashlib.sha256(), folder / str(read_json(folder / "model.json").get("shares", ""))
     for path in sorted(p for place in {folder, home} for p in place.iterdir() if p.is_file()):
         with path.open("rb") as file:
@@ -189,7 +189,7 @@ def _digest(folder: Path) -> str:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """The folder for this process alone, without what others left half written. The lock ends with the process."""
+    """Locks the folder for this process and removes half-written files of others. The lock ends with the process."""
     with alone(out):
         sweep(out)
         sweep(out / REJECTED)

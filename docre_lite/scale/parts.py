@@ -30,15 +30,15 @@ from ..support.machine import arithmetic, give_back
 from ..support.store import write_whole, writing
 from ..types import Document, Triple
 
-PART_BYTES = 1 << 24  # rows of a part; only rows far larger than documents are get there
-MANIFEST, REJECTED = "_manifest.json", "_rejected"  # with "_": readers of a folder of parquet pass over them
-OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{\s*\S")  # how a line with a document begins
+PART_BYTES = 1 << 24  # most bytes of a part; only rows far larger than any document reach it
+MANIFEST, REJECTED = "_manifest.json", "_rejected"  # readers of parquet folders skip names that begin with "_"
+OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{\s*\S")  # the start of a line with a document
 SCHEMA = pa.schema(
     {
         "input": pa.string(),  # as in the manifest
         "row": pa.int64(),  # line or parquet row, from 0
         "title": pa.string(),
-        "head": pa.int32(),  # entities have the input's numbers
+        "head": pa.int32(),  # entities keep the input's numbers
         "head_name": pa.string(),  # name and type of the first mention
         "head_type": pa.string(),
         "tail": pa.int32(),
@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Source:
-    """An input: its path below the folder that all inputs share, and what tells it from another file."""
+    """An input: its path below the folder that all inputs share, and the marks that identify the file."""
 
     name: str
     path: Path
@@ -67,12 +67,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive rows of an input. Where parts begin and end depends on the input and `part_size` alone."""
+    """Consecutive rows of an input. The limits of parts depend on the input and `part_size` alone."""
 
     source: Source
     number: int
     rows: list[Row]
-    bytes: int  # of the input, from the end of the part before to its own
+    bytes: int  # of the input, from the end of the previous part to the end of this one
 
     @property
     def name(self) -> str:
@@ -81,16 +81,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Job:
-    """What a process must know to work on parts."""
+    """The information that a process needs to work on parts."""
 
     model: Path
     out: Path
-    settings: Mapping[str, Any]  # all that decides what is found
+    settings: Mapping[str, Any]  # everything that determines the triples
     batch_size: int
 
 
 def find(patterns: str | Sequence[str], out: Path) -> list[Source]:
-    """The files of the patterns in order of their names, but for what an earlier call wrote to `out`.
+    """The files that match the patterns, sorted by name, without those that an earlier call wrote to `out`.
 
     Raises `DataError` if one of them cannot be read at all.
     """
@@ -98,12 +98,12 @@ def find(patterns: str | Sequence[str], out: Path) -> list[Source]:
     out = Path(os.path.abspath(out))
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         if Path(pattern).is_dir():
-            raise DataError(f"{pattern}: is a folder; give a pattern of the files in it, such as '{pattern}/*.jsonl'")
+            raise DataError(f"{pattern}: is a folder; give a pattern for the files in it, such as '{pattern}/*.jsonl'")
         named = Path(pattern).is_file()
         files = [pattern] if named else glob.glob(pattern, recursive=True)
         files = [Path(os.path.abspath(name)) for name in files if Path(name).is_file()]
         if not files:
-            raise DataError(f"{pattern}: no file has such a name; check the path, and quote a pattern")
+            raise DataError(f"{pattern}: no file matches; check the path, and put a pattern in quotes")
         inputs = [path for path in files if path.parent not in (out, out / REJECTED)]
         if not inputs:
             raise DataError(f"{files[0]}: lies in the --out folder; choose another one")
@@ -113,11 +113,11 @@ def find(patterns: str | Sequence[str], out: Path) -> list[Source]:
     names: dict[str, Source] = {}
     for source in sources:
         if (other := names.setdefault(part_name(source.name, 0), source)) is not source:
-            raise DataError(f"{source.path}: its parts would have the names of {other.path}'s; rename one of the two")
-        first = list(islice(stream(source.path), 10))  # one may be torn, and is set aside; not all of them
+            raise DataError(f"{source.path}: its parts would have the same names as those of {other.path}; rename one")
+        first = list(islice(stream(source.path), 10))  # a damaged row is set aside, but not all may be
         if first and not any(isinstance(r.data, DataError) or OBJECT.match(r.data) for r in first):
             raise DataError(
-                f"{source.path}: not one document a line, as JSON; write it so, or use `docre-lite predict`"
+                f"{source.path}: not JSON with one document per line; convert it, or use `docre-lite predict`"
             )
     return sources
 
@@ -139,7 +139,7 @@ def part_name(source: str, number: int) -> str:
 
 
 def parts_of(source: Source, size: int) -> Iterator[Part]:
-    """The rows of an input, `size` at a time, or fewer if they are very large."""
+    """The rows of an input, `size` at a time, or fewer if they are large."""
     number = length = begin = 0
     rows: list[Row] = []
     for row in stream(source.path):
@@ -153,7 +153,7 @@ def parts_of(source: Source, size: int) -> Iterator[Part]:
 
 
 def work(job: Job, part: Part) -> dict[str, Any]:
-    """Finds and writes the triples of a part, what was set aside first: the part's file says that both are there."""
+    """Finds and writes the triples of a part, rejected rows first: the part's file shows that both are complete."""
     give_back()
     model = loaded_model(job.model, tuple(job.settings["options"].items()))
     torch.manual_seed(job.settings["seed"])
@@ -192,7 +192,7 @@ def work(job: Job, part: Part) -> dict[str, Any]:
 
 
 def _encode(model: DocRE, part: Part, budget: int) -> tuple[dict[int, Tokens], list[dict[str, Any]]]:
-    """The documents of a part in sub-words by their rows, and what is set aside."""
+    """The documents of a part in sub-words by row, and the rows set aside."""
     documents: dict[int, Document] = {}
     rejected = []
 
@@ -207,7 +207,7 @@ def _encode(model: DocRE, part: Part, budget: int) -> tuple[dict[int, Tokens], l
                 raise row.data
             obj = parse_json(decode(row.data, where), where)
             if isinstance(obj, dict):
-                obj.pop("labels", None)  # they are not looked at
+                obj.pop("labels", None)  # extraction ignores them
             documents[row.number] = document_from_json(obj, where)
         except DataError as error:
             reject(row.number, obj.get("title") if isinstance(obj, dict) else None, str(error))
@@ -215,7 +215,7 @@ def _encode(model: DocRE, part: Part, budget: int) -> tuple[dict[int, Tokens], l
     for row, tokens in list(encoded.items()):
         if (takes := room([tokens])) > budget:
             what = "tokens" if takes == len(tokens.ids) else "pairs of entities"
-            reason = f"{takes} {what}, more than the budget of {budget}; raise it if there is memory"
+            reason = f"{takes} {what}, more than the budget of {budget}; raise it if memory allows"
             reject(row, encoded.pop(row).document.title, reason)
     return encoded, rejected
 
@@ -241,5 +241,5 @@ def loaded_model(folder: Path, options: tuple) -> DocRE:
 
 
 def write(path: Path, data: bytes) -> None:
-    with writing(path, "mend that and give the same command again: it goes on where it stopped"):
+    with writing(path, "fix that and run the same command again: it continues where it stopped"):
         write_whole(path, data)

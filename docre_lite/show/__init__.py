@@ -1,7 +1,7 @@
 """Pictures and tables of the book: documents, pair matrices, heat maps, curves, live source, stored results.
 
-Nothing here is needed to train or predict. Figures come back closed, so a cell shows them once, by its last line.
-Colour never speaks alone: entities carry their number, weights a bar, cells their sign, lines their dash and marker.
+Nothing here is needed to train or predict. Figures are returned closed, so a cell shows them once, by its last line.
+Colour is never the only signal: entities have a number, weights a bar, cells a sign, lines a dash and a marker.
 """
 
 from .plots import COLOURS, DIVERGING, SEQUENTIAL, alt, bars, curves, forest, pair_matrix, style, triples_matrix

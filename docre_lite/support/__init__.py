@@ -1,4 +1,4 @@
-"""What every room stands on: settings, files that are read and written whole, the machine. No paper, no model."""
+"""Support for every room: settings, files that are read and written whole, the machine. No papers, no models."""
 
 from pathlib import Path
 
@@ -12,4 +12,4 @@ def shipped(name: str) -> Path:
 
 
 class DataError(ValueError):
-    """Bad data: one line that names the file, the document, the field and the way out."""
+    """Bad data: one line that names the file, the document, the field and the remedy."""

@@ -1,7 +1,7 @@
-"""Whether the last layer's attention of a transformer of the hub can be read, and how: found by trying a small one.
+"""Finds out whether and how the last layer's attention of a hub transformer can be read, by trying a small one.
 
-A model of the same kind with one layer and random weights reads a few made-up tokens. What it says itself about its
-attention is compared with what we would read, so that no kind of model is known by name, and none is read wrongly.
+A model of the same kind with one layer and random weights reads a few made-up tokens. The attention that it returns
+is compared with the attention we would read, so no kind of model needs to be known by name, and none is misread.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _seen: ContextVar[dict[str, Any] | None] = ContextVar("last_attention", default=
 
 @dataclass(frozen=True)
 class Kind:
-    """How an encoder's attention is read.
+    """The way to read an encoder's attention.
 
     `fused`: its layers call the library's attention interface, and rows are built from the last query and key.
-    `maps`: the model has attention of its own, and hands out whole maps. `band`: maps of a sliding window.
+    `maps`: the model has attention of its own and returns whole maps. `band`: it returns maps of a sliding window.
     """
 
     way: Literal["fused", "maps", "band"]
@@ -40,7 +40,7 @@ class Kind:
 
 @contextmanager
 def watched() -> Iterator[dict[str, Any]]:
-    """What the last layer of a model gave to the attention interface meanwhile."""
+    """Records what the last layer of a model passes to the attention interface."""
     seen: dict[str, Any] = {}
     token = _seen.set(seen)
     try:
@@ -50,13 +50,13 @@ def watched() -> Iterator[dict[str, Any]]:
 
 
 def note(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
-    """For the attention interface: each layer overwrites what the one before has noted."""
+    """For the attention interface: each layer overwrites the record of the previous one."""
     if (seen := _seen.get()) is not None:
         seen.update(query=query, key=key, mask=mask, scaling=scaling)
 
 
 def fused_rows(seen: dict[str, Any], local: Int[Tensor, "W P"]) -> Float[Tensor, "W A P T"]:
-    """Attention from the given columns, softmax not yet taken: -1e38 or so where nothing may be read."""
+    """Attention scores from the given columns, before the softmax: about -1e38 where nothing may be read."""
     query, key, mask = seen["query"], seen["key"], seen["mask"]
     scaling = query.shape[-1] ** -0.5 if seen["scaling"] is None else seen["scaling"]
     key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)  # several heads may share their keys
@@ -68,7 +68,7 @@ def fused_rows(seen: dict[str, Any], local: Int[Tensor, "W P"]) -> Float[Tensor,
 
 
 def masked(scores: Tensor, mask: Tensor) -> Tensor:
-    """Attention scores with the library's mask: true where may be read, or numbers that are added."""
+    """Attention scores with the library's mask: true for readable places, or numbers to add."""
     return scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
 
 
@@ -89,7 +89,7 @@ def _picked(values: Shaped[Tensor, "W A T X"], local: Int[Tensor, "W P"]) -> Sha
 
 
 def kind_of(config) -> Kind:
-    """How attention is read from models with this configuration. Raises ValueError that says why none can be."""
+    """How attention is read from models with this configuration. Raises ValueError with the reason if it cannot be."""
     return _kind(type(config), json.dumps(config.to_dict(), default=str, sort_keys=True))
 
 
@@ -113,7 +113,7 @@ def _kind(of: type, written: str) -> Kind:
 def _unreadable(config, why: str) -> ValueError:
     return ValueError(
         f"encoders of type {config.model_type!r} cannot be used: {why}; choose a BERT, RoBERTa, ELECTRA, DeBERTa, "
-        "ModernBERT, DistilBERT or another encoder that hands out its attention"
+        "ModernBERT, DistilBERT or another encoder that returns its attention"
     )
 
 
@@ -133,7 +133,7 @@ def _small(config):
 
 @torch.no_grad()
 def _tried(model: nn.Module) -> tuple[str, int, int] | str:
-    """Way, width and heads; or what stands against it."""
+    """Way, width and heads; or the reason why it cannot be read."""
     length, inside = 24, 15
     ids = torch.arange(2 * length).view(2, length) % 30 + 5
     mask = torch.ones_like(ids)
@@ -145,7 +145,7 @@ def _tried(model: nn.Module) -> tuple[str, int, int] | str:
     if hidden.shape[:2] != ids.shape:
         return "it gives no vector for each token"
     if not maps or maps[-1] is None or maps[-1].dim() != 4:
-        return "it hands out no attention"
+        return "it returns no attention"
     last, local = maps[-1], torch.arange(length).repeat(2, 1)
     way = "maps" if last.shape[2:] == (length, length) else "band"
     if way == "band" and not (last.shape[2] == length and last.shape[3] % 2):
@@ -154,15 +154,15 @@ def _tried(model: nn.Module) -> tuple[str, int, int] | str:
     real = mask.bool()[:, None, :, None].expand_as(rows)
     total = rows.sum(-1, keepdim=True).expand_as(rows)[real]
     if not torch.allclose(total, torch.ones_like(total), atol=1e-3) or rows[1, :, :inside, inside:].abs().max() > 1e-3:
-        return "its attention is no distribution over the tokens of the text"
+        return "its attention is not a distribution over the tokens of the text"
     if rows[0].triu(1).abs().max() == 0:
-        return "it reads from left to right only"
+        return "it only reads from left to right"
     size = (hidden.shape[-1], last.shape[1])
     return (_fused(model, ids, mask, rows, local) and "fused") or way, *size
 
 
 def _fused(model, ids, mask, rows, local) -> bool:
-    """Whether the rows that we build from queries and keys are the model's own."""
+    """Whether the rows that we build from queries and keys match the model's own."""
     try:
         model.set_attn_implementation("docre_lite")
     except ValueError:
@@ -178,7 +178,7 @@ def _fused(model, ids, mask, rows, local) -> bool:
 def _longest(model: nn.Module) -> int:
     for name, part in model.named_modules():
         if isinstance(part, nn.Embedding) and name.endswith("position_embeddings"):
-            # RoBERTa and its kin count positions from behind the row for padding
+            # RoBERTa and its kin count positions from the row after padding
             return part.num_embeddings - (0 if part.padding_idx is None else part.padding_idx + 1)
     limit = getattr(model.config, "max_position_embeddings", None) or 0
     return limit if limit > 0 else UNLIMITED  # -1 and none both mean that there is no limit

@@ -1,7 +1,7 @@
-"""The state of a training on disk: a saved model, optimiser, random numbers and place. Nothing is pickled.
+"""The state of training on disk: a saved model, optimiser, random numbers and place. Nothing is pickled.
 
-Two slots take turns, `last/0` and `last/1`. A save breaks the seal of the older one, writes its files over in their
-places and seals them, by a checksum of each. Whenever the process is stopped, one sealed slot is whole.
+Two slots take turns, `last/0` and `last/1`. A save breaks the seal of the older one, overwrites its files in place
+and seals them with a checksum of each. Whenever the process is stopped, one sealed slot is whole.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,73 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from . import DataError
-from .store import ANEW, read_json, read_tensors, whole, write_over, write_tensors
+from .machine import environment
+from .store import (
+    ANEW,
+    read_json,
+    read_tensors,
+    replace_folder,
+    settle,
+    sweep,
+    whole,
+    write_json,
+    write_over,
+    write_tensors,
+    writing,
+)
 
 SLOTS, SEAL = ("0", "1"), "checksums.json"
 OF_ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
-def newest(last: Path) -> Path | None:
-    """The whole slot that got further, None before the first one was finished.
+class Folder:
+    """What a run leaves in its folder: the first of its processes writes it, no other, and none without a folder."""
 
-    Raises DataError if what was sealed is damaged: no process that was stopped leaves it so.
+    def __init__(self, out: Path | None, minutes: float):
+        self.out, self.minutes = out, minutes
+        self.checkpoint: Path | None = None  # the whole one
+        self.saved = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Has it been long enough since the last checkpoint?"""
+        return time.monotonic() - self.saved >= 60 * self.minutes
+
+    def write_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer, place: dict[str, Any]) -> None:
+        def write(slot: Path) -> None:
+            model.save(slot)
+            write_state(slot, model, optimizer, place)
+
+        def save(out: Path) -> None:
+            self.checkpoint = save_slot(out / "last", self.checkpoint, place["step"], write)
+
+        self._write(save)
+        self.saved = time.monotonic()
+
+    def write_model(self, model: nn.Module) -> None:
+        self._write(lambda out: replace_folder(out / "model", model.save))
+
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        metrics = {"history": history, "environment": environment()}
+        self._write(lambda out: write_json(out / "metrics.json", metrics))
+
+    def settle(self, ended: bool) -> None:
+        """Clears away what a kill left, and at the end the place where the next model would be written."""
+        if self.out:
+            settle(self.out / "model", keep_spare=not ended)
+            sweep(self.out)
+
+    def _write(self, write: Callable[[Path], None]) -> None:
+        if self.out:
+            way_out = f"fix that; `docre-lite train --resume {self.out}` continues from the last checkpoint"
+            with writing(self.out, way_out):
+                self.out.mkdir(parents=True, exist_ok=True)
+                write(self.out)
+
+
+def newest(last: Path) -> Path | None:
+    """The whole slot with the later step, None before the first one is finished.
+
+    Raises DataError if a sealed slot is damaged: stopping a process cannot cause that.
     """
     slots = [(seal["step"], last / name, seal["files"]) for name in SLOTS if (seal := _seal(last / name))]
     faults = []
@@ -37,12 +95,12 @@ def newest(last: Path) -> Path | None:
         faults.append(fault)
     if faults:
         raise DataError(faults[0])
-    before = whole(last)  # a folder without slots is what earlier versions wrote
+    before = whole(last)  # earlier versions wrote a folder without slots
     return before if (before / "state.json").is_file() else None
 
 
 def _seal(slot: Path) -> dict[str, Any] | None:
-    """What was sealed; None if that was never finished, or something has been written since."""
+    """The sealed content; None if it was never finished, or if something has been written since."""
     try:
         seal = json.loads((slot / SEAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -56,7 +114,7 @@ def _damage(slot: Path, files: dict[str, str]) -> str | None:
         if not (slot / name).is_file():
             return f"{slot / name}: no such file, which a checkpoint had when it was saved; {ANEW}"
         if _digest(slot / name) != checksum:
-            return f"{slot / name}: cut short or damaged (its checksum is another than when it was saved); {ANEW}"
+            return f"{slot / name}: cut short or damaged (its checksum differs from the one saved with it); {ANEW}"
     return None
 
 
@@ -65,10 +123,10 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save(last: Path, before: Path | None, step: int, write: Callable[[Path], None]) -> Path:
-    """Has the files of a slot written and seals them: the slot that `before`, the whole one so far, is not."""
+def save_slot(last: Path, before: Path | None, step: int, write: Callable[[Path], None]) -> Path:
+    """Writes and seals the files of a slot, other than `before`, the whole one so far."""
     slots = [last / name for name in SLOTS if last / name != before]
-    for slot in slots:  # both, if there is none before: they are of another run
+    for slot in slots:  # both, without one before: they belong to another run
         if (slot / SEAL).is_file():
             write_over(slot / SEAL, b"")
     here = slots[0]
@@ -79,13 +137,13 @@ def save(last: Path, before: Path | None, step: int, write: Callable[[Path], Non
 
 
 def seal(slot: Path, step: int) -> None:
-    """What lies in the slot now is whole, and of this step."""
+    """Marks the files now in the slot as whole, and as those of this step."""
     files = {path.name: _digest(path) for path in sorted(slot.iterdir()) if path.name != SEAL}
     write_over(slot / SEAL, json.dumps({"step": step, "files": files}, indent=1).encode())
 
 
 def clear(last: Path) -> None:
-    """Deletes both slots; emptied first, so that they take no room in the trash of a network drive either."""
+    """Deletes both slots, emptied first, so that they take no room in the trash of a network drive."""
     for path in last.rglob("*"):
         if path.is_file():
             write_over(path, b"")
@@ -93,7 +151,7 @@ def clear(last: Path) -> None:
 
 
 def write_state(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, place: dict[str, Any]) -> None:
-    """Writes `training.safetensors` and `state.json`; the model's own files are the model's to write."""
+    """Writes `training.safetensors` and `state.json`; the model writes its own files."""
     tensors = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -105,19 +163,19 @@ def write_state(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, 
 
 
 def place(slot: Path) -> dict[str, Any]:
-    """What `state.json` holds."""
+    """The content of `state.json`."""
     return read_json(slot / "state.json")
 
 
 def restore(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, other_seed: int | None) -> None:
-    """Weights, the optimiser's moments and the random state. With `other_seed`, as for all processes but the one whose
-    state was saved, random numbers begin from that.
+    """Restores weights, the optimiser's moments and the random state. With `other_seed`, which all processes but the
+    one that saved its state use, random numbers start from that seed.
     """
     weights, tensors = (read_tensors(slot / f"{name}.safetensors") for name in ("model", "training"))
     model.load_state_dict(weights)
     for name, parameter in model.named_parameters():
         if f"optimizer.step.{name}" in tensors:
-            # a copy: what was read is the file itself, mapped into memory, and the file is written over
+            # a copy: the tensor is the file itself, mapped into memory, and the file will be overwritten
             moments = {key: tensors[f"optimizer.{key}.{name}"].to(parameter.device, copy=True) for key in OF_ADAM}
             optimizer.state[parameter] = moments
     if other_seed is not None:

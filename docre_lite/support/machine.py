@@ -1,4 +1,4 @@
-"""The machine that a number comes from, what it can do, and what becomes of freed memory on it."""
+"""The machine that a number comes from: its description, its abilities, and its handling of freed memory."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
 def processes() -> PartialState:
     """The processes that train together: those of one `accelerate launch` (GPUs) or `torchrun` (CPUs too).
 
-    Left to itself, accelerate takes CPU processes of `torchrun` for strangers, each of which would train alone.
+    By default, accelerate treats CPU processes of `torchrun` as unrelated, and each would train alone.
     """
     no_device = not torch.accelerator.is_available()
     return PartialState(cpu=no_device and int(os.environ.get("WORLD_SIZE", 1)) > 1)
 
 
 def peak_memory(device: torch.device) -> float:
-    """Most memory held so far in GB: of the GPU, or of the process on a CPU."""
+    """Peak memory so far in GB: of the GPU, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     status = Path("/proc/self/status")
-    if status.is_file():  # where there is one: getrusage would count the process that started this one, too
+    if status.is_file():  # preferred if it exists: getrusage would also count the process that started this one
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
     if os.name == "nt":
         return psutil.Process().memory_info().peak_wset / 1e9
-    import resource  # which Windows has not
+    import resource  # which Windows lacks
 
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def environment() -> dict[str, Any]:
-    """Machine, versions and commit: what a number needs beside it."""
+    """Machine, versions and commit, to be stored with every number."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -84,9 +84,9 @@ def bf16_in_hardware(device: torch.device) -> bool:
 
 
 def in_bf16(precision: str, device: torch.device) -> bool:
-    """Is a calculation of this precision (fp32, bf16, or auto: bf16 on a GPU that has it) in bf16 there?
+    """Does this precision (fp32, bf16, or auto: bf16 on a GPU that multiplies it) mean bf16 on the device?
 
-    Raises ValueError on another one: it would be fp32 under a wrong name.
+    Raises ValueError for any other name, which would silently mean fp32.
     """
     if precision not in ("auto", "fp32", "bf16"):
         raise ValueError(f"no precision {precision!r}; have auto, fp32, bf16")
@@ -96,16 +96,16 @@ def in_bf16(precision: str, device: torch.device) -> bool:
 
 
 def arithmetic(precision: str, device: torch.device) -> torch.autocast:
-    """The context of a calculation in this precision."""
+    """The context for a computation in this precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(precision, device))
 
 
 def warn_of_emulation(precision: str, device: torch.device) -> None:
-    """Says so if bf16 is asked for where it is only emulated: whoever waits for it should know why."""
+    """Warns if bf16 is requested on a device that only emulates it, to explain the wait."""
     if in_bf16(precision, device) and not bf16_in_hardware(device):
         warnings.warn(
             f"precision=bf16, but this {device.type} only emulates it, at a fraction of the speed of fp32; "
-            "take precision=fp32 unless a run elsewhere is to be repeated",
+            "use precision=fp32 unless you are repeating a run from another machine",
             stacklevel=2,
         )
 
@@ -115,7 +115,7 @@ def _cpu() -> str | None:
 
 
 def _cpu_says(*keys: str, split: bool = True) -> set[str]:
-    """What Linux tells of its first processor."""
+    """The words that Linux lists for its first processor under these keys."""
     path = Path("/proc/cpuinfo")
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         key, _, value = line.partition(":")
@@ -125,11 +125,11 @@ def _cpu_says(*keys: str, split: bool = True) -> set[str]:
 
 
 def keep_freed() -> None:
-    """Freed memory is kept for the next step of a training.
+    """Keeps freed memory for the next training step.
 
-    By habit large tensors are given back at once and asked for anew, page by page, which costs a step on long
-    documents up to a quarter of its time on a CPU (`benchmarks/choices.py` measures it). What is kept lies in pieces,
-    so that a process may grow larger.
+    By default, large tensors are returned to the system at once and requested again, page by page, which on a CPU
+    costs up to a quarter of a step on long documents (`benchmarks/choices.py` measures it). Kept memory is
+    fragmented, so the process may grow larger.
     """
     if library := _glibc():
         library.mallopt(MMAP_THRESHOLD, 1 << 30)
@@ -137,9 +137,9 @@ def keep_freed() -> None:
 
 
 def give_back() -> None:
-    """What lies freed goes back to the system; glibc keeps it in pieces, and takes more beside them.
+    """Returns freed memory to the system; glibc would keep it in fragments and allocate more besides.
 
-    On a GPU it goes to the other processes there: torch keeps what was freed for its own.
+    On a GPU, it becomes available to other processes: torch keeps freed memory for its own.
     """
     torch.cuda.empty_cache()
     if library := _glibc():

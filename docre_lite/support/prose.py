@@ -11,7 +11,7 @@ _OPENS = re.compile(r"[(\[{“‘]+")
 
 
 def gaps(words: Sequence[str]) -> list[str]:
-    """What is written before each word: a space or nothing. Straight double quotes open and close in turn."""
+    """The separator before each word: a space or nothing. Straight double quotes open and close in turn."""
     out, close, quoted = [], True, False
     for word in words:
         ends = quoted if word == '"' else bool(_CLOSES.fullmatch(word))

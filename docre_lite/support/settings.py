@@ -1,6 +1,6 @@
-"""Settings as frozen records whose fields carry their help: one table for Python, `--set`, JSON and saved models.
+"""Settings as frozen records whose fields carry their help: one definition for Python, `--set`, JSON and saved models.
 
-Pydantic checks every value, whichever way it comes in, and reads text as the field's type.
+Pydantic checks every value, whatever its source, and converts text to the field's type.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Part = Annotated[float, Field(ge=0, lt=1)]  # a share that leaves something
 
 
 def option(default: Any, help: str) -> Any:
-    """A field with a line of help: what it does, its unit, where a published value stands."""
+    """A field with a line of help: its effect, its unit, the source of a published value."""
     return dataclasses.field(default=default, metadata={"help": help})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(option,))
 def settings(kind: type) -> type:
-    """Makes a class of options a frozen record. A value that cannot be raises ValueError: one line that names it."""
+    """Makes a class of options a frozen record. An invalid value raises ValueError: one line that names it."""
     made = dataclass(frozen=True, config=ConfigDict(extra="forbid"))(kind)
     begin = made.__init__
 
@@ -44,7 +44,7 @@ def _in_words(error: ValidationError) -> str:
     first = error.errors()[0]
     name, given, limits = ".".join(map(str, first["loc"])), first["input"], first.get("ctx", {})
     kind = first["type"].partition("_")[0]
-    if kind == "value":  # what a record checks itself
+    if kind == "value":  # the record's own checks
         return str(limits["error"])
     if kind == "unexpected":
         return f"there is no setting {name!r}"
@@ -61,7 +61,7 @@ def _in_words(error: ValidationError) -> str:
 
 
 class Variant(NamedTuple):
-    """A named set of settings: a rung or an ablation of a paper, with the scores it printed on DocRED dev."""
+    """A named set of settings: a baseline or an ablation of a paper, with its published scores on DocRED dev."""
 
     settings: dict[str, Any]
     help: str
@@ -82,7 +82,7 @@ def fields(*records: Any) -> dict[str, dataclasses.Field]:
 
 
 def update(record: Any, values: dict[str, Any]) -> Any:
-    """The record with those of `values` that it has a field for; "none" is None where that may be."""
+    """The record updated with those of `values` that it has a field for; "none" means None if that is allowed."""
     hints = get_type_hints(type(record))
     own = {k: v for k, v in values.items() if k in hints}
     absent = {k: None for k, v in own.items() if v == "none" and type(None) in get_args(hints[k])}

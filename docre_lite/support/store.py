@@ -1,4 +1,4 @@
-"""What models and checkpoints are kept in: JSON and safetensors, read whole or refused, written whole or not at all."""
+"""Files of models and checkpoints: JSON and safetensors, read whole or rejected, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from torch import Tensor
 
 from . import DataError
 
-# A lock by a mere file, which newer versions fall back to, would outlive a process that is killed.
+# A lock that is a mere file, the fallback of newer versions, would outlive a killed process.
 HARD = {"fallback_to_soft": False} if "fallback_to_soft" in signature(FileLock.__init__).parameters else {}
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-ANEW = "copy it anew from where it is whole, or train again"
+ANEW = "copy it again from an intact source, or train again"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises DataError if it is missing, torn, or something else."""
+    """The object in a JSON file. Raises DataError if the file is missing, cut short, or something else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -40,10 +40,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, which can hold nothing else. Raises DataError if it is missing or torn."""
+    """The tensors of a safetensors file, which can hold nothing else. Raises DataError if missing or cut short."""
     if not path.is_file():
         raise DataError(
-            f"{path}: no such file, and weights are read from safetensors alone, never from a pickle; {ANEW}"
+            f"{path}: no such file, and weights are read only from safetensors, never from a pickle; {ANEW}"
         )
     try:
         return load_file(path)
@@ -54,14 +54,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """The whole file or none, see `write_whole`."""
+    """Writes the whole file or none, see `write_whole`."""
     write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """The whole file or none, whenever the process or the machine is stopped. Raises OSError.
+    """Writes the whole file or none, even if the process or the machine stops at any moment. Raises OSError.
 
-    Our own: of the libraries for it, some are given up and none waits for the disk as well.
+    Our own: some libraries for this are abandoned, and none waits for the disk.
     """
     new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -76,15 +76,15 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_over(path: Path, data: bytes) -> None:
-    """A file written in its place: none is made beside it, renamed or deleted, which a network drive does slowly and
-    keeps in its trash. Torn if it is stopped halfway: for files that are there twice, or whose folder is.
+    """Overwrites a file in place: creating, renaming or deleting another is slow on a network drive, which also keeps
+    a copy in its trash. Stopping halfway leaves the file cut short: only for files, or folders, that exist twice.
     """
     path.write_bytes(data)
     _to_disk(path)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """A safetensors file, see `write_over`; the library's own writer renames. Takes their room in memory once more."""
+    """Writes a safetensors file with `write_over`; the library's writer renames. Takes their memory once more."""
     write_over(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
@@ -98,7 +98,7 @@ def _to_disk(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what writers left half written when they were killed. For who has the folder alone."""
+    """Removes the half-written files of killed writers. Only for the process that has the folder to itself."""
     for left in folder.glob(".*.tmp"):
         left.unlink(missing_ok=True)
 
@@ -106,7 +106,7 @@ def sweep(folder: Path) -> None:
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Writes a folder beside its place and swaps the two: whenever the process is stopped, `whole` finds old or new.
 
-    The one before stays as FOLDER.new, to be written over the next time, until `settle` clears it away.
+    The old one stays as FOLDER.new, to be overwritten the next time, until `settle` removes it.
     """
     settle(folder, keep_spare=True)
     new, old = (folder.with_name(folder.name + end) for end in (".new", ".old"))
@@ -116,7 +116,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         for path in new.iterdir():
             _to_disk(path)
     except Exception:
-        shutil.rmtree(new, ignore_errors=True)  # on a full disk, room for others
+        shutil.rmtree(new, ignore_errors=True)  # makes room on a full disk
         raise
     if folder.exists():
         folder.rename(old)
@@ -126,13 +126,13 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def whole(folder: Path) -> Path:
-    """The folder, or the one before it if a kill came while the two were swapped."""
+    """The folder, or its predecessor if the process was killed while swapping the two."""
     old = folder.with_name(folder.name + ".old")
     return old if old.is_dir() and not folder.is_dir() else folder
 
 
 def settle(folder: Path, keep_spare: bool = False) -> None:
-    """Puts right what a kill left: the folder, old or new, stands at its place; nothing but the spare is beside it."""
+    """Cleans up after a kill: the folder, old or new, is back in its place, with nothing but the spare beside it."""
     if (found := whole(folder)) != folder:
         found.rename(folder)
     for end in (".old",) if keep_spare else (".new", ".old"):
@@ -140,17 +140,17 @@ def settle(folder: Path, keep_spare: bool = False) -> None:
 
 
 class Busy(DataError):
-    """Another process is at work in a folder."""
+    """Another process is using a folder."""
 
 
 def alone(folder: Path, way_out: str = "choose another --out", name: str = ".lock") -> AbstractContextManager:
-    """A lock on a folder, which goes with what is returned, or with the process however it ends.
+    """A lock on a folder, released with the returned object, or when the process ends, however it ends.
 
-    Raises Busy if another process holds it, and DataError if nothing can be written there. Where the file system has
-    no locks, as on some clusters, there is a warning in its place.
+    Raises Busy if another process holds it, and DataError if nothing can be written there. If the file system has
+    no locks, as on some clusters, it only warns.
     """
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder}: is a file, where a folder is to be; {way_out}")
+        raise DataError(f"{folder}: is a file, but a folder is needed; {way_out}")
     with writing(folder, way_out):
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -160,17 +160,17 @@ def alone(folder: Path, way_out: str = "choose another --out", name: str = ".loc
         except (NotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in NO_LOCKS:
                 raise
-    warnings.warn(f"{folder}: its file system has no locks; see to it that no other run works there", stacklevel=2)
+    warnings.warn(f"{folder}: its file system has no locks; make sure that no other run works there", stacklevel=2)
     return nullcontext()
 
 
 @contextmanager
 def writing(path: Path, way_out: str) -> Iterator[None]:
-    """Where `path` is written: what the system refuses becomes one line that names it, as a DataError."""
+    """A context for writing `path`: an error of the system becomes a DataError of one line that names the path."""
     try:
         yield
     except Exception as error:
-        # safetensors and tokenizers have their own words for a full disk; those of tokenizers are a bare Exception
+        # safetensors and tokenizers report a full disk in their own ways; tokenizers raises a bare Exception
         if not isinstance(error, OSError | SafetensorError) and type(error) is not Exception:
             raise
         raise DataError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); {way_out}") from None

@@ -1,4 +1,4 @@
-"""The tokenizer that belongs to an encoder of the hub: read as marked words need it, refused where it cannot fit."""
+"""The tokenizer of a hub encoder: loaded for text that is split into words, rejected if it cannot fit."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from functools import partial
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-UNKNOWN = 0.2  # share of sub-words, above which `warn_of_unknown` speaks
+UNKNOWN = 0.2  # share of sub-words above which `warn_of_unknown` warns
 
 
 def read_subwords(name: str) -> PreTrainedTokenizerFast:
-    """Tokenizer by hub name or folder; none of its code is run. Raises ValueError if it knows no words."""
+    """Tokenizer by hub name or folder; runs none of its code. Raises ValueError if it knows no words."""
     read = partial(AutoTokenizer.from_pretrained, name, use_fast=True, trust_remote_code=False)
     subwords = read()
     if not getattr(subwords, "is_fast", False):
-        raise ValueError("its tokenizer has no fast form, which alone knows the word of each sub-word")
+        raise ValueError("its tokenizer has no fast form, and only fast ones know the word of each sub-word")
     if _pattern(subwords, "pre_tokenizer").count("ByteLevel"):
-        subwords = read(add_prefix_space=True)  # takes split words only if each starts with a space
+        subwords = read(add_prefix_space=True)  # accepts split words only if each starts with a space
     known = set(subwords.get_vocab()) - set(subwords.all_special_tokens)
     if not known:
         raise ValueError(
-            "its tokenizer knows no words, as when tokenizer.json is missing; put it there with "
-            "`AutoTokenizer.from_pretrained(...).save_pretrained(folder)`, from where the model came"
+            "its tokenizer knows no words, as if tokenizer.json were missing; get it from the source of the model with "
+            "`AutoTokenizer.from_pretrained(...).save_pretrained(folder)`"
         )
     capitals = sum(token.lower() != token for token in known) / len(known)
     if capitals > 0.1 and "Lowercase" in _pattern(subwords, "normalizer"):
@@ -37,7 +37,7 @@ def read_subwords(name: str) -> PreTrainedTokenizerFast:
 
 
 def check_fits(subwords: PreTrainedTokenizerFast, rows: int) -> None:
-    """Raises ValueError if the tokenizer has numbers that the embedding with so many rows has not."""
+    """Raises ValueError if the tokenizer uses numbers beyond the rows of the embedding."""
     if (largest := max(subwords.get_vocab().values())) >= rows:
         raise ValueError(
             f"its tokenizer numbers tokens up to {largest}, but the model has an embedding for {rows}: "
@@ -46,7 +46,7 @@ def check_fits(subwords: PreTrainedTokenizerFast, rows: int) -> None:
 
 
 def warn_of_unknown(subwords: PreTrainedTokenizerFast, name: str, sentences: Iterable[Sequence[str]]) -> None:
-    """Warns where more than a fifth of a sample is unknown to the tokenizer."""
+    """Warns if the tokenizer does not know more than a fifth of a sample."""
     sample = [list(words) for words in sentences if words]
     if not sample or subwords.unk_token_id is None:
         return

@@ -1,4 +1,4 @@
-"""Pictures to change: in the rendered book the page's own models answer, in Jupyter and on Colab the reader's."""
+"""Interactive pictures: in the rendered book the page's own models answer, in Jupyter and on Colab the reader's."""
 
 from .compare import ModelComparer
 from .context import ContextExplorer

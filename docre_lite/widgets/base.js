@@ -1,6 +1,6 @@
 // Shared by all widgets and put before each one's own script: elements, controls, matrix, document, bars, curves.
-// A widget ends in `export default { render({ model, el }) { … } }` and uses of the model only get, set, on and
-// save_changes: the part that Jupyter, Colab and the page without a kernel all have.
+// A widget ends in `export default { render({ model, el }) { … } }` and uses only get, set, on and save_changes of
+// the model: the part common to Jupyter, Colab and the page without a kernel.
 
 /** h("p", { class: "x", onclick: f }, "text", child): an element. Properties with null or false are left out. */
 function h(tag, properties = {}, ...children) {
@@ -19,7 +19,7 @@ let counted = 0;
 /** An id that no other element of the page has. */
 const fresh = (what) => `dw-${what}-${(counted += 1)}-${Math.random().toString(36).slice(2, 7)}`;
 
-/** A number for people: a true minus sign, no "−0". */
+/** A number as readable text: a true minus sign, no "−0". */
 function number(value, digits = 2) {
   const text = Math.abs(value).toFixed(digits);
   return value < 0 && Number(text) !== 0 ? `−${text}` : text;
@@ -37,7 +37,7 @@ function unpack({ shape, low, high, bytes }) {
   return { shape, at };
 }
 
-/** The frame of every widget: title, sign, body, one line that is read aloud. Returns what a widget works with. */
+/** The frame of every widget: title, sign, body, a status line that is read aloud. Returns the tools of a widget. */
 function start({ model, el }, title) {
   const data = model.get("data");
   const sign = h("span", { class: "dw-sign" });
@@ -54,7 +54,7 @@ function start({ model, el }, title) {
   const widget = {
     data, body, state, status,
     own: false,  // does the script compute everything itself, with or without a kernel?
-    /** Change what the reader chose: everything is drawn again, and a kernel, if there is one, is asked. */
+    /** Change the reader's choices: everything is drawn again, and a kernel, if there is one, recomputes. */
     choose(changes) {
       model.set("state", { ...state(), ...changes });
       model.save_changes();
@@ -84,7 +84,7 @@ function start({ model, el }, title) {
   return widget;
 }
 
-/** A labelled slider. `text(value)` is what it says; `set(value)` moves it without telling. */
+/** A labelled slider. `text(value)` is its display; `set(value)` moves it without an event. */
 function slider(label, { min, max, step, text = (v) => number(v) }, onchange) {
   const id = fresh("slider");
   const shown = h("span", { class: "dw-value" });
@@ -135,8 +135,8 @@ function table(caption, head, rows) {
 /** A matrix of cells to choose from: heads in rows, tails in columns. Arrow keys walk, Enter or space chooses.
  *
  * draw(cell, chosen): `cell(r, c)` gives null for an empty place, or { share, text, kind, title }: a tint from 0 to 1,
- * what stands in the cell, a class for its look ("hidden", "hit", …), and what is said of it. `named` columns carry
- * their names too, upright. `onwalk` is told where arrow keys lead, by default as if it were chosen.
+ * the text of the cell, a class for its look ("hidden", "hit", …), and its description. `named` columns carry
+ * their names too, upright. `onwalk` receives the target of arrow keys, which by default counts as chosen.
  */
 function matrix(names, { caption, onchoose, onwalk = onchoose, columns = names, rowHead = "head", columnHead = "tail", named = false }) {
   const cells = names.map((_, r) => columns.map((_, c) => h("button", {
@@ -178,7 +178,7 @@ function matrix(names, { caption, onchoose, onwalk = onchoose, columns = names, 
 }
 
 const CLOSES = /^([,.;:!?%)\]}’”…']+|['’](s|t|re|ve|ll|d|m)|n['’]t)$/i, OPENS = /^[([{“‘]+$/;
-/** What stands before each word of a sentence, a space or nothing: as `gaps` of the package. */
+/** The separator before each word of a sentence, a space or nothing: like `gaps` in the package. */
 function gaps(words) {
   let close = true, quoted = false;
   return words.map((word) => {
@@ -245,7 +245,7 @@ function textOf({ sentences, mentions, names, types, lines = null }, onchoose) {
 }
 
 /** Bars to the left and right of a line at 0, with their numbers; items are { label, value, kind, title, was, text }:
- * a thin line marks what the value was, and `text` is said in the number's stead. */
+ * a thin line marks the earlier value, and `text` replaces the number. */
 function bars(caption, digits = 2) {
   const body = h("tbody", {});
   const el = h("table", { class: "dw-bars" }, h("caption", {}, caption), body);

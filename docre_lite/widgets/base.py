@@ -1,4 +1,4 @@
-"""What all widgets share: one class that lives in Jupyter, in Colab and in a page without a kernel."""
+"""The base of all widgets: one class that works in Jupyter, in Colab and in a page without a kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..types import Document, Entity, Mention
 FOLDER = Path(__file__).resolve().parent
 _numbers = itertools.count(1)
 
-# Stands in for the kernel's model in a page that has none: what a widget's script may use of it, and no more.
+# Replaces the kernel's model in a page without one: exactly the methods that a widget's script may use.
 _SHIM = """
 const host = document.getElementById(ID);
 const state = JSON.parse(host.querySelector('script[type="application/json"]').textContent);
@@ -45,12 +45,12 @@ host.replaceChildren(host.querySelector("style"), el);
 
 
 class Widget(anywidget.AnyWidget):
-    """A picture with controls. A subclass names its script and says what to compute.
+    """A picture with controls. A subclass names its script and defines what to compute.
 
-    `data` never changes and travels with the page: the document, and the answers to the states that were computed
-    beforehand. `state` is what the reader has chosen. With a kernel, every change of `state` asks `recompute`, and
-    its result is `answer`. Without one, `answer` comes from the page's own models where `data["live"]` names one, and
-    else the script shows what `data` holds. A sign on the widget says which.
+    `data` never changes and travels with the page: the document, and the answers to states computed beforehand.
+    `state` holds the reader's choices. With a kernel, every change of `state` calls `recompute`, and
+    its result is `answer`. Without one, `answer` comes from the page's own models if `data["live"]` names one;
+    otherwise the script shows the content of `data`. A sign on the widget tells the reader which.
     """
 
     script: ClassVar[str]  # file of the subclass beside this one; `base.js` and `live.js` are put before it
@@ -71,11 +71,11 @@ class Widget(anywidget.AnyWidget):
         self.observe(self._ask, names="state")
 
     def recompute(self, state: dict[str, Any]) -> dict[str, Any] | None:
-        """What the model says for a state; None if the script computes everything itself."""
+        """The model's answer for a state; None if the script computes everything itself."""
         return None
 
     def fallback(self) -> str:
-        """HTML for a reader without JavaScript: a table or a text that teaches the same."""
+        """HTML for a reader without JavaScript: a table or a text with the same content."""
         raise NotImplementedError
 
     def _ask(self, change) -> None:
@@ -87,7 +87,7 @@ class Widget(anywidget.AnyWidget):
         """The widget as HTML that needs no kernel and no network: style, fallback, stored states, script."""
         name = f"docre-widget-{next(_numbers)}"
         content = json.dumps({"data": self.data, "state": self.state, "answer": {}}, ensure_ascii=False)
-        content = content.replace("<", "\\u003c")  # no text of a document can end the script
+        content = content.replace("<", "\\u003c")  # so that no text of a document can end the script
         code = base64.b64encode(str(self._esm).encode()).decode()
         shim = _SHIM.replace("ID", json.dumps(name)).replace("SCRIPT", json.dumps(code))
         return (
@@ -115,7 +115,7 @@ def with_pairs(documents: Document | Sequence[Document]) -> list[Document]:
 
 
 def pack(values, low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    """An array as bytes in base64, one a number: 1/255 of the range is the finest step. The script's `unpack` reads it.
+    """An array as bytes in base64, one per number, in steps of 1/255 of the range. The script's `unpack` reads it.
 
     `low` and `high` are the range, by default that of the values.
     """
@@ -128,12 +128,12 @@ def pack(values, low: float | None = None, high: float | None = None) -> dict[st
 
 
 def rounded(values, digits: int = 3) -> list:
-    """A tensor as nested lists with few digits: what a page needs, and no more."""
+    """A tensor as nested lists with few digits, enough for a page."""
     return np.asarray(values.detach().float().cpu() if isinstance(values, Tensor) else values).round(digits).tolist()
 
 
 def document_data(document: Document) -> dict[str, Any]:
-    """A document as the script's `textOf` wants it, with its gold triples."""
+    """A document in the format of the script's `textOf`, with its gold triples."""
     return {
         "title": document.title,
         "sentences": [list(sentence) for sentence in document.sentences],
@@ -153,13 +153,13 @@ def document_data(document: Document) -> dict[str, Any]:
 
 
 def live(*models: DocRE) -> dict[str, Any]:
-    """What tells the script that the page has these very models: the names they have there, or nothing."""
+    """Tells the script that the page contains these models, with their names there; empty if it does not."""
     names = [name_of(model) for model in models]
     return {"live": names} if all(names) else {}
 
 
 def changed(document: Document, state: dict[str, Any]) -> Document:
-    """The document as the reader has changed it: `state["change"]["document"]`, as the script's `changed` gives it."""
+    """The document as changed by the reader: `state["change"]["document"]`, in the format of the script's `changed`."""
     if not (change := state.get("change")):
         return document
     made = change["document"]

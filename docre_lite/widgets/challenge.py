@@ -1,4 +1,4 @@
-"""A question with an answer: which one word must go, so that a model loses a fact that it found?"""
+"""A puzzle for the reader: which single word must go so that a model loses a fact that it found?"""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..model import DocRE
 from ..predict import run
 from ..types import Document, Entity
 
-VARIANTS = 100  # documents that are read at most, each without another word
-READ = 10_000  # words of all of them together, at most: about a second for a tiny model
+VARIANTS = 100  # most documents to read, each without a different word
+READ = 10_000  # most words of all of them together: about a second for a tiny model
 
 
 def without(document: Document, sentence: int, word: int) -> Document:
-    """The document without one word that is no part of a name, and without its triples."""
+    """The document without its triples and without one word, which is not part of a name."""
     lines = list(document.sentences)
     lines[sentence] = lines[sentence][:word] + lines[sentence][word + 1 :]
 
@@ -30,11 +30,11 @@ def without(document: Document, sentence: int, word: int) -> Document:
 
 
 def one_word(model: DocRE, document: Document) -> dict[str, Any] | None:
-    """A fact that the model finds and, without one word outside all names, does not; None if there is no such word.
+    """A fact that the model finds but loses without a certain word outside all names; None if there is no such word.
 
-    Gold facts come before others, composed ones before stated ones, then words of a sentence that does not name both
+    Gold facts come before others, composed ones before stated ones, then words of a sentence that does not mention both
     entities, then words that change few other facts, then those that lower the margin most. Words of the relation's
-    own name do not count: to strike "author" of an author would be no question.
+    own name do not count: striking "author" to lose an author would be too easy.
     """
     places = _places(document)
     margins, chosen = _read(model, [document, *(without(document, *place) for place in places)])
@@ -58,7 +58,7 @@ def one_word(model: DocRE, document: Document) -> dict[str, Any] | None:
 
 
 def _places(document: Document) -> list[tuple[int, int]]:
-    """Words outside all names, as [sentence, word]: no more than can be tried at once."""
+    """Words outside all names, as (sentence, word): no more than can be tried at once."""
     named = {(m.sentence, w) for entity in document.entities for m in entity.mentions for w in range(m.start, m.end)}
     words = [(s, w) for s, line in enumerate(document.sentences) for w, text in enumerate(line) if text.isalpha()]
     most = min(VARIANTS, READ // max(document.words, 1))
@@ -67,7 +67,7 @@ def _places(document: Document) -> list[tuple[int, int]]:
 
 @torch.inference_mode()
 def _read(model: DocRE, documents: list[Document]) -> tuple[Tensor, Tensor]:
-    """Margins [variants, N, N, R] of documents with the same entities, and what is chosen."""
+    """Margins [variants, N, N, R] of documents with the same entities, and the relations chosen."""
     margins: dict[int, Tensor] = {}
     chosen: dict[int, Tensor] = {}
     for where, _, _, prediction in run(model, documents, batch_size=16, labels=False):

@@ -1,4 +1,4 @@
-// Several models side by side: a map and a column a model, a row a fact; in a document that the reader changes, too.
+// Several models side by side: a map and a column per model, a row per fact; also in a document that the reader changes.
 export default {
   render(context) {
     const widget = start(context, "Models side by side"), { data } = widget;
@@ -14,9 +14,9 @@ export default {
     const signs = h("div", {});
     widget.body.append(
       row(which.el), ...(can ? [changes] : []), row(kind.el, agree.el), maps, signs,
-      facts, widget.status, text,  // what is said of a fact stands beside it
+      facts, widget.status, text,  // the comment on a fact is beside it
     );
-    // What a mark says: of a model where gold is known, since a change of what the text says, in a text without gold.
+    // The meaning of a mark: for a model if gold is known, after a change of the text's content, in a text without gold.
     const marks = {
       gold: { hit: ["✓", "right"], wrong: ["✗", "wrong"], missed: ["○", "missed"], "": ["", "not claimed"] },
       change: { hit: ["✓", "as before"], new: ["+", "new"], lost: ["−", "lost"], "": ["", "not claimed"] },
@@ -25,17 +25,17 @@ export default {
     const legends = {
       gold: legend(["hit", "right: gold and claimed", "✓"], ["wrong", "wrong: claimed, not gold", "✗"], ["missed", "missed: gold, not claimed", "○"]),
       change: legend(["hit", "claimed, as before", "✓"], ["new", "claimed since your change", "+"], ["missed", "lost with your change", "−"]),
-      own: legend(["hit", "claimed; what is right in your text only you know", "✓"]),
+      own: legend(["hit", "claimed; only you know what is right in your text", "✓"]),
     };
     const key = ([head, relation, tail]) => `${head}|${relation}|${tail}`;
 
-    /** Another name leaves the gold facts what they are; who strikes words changes what the text says. */
+    /** Renaming keeps the gold facts; striking words changes the content of the text. */
     function modeOf(change) {
       if (change?.text) return "own";
       return change?.words?.length || change?.sentences?.length ? "change" : "gold";
     }
 
-    /** Every fact that is gold or claimed by a model, before or now, with what each model makes of it. */
+    /** Every fact that is gold or claimed by a model, before or now, with each model's verdict. */
     function factsOf(doc, { gold, before, claims, mode }) {
       const found = new Map(), stands = doc.names.map((_, e) => new Set(doc.mentions.filter((m) => m.entity === e).map((m) => m.sentence)));
       const add = ([head, relation, tail]) => {
@@ -101,7 +101,7 @@ export default {
 
     // What the models say --------------------------------------------------------------------------------------------
 
-    let held = null;  // what they said of the last document: to choose a fact asks nobody
+    let held = null;  // their answers for the last document: choosing a fact needs no new ones
     const keyOf = (state) => JSON.stringify([state.document, state.change]);
     liven(context, widget, async (state, think) => {
       if (held?.key === keyOf(state)) return { claims: held.claims };
@@ -109,7 +109,7 @@ export default {
       const answers = await Promise.all(data.live.map((paper) => think(paper, doc)));
       return { claims: answers.map(({ triples }) => triples.map((t) => [t.head, t.relation, t.tail, Math.round(100 * t.score) / 100])) };
     });
-    /** Claims, where they are known, in the numbers of the document before words were struck. */
+    /** Claims, if known, in the numbers of the document before words were struck. */
     function said(state, doc) {
       const answer = widget.answer()?.claims, before = data.models.map((model) => model.claims[state.document]);
       if (answer) held = { key: keyOf(state), claims: answer };
@@ -119,7 +119,7 @@ export default {
 
     // Drawing --------------------------------------------------------------------------------------------------------
 
-    let drawn = null, editing = null;  // built once a document, not for every fact
+    let drawn = null, editing = null;  // built once per document, not for every fact
     function textFor(state, doc) {
       if (drawn?.key !== keyOf(state)) {
         drawn = { key: keyOf(state), ...textOf(doc) };
@@ -134,7 +134,7 @@ export default {
       edit.replaceChildren(editing.el);
       return editing;
     }
-    /** The state to draw: that of the reader, or the given document where the models do not run. */
+    /** The state to draw: the reader's, or the given document if the models do not run. */
     function current() {
       const failed = context.model.page && context.model.get("failed");
       changes.hidden = !!failed;
@@ -189,7 +189,7 @@ export default {
       const by = (...says) => data.models.filter((_, m) => says.includes(f.says[m])).map(({ name }) => name).join(", ") || "none";
       const name = ([head, relation, tail]) => `${doc.names[head]} ${relation} ${doc.names[tail]}`;
       const there = [f.head, f.tail].every((e) => doc.left.includes(e));
-      const where = there ? `${f.intra ? "within a sentence" : "across sentences"}.` : "one of the two is not in the text any more.";
+      const where = there ? `${f.intra ? "within a sentence" : "across sentences"}.` : "one of the two is no longer in the text.";
       const source = {
         gold: f.gold ? `Gold; claimed by ${by("hit")}; missed by ${by("missed")}.` : `It is not gold; claimed by ${by("wrong")}.`,
         change: `${[["hit", "As before"], ["new", "New"], ["lost", "Lost"]].filter(([says]) => f.says.includes(says)).map(([says, word]) => `${word}: ${by(says)}.`).join(" ")}${f.gold ? " It was gold before your change." : ""}`,
@@ -201,7 +201,7 @@ export default {
 
     widget.run(() => {
       const state = current(), given = data.documents[state.document], doc = numbered(given, state.change), mode = modeOf(state.change);
-      const shown = state.kind === "composed" && mode === "own" ? "all" : state.kind;  // which is composed, nobody knows
+      const shown = state.kind === "composed" && mode === "own" ? "all" : state.kind;  // nobody knows which facts are composed
       which.set(state.document); kind.set(shown); agree.set(state.agree);
       kind.el.lastChild.hidden = mode === "own";
       if (can) editorFor(state.document).draw();

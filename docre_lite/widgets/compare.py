@@ -1,4 +1,4 @@
-"""Several models on the same documents: where they agree, and where one sees what the others miss."""
+"""Several models on the same documents: where they agree, and where one finds what the others miss."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .base import Widget, changed, document_data, html_table, live
 
 
 class ModelComparer(Widget):
-    """What several models find in a document, side by side, fact by fact.
+    """The facts that several models find in a document, side by side.
 
         from docre_lite.widgets import ModelComparer
         ModelComparer.of({"mine": model, "yours": other}, documents)
 
-    `predictions` holds each model's triples of all documents by its name, such as `predict` or a file of results gives
-    them. A map a model shows the pairs it is right about, wrong about, or misses; below, one row a fact. Facts can be
-    narrowed to pairs within or across sentences, to composed ones, and to those that the models disagree on. Where the
-    models can be asked, the reader changes the document, and sees which facts each one gains and loses. Raises
+    `predictions` holds each model's triples of all documents by its name, as `predict` or a file of results gives
+    them. A map per model shows the pairs it gets right, gets wrong, or misses; below is one row per fact. Facts can be
+    restricted to pairs within or across sentences, to composed ones, and to those on which the models disagree. If the
+    models are available, the reader can change the document and sees which facts each one gains and loses. Raises
     ValueError if there is no document or no model, and KeyError for a triple of another document.
     """
 
@@ -28,29 +28,29 @@ class ModelComparer(Widget):
 
     def __init__(self, documents: Sequence[Document], predictions: Mapping[str, Iterable[Triple]]):
         if not documents or not predictions:
-            raise ValueError("nothing to compare: give documents, and predictions of one model or more")
+            raise ValueError("nothing to compare: give documents, and predictions of at least one model")
         self._documents, self._models = list(documents), {}
         place = {document.title: k for k, document in enumerate(documents)}
         if len(place) < len(documents):
-            raise ValueError("two of the documents have the same title; triples could belong to either")
+            raise ValueError("two of the documents have the same title, so triples could belong to either; rename one")
         claims = {name: [[] for _ in documents] for name in predictions}
         for name, triples in predictions.items():
             for t in triples:
                 if t.title not in place:
-                    raise KeyError(f"{name}: a triple of {t.title!r}, which is none of the documents given")
+                    raise KeyError(f"{name}: a triple of {t.title!r}, which is not among the documents given")
                 claims[name][place[t.title]].append(_claim(t))
         self._claims = claims
         data = {
             "documents": [document_data(document) for document in documents],
             "models": [{"name": name, "claims": found} for name, found in claims.items()],
-            "asked": False,  # are the models themselves here, to be asked about a changed document?
+            "asked": False,  # are the models themselves available, to read a changed document?
         }
         super().__init__(data, {"document": 0, "kind": "all", "agree": "all", "fact": "", "change": None})
 
     @classmethod
     def of(cls, models: Mapping[str, DocRE], documents: Sequence[Document]) -> ModelComparer:
-        """The models themselves on the documents. They are asked again for the document that is shown, as the reader
-        changes it: by a kernel, or in the page if all are models that come with the package."""
+        """The models themselves on the documents. They read the document on display again whenever the reader changes
+        it: in a kernel, or in the page if all of them come with the package."""
         found = cls(documents, {name: predict(model, documents) for name, model in models.items()})
         found._models = dict(models)
         found.data = {**found.data, "asked": True, **live(*models.values())}

@@ -18,7 +18,7 @@ export default {
     };
     want(widget.state().head, widget.state().tail);
     const first = wanted;
-    /** The pair that is shown, in the numbers of `base`: for null the model chose one. */
+    /** The pair shown, in the numbers of `base`: for null the model chose one. */
     const pairOf = (state) => (state.head === null || state.tail === null ? widget.answer()?.pair ?? [state.head, state.tail] : [state.head, state.tail]);
     const pick = (roles) => {
       const [head, tail] = pairOf(widget.state()), now = { head, tail, ...roles };
@@ -26,7 +26,7 @@ export default {
       want(now.head, now.tail);
       widget.choose(now);
     };
-    /** A change takes the pair along as far as its entities are still there; the model finds another in its stead. */
+    /** A change keeps the pair as long as its entities exist; otherwise the model finds another. */
     function follow({ change }) {
       const { names } = base(change), left = change ? change.document.from : every;
       const place = ({ e, name }) => (names[e] === name ? e : names.indexOf(name)), there = (e) => (left.includes(e) ? e : null);
@@ -54,13 +54,13 @@ export default {
       signs,
     );
 
-    /** One fact that the reader is to make the model lose, by one word. */
+    /** One fact that the model should lose when the reader strikes one word. */
     function taskOf() {
       const [s, relation, o] = challenge.fact, { names } = given, word = given.sentences.flat()[challenge.word];
       let sentence = 0;
       for (let left = challenge.word; left >= given.sentences[sentence].length; sentence += 1) left -= given.sentences[sentence].length;
       const said = h("p", { class: "dw-question" }), el = h("div", { class: "dw-task" },
-        h("p", {}, h("strong", {}, "A challenge: "), `the model finds ${names[s]} → ${names[o]}: ${relation} (margin ${signed(challenge.margin)}). Make it lose this fact by striking one word that is no part of a name. `,
+        h("p", {}, h("strong", {}, "A challenge: "), `the model finds ${names[s]} → ${names[o]}: ${relation} (margin ${signed(challenge.margin)}). Make it lose this fact by striking one word that is not part of a name. `,
           button("Look at this pair", () => pick({ head: s, tail: o }))),
         said,
         h("details", {}, h("summary", {}, "One answer"), h("p", {}, `Strike “${word}” in sentence ${sentence}: the margin falls from ${signed(challenge.margin)} to ${signed(challenge.after)}.`)));
@@ -75,9 +75,9 @@ export default {
         const { words = [], sentences = [], names: renamed = {} } = change ?? {}, one = words.length === 1 && !sentences.length && !Object.keys(renamed).length && !named.has(words[0]);
         const lost = margin === null || margin <= 0;
         said.textContent = !change || margin === undefined ? ""
-          : margin === null ? "Now one of the two names is gone. Put it back, and strike a word that is no part of a name."
+          : margin === null ? "Now one of the two names is gone. Put it back, and strike a word that is not part of a name."
             : one && lost ? `Solved: without “${given.sentences.flat()[words[0]]}” the margin is ${signed(margin)}, and the fact is lost.`
-              : lost ? `Lost, with a margin of ${signed(margin)}; but can you do it with one struck word that is no part of a name?`
+              : lost ? `Lost, with a margin of ${signed(margin)}; but can you do it by striking one word that is not part of a name?`
                 : `The margin is ${signed(margin)} now: the model still finds the fact.`;
       }
       return { el, draw };
@@ -149,7 +149,7 @@ export default {
       const [s, relation, o] = challenge.fact, [a, b] = [left.indexOf(s), left.indexOf(o)];
       return a < 0 || b < 0 ? null : Math.round(100 * margin[(a * n + b) * relations.length + relations.indexOf(relation)]) / 100;
     }
-    /** What is known beforehand: of the document as it was given, from what the page carries. */
+    /** The stored results: those of the given document, which the page carries. */
     function known(state) {
       const pair = [state.head, state.tail], [, , tokens] = stored.shape;
       const own = (k, e, t) => stored.at(k, e, t) ** 2;  // packed as square roots, so that small ones survive
@@ -198,7 +198,7 @@ export default {
       return drawn;
     }
 
-    /** The state to draw: that of the reader, or the given document where the model does not run. */
+    /** The state to draw: the reader's, or the given document if the model does not run. */
     function current() {
       const state = widget.state(), failed = context.model.page && context.model.get("failed");
       if (can) changes.hidden = !!failed;
@@ -218,7 +218,7 @@ export default {
       const lost = said.filter(([, value, was]) => was > 0 && value <= 0).map(([relation]) => relation);
       const most = moved && `${lost.length ? `; it lost ${lost.join(", ")}` : ""}. ${moved[0]} moved most, from ${signed(moved[2])} to ${signed(moved[1])}`;
       const other = state.head !== null && state.tail !== null ? "" : state.change.text ? "The strongest pair of your text: "
-        : "The pair you chose is not in the text any more; the strongest pair now: ";
+        : "The pair you chose is no longer in the text; the strongest pair now: ";
       return `${other}${pair}${most ?? ""}. ${where}.`;
     }
 

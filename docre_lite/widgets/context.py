@@ -1,4 +1,4 @@
-"""Localized context: which words a pair looks at, and what the model makes of them."""
+"""Localized context: the words that a pair looks at, and the relations that the model then finds."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ContextExplorer(Widget):
 
     @staticmethod
     def _first(document: Document) -> tuple[int, int]:
-        """A gold pair across sentences to begin with, if there is one."""
+        """A gold pair across sentences to start with, if there is one."""
         pairs = [(t.head, t.tail) for t in document.triples] or document.pairs()
         return next((p for p in pairs if not document.same_sentence(*p)), pairs[0])
 
@@ -92,7 +92,7 @@ class ContextExplorer(Widget):
         return [[names[r], round(float(margins[r]), 2), *w] for r, w in zip(order, was, strict=True)]
 
     def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
-        """`pair` in the numbers of the document before words were struck: where one of the two that were asked for is
+        """`pair` in the numbers of the document before words were struck: if one of the two requested entities is
         None, the pair of the model's strongest fact. None if no pair is left. `challenge` is the margin of its fact."""
         document, change = changed(self._document, state), state.get("change")
         kept = change["document"]["from"] if change else list(range(len(document.entities)))
@@ -119,7 +119,7 @@ class ContextExplorer(Widget):
         }
 
     def _challenge(self, margins, kept: list[int]) -> float | None:
-        """The margin of the fact that the reader is to make the model lose."""
+        """The margin of the fact that the model should lose in the challenge."""
         if not (challenge := self.data["challenge"]):
             return None
         head, relation, tail = challenge["fact"]
@@ -138,7 +138,7 @@ class ContextExplorer(Widget):
 
 
 def _strongest(margins, head: int | None, tail: int | None) -> tuple[int, int]:
-    """The pair, with this head or tail where one is given, whose best relation has the highest margin."""
+    """The pair whose best relation has the highest margin, among those with this head or tail if one is given."""
     best = margins[..., 1:].amax(-1).fill_diagonal_(-torch.inf)
     for at, axis in ((head, 0), (tail, 1)):
         if at is not None:
@@ -148,7 +148,7 @@ def _strongest(margins, head: int | None, tail: int | None) -> tuple[int, int]:
 
 
 def _weights(looks, head: int, tail: int, view: str, only: int):
-    """What a pair looks at, one weight a token: the product of both, or the attention of one of them."""
+    """The attention of a pair, one weight per token: the product of both, or the attention of one of them."""
     looks = looks if only < 0 else looks[only : only + 1]
     weights = looks[:, head] * looks[:, tail] if view == "both" else looks[:, head if view == "head" else tail]
     return weights.sum(0) / weights.sum().clamp_min(ops.EPSILON)

@@ -1,4 +1,4 @@
-// The entity matrix as an image: a stage and a channel of the U-Net, a pixel, and what in the image moves it.
+// The entity matrix as an image: a stage and a channel of the U-Net, a pixel, and the inputs that move it.
 export default {
   render(context) {
     const widget = start(context, "The pairs as an image, and what a pixel sees");
@@ -7,11 +7,11 @@ export default {
     const stageOf = (name) => stages.find((stage) => stage.name === name);
     const label = (stage, c) => (stage.labels ? stage.labels[c] : `channel ${c}`);
     const known = () => orders.find(({ order }) => same(order, widget.state().order));
-    /** The places in this order that row or column k of a stage stands for; their entities' names. */
+    /** The places in this order that row or column k of a stage covers; the names of their entities. */
     const covered = (k, { scale }) => Array.from({ length: Math.min(scale, n - k * scale) }, (_, i) => k * scale + i);
     const named = (k, stage, order) => covered(k, stage).map((i) => names[order[i]]).join(", ");
     let kernel = false, hovered = null, grid = null, image = null, built = "", rest = [];
-    /** Can any order be asked for: by a kernel, or by the page's own model? */
+    /** Can any order be computed: by a kernel, or by the page's own model? */
     const free = () => kernel || (changeable(context, widget) && !context.model.get("failed"));
 
     const stage = select("Stage", stages.map(({ name, text, side }) => [name, `${name} (${side} × ${side}): ${text}`]), (name) => {
@@ -38,7 +38,7 @@ export default {
       legend(["plus", "above 0; in the image: moves the pixel"], ["minus", "below 0"], ["mark", "the pixel's own pairs"], ["edge", "reached by the convolutions"]),
       numbering);
 
-    /** Is there a number? Of the logits only pairs to be classified have one. */
+    /** Is there a number? Among the logits, only pairs to classify have one. */
     const holds = ({ name }, r, c, order) =>
       name !== "logits" || (pairs ? pairs.some(([s, o]) => s === order[r] && o === order[c]) : r !== c);
     function settle(now, r, c, order) {
@@ -53,7 +53,7 @@ export default {
       widget.choose({ order, ...settle(now, moved(state.row), moved(state.column), order) });
     }
 
-    /** The image with a number in each cell; not to choose from. */
+    /** The image with a number in each cell; its cells cannot be chosen. */
     function picture(order) {
       const cells = order.map(() => order.map(() => h("span", { class: "dw-cell dw-plus" })));
       const caption = h("caption", {});
@@ -83,7 +83,7 @@ export default {
       const groups = Array.from({ length: now.side }, (_, k) => named(k, now, order));
       const caption = `${now.name}: ${now.side} × ${now.side} pixels${now.scale > 1 ? `, each for up to ${now.scale} × ${now.scale} pairs` : ""}. Choose one`;
       grid = matrix(groups, { caption, onchoose: (r, c) => { hovered = null; widget.choose({ row: r, column: c }); } });
-      const marks = groups.map((name, k) => {  // of a coarse pixel the entities' numbers; the image beside it has the names
+      const marks = groups.map((name, k) => {  // a coarse pixel shows the entities' numbers; the image beside it has the names
         const all = covered(k, now), last = all[all.length - 1];
         return now.scale === 1 ? `${k} ${name}` : k * now.scale < last ? `${k * now.scale}–${last}` : String(last);
       });
@@ -101,14 +101,14 @@ export default {
       board.replaceChildren(grid.el, image.el);
     }
 
-    /** What is known of a pixel: its number, the roots of its gradients by cell of the image, the box that reaches it. */
+    /** The data of a pixel: its number, the roots of its gradients by cell of the image, the box that reaches it. */
     function about(r, c) {
       const state = widget.state(), now = stageOf(state.stage), answer = widget.answer(), found = known();
       const packed = answer ? answer.map : found?.maps[now.name][state.channel];
       const value = packed && holds(now, r, c, state.order) ? unpack(packed).at(r, c) : null;
       const rank = now.pixels.indexOf(r * now.side + c), reach = unpack(now.reach);
       const asked = answer && r === state.row && c === state.column;
-      const own = asked ? answer.field : null;  // a page has no gradients but those it carries
+      const own = asked ? answer.field : null;  // a page has only the gradients that it carries
       const kept = own ?? (found && fields[`${found.name}/${now.name}/${state.channel}`]);
       const place = own ? 0 : rank, line = [...names.keys()];
       let roots = null;
@@ -158,7 +158,7 @@ export default {
       return ` In this order ${compared.changed.length} of ${compared.pairs} pairs have another answer than by first mention: F1 ${number(before, 1)} % by first mention, ${number(after, 1)} % now.${other}`;
     }
 
-    // In a page: the package's own models, forward only. What was computed for an order serves all its pixels.
+    // In a page: the package's own models, forward only. The results for an order serve all its pixels.
     const ran = new Map(), given = widget.data.document, facts = (found) => new Set(found.map(String));
     async function run(think, asks) {
       const keys = asks.map((ask) => JSON.stringify(ask));
@@ -170,7 +170,7 @@ export default {
       [...ran.keys()].filter((key) => !keys.includes(key)).slice(0, -12).forEach((key) => ran.delete(key));
       return found;
     }
-    /** `Stages.compared`: what an order changes; of the control how many pairs. */
+    /** `Stages.compared`: the changes due to an order; for the control, the number of pairs. */
     function against(first, now, control) {
       const gold = given.gold.map((t) => [t.head, t.tail, t.relation]), sides = [first.facts, now.facts].map(facts);
       const differ = (one, two) => {
@@ -194,7 +194,7 @@ export default {
       const { live: [model], control } = widget.data, first = orders[0].order, asks = [[model, order], [model, first], ...(control ? [[control, order], [control, first]] : [])];
       const [own, begin, ...others] = await run(think, asks);
       const { side, reach: ends } = stageOf(name), values = own.stages[name], wide = values.length / side ** 2, reach = unpack(ends);
-      const at = (p) => values[p * wide + k + (name === "logits")];  // class 0 is no channel
+      const at = (p) => values[p * wide + k + (name === "logits")];  // class 0 is not a channel
       const closed = !["image", "logits"].includes(name) && at(r * side + c) === 0;  // by its ReLU: nothing moves it
       return {
         map: pack(Float32Array.from({ length: side ** 2 }, (_, p) => at(p)), [side, side]),
@@ -232,7 +232,7 @@ export default {
   },
 };
 
-/** `pack` of base.py: a byte a number. */
+/** `pack` of base.py: one byte per number. */
 function pack(values, shape) {
   const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];
   const bytes = Array.from(values, (value) => Math.round((255 * (value - low)) / (high - low || 1)));
@@ -248,7 +248,7 @@ function permuted({ sentences, mentions, types, candidates }, order) {
   };
 }
 
-/** A list to bring into another order: rows are dragged, or moved by Alt and an arrow key, or by their buttons. */
+/** A list to reorder: by dragging its rows, with Alt and an arrow key, or with their buttons. */
 function orderable(names, onorder) {
   const items = names.map((name, e) => {
     const place = h("span", { class: "dw-place" }), grip = h("button", {

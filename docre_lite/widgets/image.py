@@ -1,4 +1,4 @@
-"""The entity matrix as an image: every stage of DocuNet's U-Net, what each pixel sees, and what the order is worth."""
+"""The entity matrix as an image: every stage of DocuNet's U-Net, what each pixel sees, and what the order changes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ..papers.docunet import DocuNet
 from ..types import Document, PairFeatures, Prediction, Triple
 from .base import Widget, document_data, html_table, live, pack, with_pairs
 
-# Stages of the way through the U: how many entities share a row, and what each is.
+# Stages of the path through the U: how many entities share a row, and a description.
 STAGES = {
-    "image": (1, "what the U-Net is given"),
+    "image": (1, "input of the U-Net"),
     "enter": (1, "two convolutions"),
     "down1": (2, "first step down"),
     "down2": (4, "second step down"),
     "up1": (2, "first step up, with down1"),
     "up2": (1, "second step up, with enter"),
-    "logits": (1, "what comes out, a channel a relation"),
+    "logits": (1, "output, a channel per relation"),
 }
-SHUFFLES = 2  # orders at random that travel with the page, beside first mention and reversed
-SHOWN = 3  # channels of a stage that do
+SHUFFLES = 2  # random orders that travel with the page, besides first mention and reversed
+SHOWN = 3  # channels of a stage that travel with it
 ROOM = 105_000  # bytes for numbers in the page
 CELLS = 2**14  # of all copies of the image in one pass
 
@@ -36,22 +36,22 @@ Pixel = tuple[int, int]
 
 
 class EntityImage(Widget):
-    """DocuNet's matrix of pairs stage by stage: a pixel's number, the pairs it covers, and what in the image moves it.
+    """DocuNet's matrix of pairs stage by stage: a pixel's value, the pairs it covers, and the inputs that move it.
 
         from docre_lite.widgets import EntityImage
         EntityImage(model, document)
         EntityImage(model, document, orders=[[2, 0, 1]])
 
-    Choose a pixel. Beside it lies the image with the size of the pixel's gradient at each cell, found by autograd; the
-    outline is the box of all cells that reach the pixel when the averages of the normalisation are held fixed. Number
-    the entities anew, and the same document gets other neighbours and other answers. DocuNet section 3.3.
+    Choose a pixel. The image beside it shows the size of the pixel's gradient at each cell, found by autograd; the
+    outline is the box of all cells that reach the pixel if the averages of the normalisation are held fixed. Renumber
+    the entities, and the same document gets other neighbours and other answers. DocuNet section 3.3.
 
     The page carries a few orders, the strongest channels, and as many gradients as fit; a kernel has all of them. Drag
     the entities into an order of your own, with a kernel or with the model that comes with the package: then the page
-    computes stages and answers itself, and asks the package's ATLOP, which has no use for an order, as a control.
+    computes stages and answers itself, with the package's ATLOP, which ignores the order, as a control.
 
-    `orders` are permutations of the entities beside first mention; reversed and two shuffles by default. Raises
-    ValueError if the model is no DocuNet, the document has no pair, or an order is no permutation.
+    `orders` are permutations of the entities besides first mention; reversed and two shuffles by default. Raises
+    ValueError if the model is not a DocuNet, the document has no pair, or an order is not a permutation.
     """
 
     script = "image.js"
@@ -84,7 +84,7 @@ class EntityImage(Widget):
         sides = {stage: found.shape[-1] for stage, found in begin.items()}
         pixels = {stage: self._stages.pixels(sides[stage], STAGES[stage][0]) for stage in stages}
         shown = {stage: self._stages.strongest(found, stage) for stage, found in begin.items()}
-        # What room is left holds gradients: first of one channel a stage in every order, then of further channels.
+        # The remaining room holds gradients: first of one channel per stage in every order, then of further channels.
         # The image needs none: each of its pixels depends on itself alone.
         fields, left = {}, ROOM - sum(len(pixels[s]) * len(shown[s]) * len(named) for s in stages)
         for rank in range(SHOWN):
@@ -126,7 +126,7 @@ class EntityImage(Widget):
         return data, {"order": named["first mention"], **chosen}
 
     def _page(self) -> dict[str, Any]:
-        """What a page needs to compute an order itself: the model's name and the control's there, and the document."""
+        """The data a page needs to compute an order itself: its names for model and control, and the document."""
         if not self._live:
             return {}
         about = document_data(self._document)
@@ -171,13 +171,13 @@ class EntityImage(Widget):
 
 
 class Stages:
-    """One document through a DocuNet: the numbers of every stage, what in the image moves them, and the answers."""
+    """One document through a DocuNet: the values of every stage, the cells of the image that move them, the answers."""
 
     def __init__(self, model: DocRE, document: Document, control: DocRE | None = None):
         self.model, self.document, self.control = model, document, control
 
     def run(self, order: Sequence[int], model: DocRE | None = None) -> tuple[PairFeatures, Prediction]:
-        """Features and prediction for the document with its entities in this order; of the control, if it is given."""
+        """Features and prediction for the document with its entities in this order; those of `model` if it is given."""
         model = model or self.model
         training = model.training
         model.eval()
@@ -199,7 +199,7 @@ class Stages:
         }
 
     def strongest(self, maps: Tensor, stage: str) -> list[int]:
-        """Channels worth a look: those of largest variance; of the logits the relations nearest to being claimed."""
+        """Interesting channels: those with the largest variance; for logits, the relations nearest to being claimed."""
         heads, tails = zip(*self.document.pairs(), strict=True)
         worth = maps[:, heads, tails].amax(1) if stage == "logits" else maps.flatten(1).var(1, correction=0)
         return worth.argsort(descending=True)[:SHOWN].tolist()
@@ -212,7 +212,7 @@ class Stages:
     def gradients(self, pairs: PairFeatures, stage: str, channel: int | None, pixels: list[Pixel], *, fixed: bool):
         """Size of the gradient [P, N, N] of each pixel's number by cell of the image; of all channels if None.
 
-        `fixed` lets none pass through the averages of the normalisation.
+        With `fixed`, no gradient passes through the averages of the normalisation.
         """
         if len(pixels) > (most := max(1, CELLS // len(self.document.entities) ** 2)):
             parts = [pixels[k : k + most] for k in range(0, len(pixels), most)]
@@ -257,10 +257,10 @@ class Stages:
         return torch.where(peak > 0, sizes / peak.clamp_min(1e-30), 0).sqrt()
 
     def reach(self, pairs: PairFeatures, stage: str, lines: Sequence[int]) -> Tensor:
-        """First and last row of the image that reach each of some rows of a stage, and columns for columns: [P, 4].
+        """First and last row of the image that reach each of some rows of a stage, and the same for columns: [P, 4].
 
-        Every part of the network reads squares, so the rows that reach pixel (r, c) hang on r alone and the columns on
-        c, and the pixels on the diagonal tell both.
+        Every part of the network reads squares, so the rows that reach pixel (r, c) depend on r alone and the columns
+        on c, and the pixels on the diagonal give both.
         """
         reached = self.gradients(pairs, stage, None, [(k, k) for k in lines], fixed=True) > 0
         ends = []
@@ -269,9 +269,9 @@ class Stages:
         return torch.stack(ends, 1)
 
     def compared(self, order: Sequence[int], found: Prediction, first: Prediction) -> dict[str, Any]:
-        """What this order changes: answers by pair, in numbers of the document's own order, and F1 in %.
+        """The changes due to this order: answers by pair, in numbers of the document's own order, and F1 in %.
 
-        With a control, also how many pairs that one answers otherwise.
+        With a control, also the number of pairs for which its answer differs.
         """
         document, same = self.document, range(len(order))
         sides = [self.facts(same, first), self.facts(order, found)]
@@ -294,11 +294,11 @@ class Stages:
         }
 
     def facts(self, order: Sequence[int], found: Prediction, model: DocRE | None = None) -> set[tuple[int, int, str]]:
-        """What a model claims in this order, in numbers of the document's own."""
+        """The claims of a model in this order, in numbers of the document's own order."""
         names = (model or self.model).relations.names
         return {(order[h], order[t], names[r]) for h, t, r in found.chosen[0].nonzero().tolist()}
 
 
 def _straight(module, given, out: Tensor) -> Tensor:
-    """The same numbers, but what moves the input moves the output alike: nothing passes through averages."""
+    """The same values, but changes of the input pass straight to the output, without the averages."""
     return out.detach() + given[0] - given[0].detach()

@@ -1,7 +1,7 @@
 // The models in the page itself: loaded when a widget comes into view, in a worker; and documents that a reader changes.
 // The page's models lie in _static/models beside the book, or within the page (`docre-lite page`).
 
-/** What runs in the worker: asks come in, answers go out; of one widget's asks the last one wins. */
+/** The code in the worker: requests come in, answers go out; of one widget's requests the last one wins. */
 function docreWorker(engine) {
   const newest = new Map(), models = new Map(), waiting = [], { port1, port2 } = new MessageChannel();
   port1.onmessage = () => waiting.shift()();
@@ -51,7 +51,7 @@ function thinker() {
       asks.delete(id);
       if (error) failed(new Error(error)); else done(answer);
     };
-    worker.onerror = () => {  // who asks next gets another one
+    worker.onerror = () => {  // the next request gets a new worker
       for (const { failed } of asks.values()) failed(new Error("the worker stopped"));
       asks.clear();
       sent.clear();
@@ -83,7 +83,7 @@ function liven(context, widget, recompute) {
   let on = false, newest = 0;
   const work = async () => {
     if (!on) return;
-    const state = model.get("state"), own = newest += 1;  // what was asked before has no say any more
+    const state = model.get("state"), own = newest += 1;  // earlier requests no longer count
     if (widget.answer()) { root.removeAttribute("aria-busy"); return; }
     root.setAttribute("aria-busy", "true");
     try {
@@ -136,7 +136,7 @@ function changed(given, change) {
     for (let w = 0; w < sentence.length; w += 1) {
       at[w] = line.length;
       const whole = here.find((m) => m.start === w && names[m.entity] !== undefined && said(m) === base.names[m.entity]);
-      if (whole) {  // a name is exchanged as a whole, the words of it that are struck too
+      if (whole) {  // a name is replaced as a whole, including its struck words
         line.push(...names[whole.entity].split(/\s+/).filter(Boolean));
         for (let inner = w + 1; inner < whole.end; inner += 1) at[inner] = line.length;
         w = whole.end - 1;
@@ -162,7 +162,7 @@ function changed(given, change) {
   };
 }
 
-/** A changed document as it is drawn: its entities keep the numbers they had, and have the names of now.
+/** A changed document as it is drawn: its entities keep their numbers and have their current names.
  *
  * `left` are the numbers of those that are still there, `about(e)` is a name with the one before it. */
 function numbered(given, change) {
@@ -175,7 +175,7 @@ function numbered(given, change) {
 
 const ABBREVIATIONS = new Set(("al approx apr aug ca capt cf co col corp dec dr ed eds eq eqs feb fig figs ft gen gov hon inc jan jr jul jun lt ltd maj mar messrs "
   + "mr mrs ms mt no nos nov oct pp prof pt ref refs rep resp rev sen sep sept sgt spp sr st ste viz vol vols vs").split(" "));
-// What is a space and what a letter in the package's patterns, and no other: \s and the flag i have their own minds.
+// Exactly the spaces and letters of the package's patterns: \s and the flag i differ between the languages.
 const [SPACE, LETTER] = [String.raw`\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000`, String.raw`\p{L}\p{Nl}\p{No}`];
 const RIM = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "gu"), SPACES = new RegExp(`[${SPACE}]+`, "gu"), bare = (text) => text.replace(RIM, "");
 const WORD = new RegExp(String.raw`(?<![\p{L}\p{N}])(?:[${LETTER}]\.){2,}|\p{Nd}+(?:[.,]\p{Nd}+)+|['’](?:[sſStTdDmM]|[rR][eE]|[vV][eE]|[lL][lL])(?![\p{L}\p{N}])|(?:[\p{L}\p{N}][\u0300-\u036f]*)+|\.{2,}|[^${SPACE}]`, "gu");
@@ -226,7 +226,7 @@ function fromText(marked) {
   };
 }
 
-/** Characters without marks, and where the marked names stand in them. */
+/** Characters without marks, and the places of the marked names in them. */
 function unmark(marked) {
   const text = [], opened = [];
   let spans = [];
@@ -239,7 +239,7 @@ function unmark(marked) {
       const [start, bars] = opened.pop();
       if (bars.length) {
         const ends = [...bars, text.length], parts = [start, ...bars].map((a, k) => text.slice(a + 1, ends[k]).join(""));
-        if (parts.length !== 3 || parts.some((part) => !bare(part))) throw new Error(`“${text.slice(start).join("").slice(0, 40)}]” has not three parts; write [name|TYPE|number]`);
+        if (parts.length !== 3 || parts.some((part) => !bare(part))) throw new Error(`“${text.slice(start).join("").slice(0, 40)}]” does not have three parts; write [name|TYPE|number]`);
         text.splice(bars[0]);
         text.splice(start, 1);
         spans = spans.map((s) => (s.start > start ? { ...s, start: s.start - 1, end: s.end - 1 } : s));
@@ -256,14 +256,14 @@ function unmark(marked) {
 /** A document as marked-up text, that `fromText` reads. Sentences without words are left out. It is set for readers
  * where that reads back as the same words, else with a space between any two. */
 function toText({ title, sentences, mentions, types }) {
-  const safe = (word) => word.replace(/[[\]|]/g, "\\$&").replace(/\\$/, "\\ ");  // at its end it would hide a mark
+  const safe = (word) => word.replace(/[[\]|]/g, "\\$&").replace(/\\$/, "\\ ");  // at the end it would escape a mark
   const written = (before) => {
     const text = sentences.map((words, s) => { const gap = before(words); return words.map((word, w) => {
       const open = mentions.filter((m) => m.sentence === s && m.start === w).map(() => "[").join("");
       const close = mentions.filter((m) => m.sentence === s && m.end === w + 1).sort((a, b) => b.start - a.start).map((m) => `|${m.type ?? types[m.entity]}|${m.entity + 1}]`).join("");
       return `${gap[w]}${open}${safe(word)}${close}`;
     }).join(""); }).filter(bare).join("\n");
-    return bare(text).startsWith("# ") ? `# ${title.replace(SPACES, " ")}\n${text}` : text;  // else its first line would be the title
+    return bare(text).startsWith("# ") ? `# ${title.replace(SPACES, " ")}\n${text}` : text;  // otherwise its first line would become the title
   };
   const [set, spaced] = [written(gaps), written((words) => words.map((_, w) => (w ? " " : "")))];
   const read = (text) => { try { const { sentences: back, mentions: named } = fromText(text); return JSON.stringify([back, named]); } catch { return null; } };
@@ -272,7 +272,7 @@ function toText({ title, sentences, mentions, types }) {
 
 /** Controls that change the document: strike sentences and words, rename or hide an entity, write another text.
  *
- * The change stands in `state.change`; null is the document as it was given. `onerror` gets what is wrong with a text. */
+ * `state.change` holds the change; null means the document as given. `onerror` receives the fault of a text. */
 function editor(widget, given) {
   const change = () => widget.state().change, base = () => (change()?.text ? fromText(change().text) : given);
   const put = (more) => {

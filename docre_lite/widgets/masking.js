@@ -1,4 +1,4 @@
-// Pairs are hidden, the model says what it can of all of them: given, restored and gold; F1 over the rate; one pair's paths.
+// The model answers for all pairs while some are hidden: given, restored and gold; F1 over the rate; one pair's paths.
 
 /** The cells of the path A – x – B that each mode's head looks along. */
 const LEGS = [
@@ -19,7 +19,7 @@ function drawHidden(count, rate, seed) {
   return score.map((_, c) => (gone.has(c) ? "1" : "0")).join("");
 }
 
-/** What is said with these cells hidden, as `_state` of the Python file puts it; `silent` are the margins without each head. */
+/** The answers with these cells hidden, in the format of `_state` in Python; `silent` holds the margins without each head. */
 function stateOf({ gold, relations }, hidden, { n, margin, chosen, trace }, silent) {
   const size = relations.length, pairs = new Map();
   const at = (s, o) => { const c = s * n + o; if (!pairs.has(c)) pairs.set(c, { s, o, claimed: [], known: [] }); return pairs.get(c); };
@@ -58,7 +58,7 @@ export default {
     const goldOf = (h, t) => gold.filter((g) => g.head === h && g.tail === t);
     const entity = (e) => `${e} ${names[e]}`;
     const can = changeable(context, widget), failed = () => context.model.page && !!context.model.get("failed");
-    /** Will somebody answer for pairs that were hidden just now: a kernel, or the page's own model? */
+    /** Can pairs hidden just now get an answer: from a kernel, or from the page's own model? */
     const live = () => !failed() && (!!context.model.get("answer")?.state || (context.model.page && !!data.live));
     let shown = null, hiding = false, clicked = false, byHand = false, last = null, step = {};
 
@@ -108,7 +108,7 @@ export default {
     );
     liven(context, widget, async (state, think) => {
       const hidden = hiddenOf(state);
-      if (last?.hidden === hidden) return last;  // another pair is chosen: the same answer
+      if (last?.hidden === hidden) return last;  // only the chosen pair differs: the same answer
       const document = { ...data.document, candidates: data.pairs }, asked = { hidden: Array.from(hidden, Number) }, silent = [];
       const answer = await think(data.live[0], document, { ...asked, keep: true });
       for (const without of modes.keys()) silent.push((await think(data.live[0], document, { ...asked, without })).margin);
@@ -116,14 +116,14 @@ export default {
       return last;
     });
 
-    /** The answer with these pairs hidden: a computed one, or one that is stored; null while one is on its way. */
+    /** The answer with these pairs hidden, computed or stored; null while it is on its way. */
     function find(state) {
       const answer = context.model.get("answer"), { rate: share, draw } = state, cells = state.hidden ?? null;
       if (answer?.state?.rate === share && answer.state.draw === draw && (answer.state.hidden ?? null) === cells) return answer;
       const kept = cells ? states[rates.indexOf(share)].find(({ hidden }) => hidden === cells) : draw < data.draws && storedAt(state);
       return kept || (failed() || !shown ? storedAt(state) : null);
     }
-    /** What the last click on a given pair did: which answers came and went with it. */
+    /** The effect of the last click on a given pair: the answers that came and went. */
     function follow(found, pair) {
       if (step.to === found.hidden) return step.pair === pair ? step.said : "";
       const other = shown ? [...found.hidden].map((c, k) => (c === shown.hidden[k] ? -1 : k)).filter((k) => k >= 0) : [];
@@ -142,7 +142,7 @@ export default {
     const depth = (g) => (g.depth ? `composed in ${g.depth} step${g.depth > 1 ? "s" : ""}` : "stated");
     const list = (items) => items.join(", ") || "none";
 
-    /** What is said of one pair, beside gold. */
+    /** The answer for one pair, beside gold. */
     function compare(found, s, o) {
       const claim = found.claims.find(([a, b]) => a === s && b === o), right = goldOf(s, o).map((g) => g.relation);
       const claimed = claim ? claim[2] : [], hits = claimed.filter((r) => right.includes(r));
@@ -153,7 +153,7 @@ export default {
     }
     const marks = { hit: "✓", partly: "±", wrong: "✗", missed: "○", "": "" };
 
-    /** The path that a pair rests on most: the head without which its margin falls most, and where that head looks most. */
+    /** The path that matters most to a pair: the head without which its margin falls most, and where that head looks most. */
     function pathOf(found, claim) {
       const [s, o, , , margin, ...without] = claim, least = Math.min(...without), mode = without.indexOf(least);
       if (least >= margin) return null;
@@ -163,7 +163,7 @@ export default {
       return { mode, least, layer, share, x, legs: share >= 0.005 ? LEGS[mode](s, o, x) : [] };
     }
 
-    /** Hidden pairs that the model still names right, each with the legs of its strongest path. */
+    /** Hidden pairs that the model still gets right, each with the legs of its strongest path. */
     function restoredTable(found, isHidden) {
       const rows = found.claims.filter(([s, o]) => isHidden(s, o)).map((claim) => {
         const [s, o, claimed, followed, margin] = claim, right = claimed.filter((r) => goldOf(s, o).some((g) => g.relation === r));
@@ -180,7 +180,7 @@ export default {
       return rows.length ? table("Hidden pairs that the model still names right", head, rows) : h("p", { class: "dw-hint" }, "No gold triple of a hidden pair is named.");
     }
 
-    /** One line a mode: the gold derivations of its pattern, what its head is worth, where it looks in each layer. */
+    /** One line per mode: the gold derivations of its pattern, the effect of its head, where it looks in each layer. */
     function modeTable(found, claim, s, o, isHidden) {
       const place = found.claims.indexOf(claim), [, , , followed, margin, ...without] = claim;
       const looks = unpack(found.looks), middles = unpack(found.middles), [, layers] = looks.shape;
@@ -220,7 +220,7 @@ export default {
       rate.set(state.rate);
       tools.forEach((el) => { el.hidden = !can || failed(); });
       if (!found) {
-        if (clicked) drawGiven(hiddenOf(state), chosen, []);  // what was clicked is seen at once
+        if (clicked) drawGiven(hiddenOf(state), chosen, []);  // show the click at once
         return undefined;
       }
       const moved = follow(found, `${s} ${o}`);

@@ -1,4 +1,4 @@
-"""Masked pairs: what is hidden from DRE-MIR, what it restores, and which paths it looked along."""
+"""Masked pairs: the pairs hidden from DRE-MIR, its answers for them, and the paths that it looked along."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ AT_FIRST = 20  # the share in training
 
 
 class MaskRateExplorer(Widget):
-    """Hide a share of a document's pairs, and see which relations DRE-MIR still names. DRE-MIR Figure 5.
+    """Hide a share of a document's pairs, and see which relations DRE-MIR still finds. DRE-MIR Figure 5.
 
         from docre_lite.widgets import MaskRateExplorer
         MaskRateExplorer(model, document)
 
-    Three matrices side by side: which pairs are hidden, what the model says of all pairs, and gold; and F1 over the
-    rate, mean and range over `draws` draws of hidden pairs. With a kernel, and in a page for the package's own model,
-    the reader hides any pairs by hand and draws anew without end. For a chosen pair a line for each
+    Three matrices side by side: the hidden pairs, the model's answers for all pairs, and gold; and F1 over the
+    rate, with mean and range over `draws` draws of hidden pairs. With a kernel, and in a page for the package's own
+    model, the reader can hide any pairs by hand and make any number of new draws. A chosen pair has a line for each
     of the four inference modes: the margin of its relation without that mode's head, how much the head looks along
-    paths, at which middle entity most, and the derivations that the corpus's rules know. Ten pairs with a relation
-    take some 8 kB of the page for every draw.
+    paths, at which middle entity most, and the derivations by the corpus's rules. Ten pairs with a relation
+    take about 8 kB of the page for every draw.
 
-    Raises ValueError if the model is no DRE-MIR with inference layers that was trained on hidden pairs, on a document
-    without pairs or with unknown relations, and for what is no pair of it.
+    Raises ValueError if the model is not a DRE-MIR with inference layers that was trained on hidden pairs, for a
+    document without pairs or with unknown relations, and for a pair that it does not have.
     """
 
     script = "masking.js"
@@ -47,7 +47,7 @@ class MaskRateExplorer(Widget):
         if unknown := sorted({t.relation for t in document.triples} - set(model.relations.names)):
             raise ValueError(f"{document.title}: the model does not know {unknown}; train it on documents with them")
         if pair and tuple(pair) not in document.pairs():
-            raise ValueError(f"{document.title}: {pair} is no pair to classify; give one of document.pairs()")
+            raise ValueError(f"{document.title}: {pair} is not a pair to classify; give one of document.pairs()")
         if draws < 1:
             raise ValueError(f"draws={draws}: at least one draw of hidden pairs is needed")
         self._model, self._document = model, document
@@ -78,13 +78,13 @@ class MaskRateExplorer(Widget):
             "states": states,
             **live(model),
         }
-        if "live" in data:  # the page asks its own model about this very document
+        if "live" in data:  # the page asks its own model about this document
             data["document"] = document_data(document)
         head, tail = pair or self._first(states[RATES.index(AT_FIRST)][0])
         super().__init__(data, {"rate": AT_FIRST, "draw": 0, "hidden": None, "head": head, "tail": tail})
 
     def _first(self, state: dict[str, Any]) -> tuple[int, int]:
-        """A composed gold triple that is hidden and found to begin with, or the next best."""
+        """A composed gold triple, hidden and found, to start with; or the next best."""
         claimed = {(h, t): relations for h, t, relations, *_ in state["claims"]}
         count, index = len(self._document.entities), self._model.relations.index
 
@@ -96,13 +96,13 @@ class MaskRateExplorer(Widget):
         return (best.head, best.tail) if best else self._document.pairs()[0]
 
     def _drawn(self, rate: int, draw: int) -> Tensor:
-        """The cells [1, N, N] that a draw hides at a rate in %."""
+        """The cells [1, N, N] that a draw hides at a given rate in %."""
         cells = ~torch.eye(len(self._document.entities), dtype=torch.bool)[None]
         return draw_hidden(cells, rate / 100, torch.Generator().manual_seed(draw))
 
     @torch.inference_mode()
     def _look(self, wanted: Iterable[Tensor]) -> list[list[dict[str, Any]]]:
-        """What the model says with these cells hidden: each of `wanted` is one set or several, [D, N, N]."""
+        """The model's answers with these cells hidden: each of `wanted` is one set or several, [D, N, N]."""
         model, part = self._model, self._model.classifier
         training, kept = model.training, part.keep_attention
         model.eval()
@@ -123,7 +123,7 @@ class MaskRateExplorer(Widget):
         return found
 
     def _state(self, answer: Prediction, k: int, without: Tensor) -> dict[str, Any]:
-        """The k-th answer as the script wants it; `without` are the margins without each mode [4, N, N, R]."""
+        """The k-th answer in the script's format; `without` holds the margins without each mode [4, N, N, R]."""
         document, names = self._document, self._model.relations.names
         hidden, margin = answer.trace["hidden"][k].tolist(), answer.margin[k].tolist()
         without, chosen = without.permute(1, 2, 3, 0).tolist(), answer.chosen[k].nonzero().tolist()
@@ -137,7 +137,7 @@ class MaskRateExplorer(Widget):
         scores, where, claims = score(found, [document]), sorted(gold.keys() | claimed.keys()), []
         for h, t in where:
             relations, known = claimed.get((h, t), []), gold.get((h, t), [])
-            # the relation whose margin is followed: a right one before a wrong one before a missed one
+            # the relation whose margin is shown: a right one before a wrong one before a missed one
             r = max([r for r in relations if r in known] or relations or known, key=margin[h][t].__getitem__)
             claims.append([h, t, relations, r, *rounded([margin[h][t][r], *without[h][t][r]], 1)])
         heads, tails = torch.tensor(where, dtype=torch.long).view(-1, 2).T

@@ -1,9 +1,9 @@
-// Potential pairs: a document's pair map, the pairs that λ keeps, and the patches that the budget pays for.
+// Potential pairs: a document's pair map, the pairs that λ keeps, and the patches that the budget allows.
 export default {
   render(context) {
     const widget = start(context, "Which pairs are kept, and which patches get a close look");
     const { documents, budgets, steps, patch } = widget.data, { model } = context;
-    /** Can any budget and any document be asked for: by a kernel, or by the page's own model? */
+    /** Can any budget and any document be computed: by a kernel, or by the page's own model? */
     const free = () => changeable(context, widget) && !model.get("failed");
     const stops = free() ? [...new Set([...budgets, ...Array.from({ length: 100 }, (_, k) => (k + 1) / 100)])].sort((a, b) => a - b) : budgets;
     const grey = Array.from({ length: 101 }, (_, k) => k / 100);  // λ of the curves
@@ -58,7 +58,7 @@ export default {
     }
     const frame = (place, ...sides) => place.style.setProperty("--edge", sides.map((on) => (on ? "2px" : "0")).join(" "));
 
-    /** What travelled with the page for this state, as a kernel would answer it. */
+    /** The stored answer for this state, in the format of a kernel's. */
     function local(state) {
       const { weight, since } = documents[state.document], { looked, potential, claims } = level(state);
       const kept = potential.map((line) => line.map((p) => p > Math.round(100 * state.threshold) * (steps / 100)));
@@ -66,7 +66,7 @@ export default {
       kept.forEach((line, s) => line.forEach((on, o) => { const found = claims[on ? 1 : 0][`${s},${o}`]; if (found) said[`${s},${o}`] = found; }));
       return { potential, kept, weight, looked: since.map((line) => line.map((k) => k > 0 && k <= looked)), claims: said };
     }
-    /** Of the pairs that are chosen: how many, how many of them gold, precision and recall; 0 for 0 of 0. */
+    /** For the chosen pairs: their number, how many of them are gold, precision and recall; 0 for 0 of 0. */
     function judge(potential, relations, chosen) {
       let [all, right] = [0, 0];
       potential.forEach((line, s) => line.forEach((p, o) => {
@@ -77,7 +77,7 @@ export default {
       return { all, right, precision: right / (all || 1), recall: right / (relations.size || 1) };
     }
 
-    /** The document of a state, numbered anew if it was changed; `from` are the numbers before. */
+    /** The document of a state, renumbered if it was changed; `from` holds the earlier numbers. */
     const current = ({ document: d, change: made }) => made?.document ?? { ...documents[d], from: documents[d].names.map((_, e) => e) };
     let own = { of: null };
     function viewOf(state, shown, weight) {
@@ -86,7 +86,7 @@ export default {
       return own;
     }
 
-    /** What a change does, against the document as it was given; of that the page knows some budgets. */
+    /** The effect of a change, compared with the given document, for which the page has some budgets. */
     function differences(state, { from }, now) {
       if (!state.change || state.change.text || !budgets.includes(state.budget)) return "";
       const before = local(state), pairs = from.flatMap((s, i) => from.map((o, j) => [s, o, i, j])).filter(([s, o]) => s !== o);
@@ -112,7 +112,7 @@ export default {
         weight: nested(trace.patch_weight ?? none, (x) => Math.round(1e5 * x) / 1e5), claims,
       };
     });
-    model.on("change:failed", () => {  // what is stored is all there is: back to it
+    model.on("change:failed", () => {  // only stored answers remain: return to them
       const { budget: share } = widget.state(), near = budgets.reduce((best, b) => (Math.abs(b - share) < Math.abs(best - share) ? b : best));
       widget.choose({ change: null, budget: near });
     });

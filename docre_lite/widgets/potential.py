@@ -1,4 +1,4 @@
-"""Potential pairs: which pairs of a document a detector keeps, and which patches of the pair map it could look at."""
+"""Potential pairs: the pairs of a document that a detector keeps, and the patches of the pair map that get a look."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ..papers.paee import PATCH, TNet
 from ..types import Document, Prediction
 from .base import Widget, changed, document_data, html_table, live, rounded, with_pairs
 
-BUDGETS = [k / 10 for k in range(1, 11)]  # shares of the patches that the slider stops at, beside the model's own
-STEPS = 10_000  # a probability travels in ten-thousandths
+BUDGETS = [k / 10 for k in range(1, 11)]  # the slider's stops, as shares of the patches, besides the model's own
+STEPS = 10_000  # probabilities travel in ten-thousandths
 SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)  # λ in the table of a page without a script
 
 
 class PotentialPairs(Widget):
-    """The pair map with a slider for λ and one for the budget: pairs kept, patches looked at, precision and recall.
+    """The pair map with sliders for λ and the budget: pairs kept, patches looked at, precision and recall.
 
         from docre_lite.widgets import PotentialPairs
         PotentialPairs(model, document)
         PotentialPairs(model, [document, another])
 
-    A cell holds the detector's probability that the pair has any relation, in %; those above λ are kept, gold pairs
-    carry a dot. Frames are the patches that get the close look, chosen by the weights beside the map. The decisions of
-    the whole model stand below those of the tag. With a kernel, or with the model that comes with the package, every
-    budget can be had, and the document can be changed. PAEE (4) and (5); `model` is a PAEE with matrix="tnet" and a
-    detector.
-    Raises ValueError if it is none, and for a document without pairs.
+    A cell shows the detector's probability that the pair has any relation, in %; pairs above λ are kept, gold pairs
+    carry a dot. Frames mark the patches that get the close look, chosen by the weights beside the map. The decisions
+    of the whole model follow those of the tag. With a kernel, or with the model that comes with the package, any
+    budget is possible, and the reader can change the document. PAEE (4) and (5); `model` is a PAEE with matrix="tnet"
+    and a detector.
+    Raises ValueError if it is not, and for a document without pairs.
     """
 
     script = "potential.js"
@@ -55,7 +55,7 @@ class PotentialPairs(Widget):
         super().__init__(data, state)
 
     def _run(self, document: Document, asked: Sequence[tuple[float, float]]) -> list[Prediction]:
-        """What the model says of a document for each (budget, λ); its own two come back afterwards."""
+        """The model's answers for a document and each (budget, λ); restores its own settings afterwards."""
         model, classifier = self._model, self._model.classifier
         training, options, budget = model.training, classifier.options, classifier.matrix.budget
         model.eval()
@@ -72,11 +72,11 @@ class PotentialPairs(Widget):
             model.train(training)
 
     def _precompute(self, document: Document, budgets: Sequence[float]) -> dict[str, Any]:
-        """One level for every number of patches that can be looked at, and for each budget the level it means.
+        """One level for every possible number of patches with a close look, and for each budget its level.
 
-        A tag enters its own pair alone: what the model claims with no pair tagged and with all of them gives every λ.
+        A tag affects only its own pair: the claims with no pair tagged and with all pairs tagged cover every λ.
         """
-        none, every = 2.0, -1.0  # no probability lies beyond
+        none, every = 2.0, -1.0  # beyond any probability
         runs = self._run(document, [(share, λ) for share in budgets for λ in (none, every)])
         levels: list[dict[str, Any]] = []
         at, since = [], torch.zeros_like(runs[0].trace["patch_looked"][0], dtype=torch.long)
@@ -97,16 +97,16 @@ class PotentialPairs(Widget):
             "candidates": document.pairs() if document.candidates is not None else None,
             "first": next(((t.head, t.tail) for t in document.triples), document.pairs()[0]),
             "weight": rounded(runs[0].trace["patch_weight"][0], 5),
-            "since": since.tolist(),  # a patch is looked at once that many are; 0: never
+            "since": since.tolist(),  # a patch gets a look if at least this many patches do; 0: never
             "levels": levels,
             "at": at,
         }
 
     @staticmethod
     def _potential(document: Document, found: Prediction) -> list[list[int | None]]:
-        """[N, N] probabilities in ten-thousandths, None where no pair is to be classified.
+        """[N, N] probabilities in ten-thousandths, None where there is no pair to classify.
 
-        Rounded up: `p > λ` is then the same for λ in hundredths as it is for the probability itself.
+        Rounded up, so that `p > λ` gives the same result for λ in hundredths as for the probability itself.
         """
         steps = (found.trace["potential"][0].double().sigmoid() * STEPS).ceil().int().tolist()
         pairs = set(document.pairs())

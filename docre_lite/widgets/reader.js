@@ -1,4 +1,4 @@
-// A document that the reader changes; the facts that a model finds in it, as graph, matrix and list.
+// A document that the reader can change; the facts that a model finds in it, as graph, matrix and list.
 export default {
   render(context) {
     const widget = start(context, "Ask the model"), { data } = widget, given = data.document;
@@ -10,7 +10,7 @@ export default {
       h("div", { class: "dw-row dw-reader" }, graph, grid), legend(["new", "new with your change", "+"], ["missed", "lost with it", "−"], ["hit", "as before", "✓"]), facts);
     const key = ([head, relation, tail]) => `${head}|${relation}|${tail}`;
 
-    /** The facts found, in the numbers of the document as it was given (its own where the text is the reader's). */
+    /** The facts found, in the numbers of the given document (in its own if the text is the reader's). */
     function found(state) {
       if (!state.change) return data.found[state.model];
       return widget.answer()?.found ?? null;
@@ -69,7 +69,7 @@ export default {
       if (!data.question || state.change?.text) return "";
       const [head, relation, tail] = data.question, fact = list.find((f) => f.id === key(data.question) && f.kind !== "missed");
       const who = `${names[head]} → ${names[tail]}, ${relation}`;
-      if (![head, tail].every((e) => from.includes(e))) return `${who}: one of the two is not in the text any more.`;
+      if (![head, tail].every((e) => from.includes(e))) return `${who}: one of the two is no longer in the text.`;
       return fact ? `${who}: yes, by a margin of ${number(fact.score, 1)} logits, from sentence${fact.evidence.length === 1 ? "" : "s"} ${fact.evidence.join(" and ") || "none"}.` : `${who}: the model does not say so.`;
     }
 
@@ -81,7 +81,7 @@ export default {
       return { found: triples.map((t) => [t.head, t.relation, t.tail, Math.round(100 * t.score) / 100, t.evidence]) };
     });
     widget.run(() => {
-      const free = can && !failed(), state = { ...widget.state(), ...(free ? {} : { change: null }) };  // else what is stored is all there is
+      const free = can && !failed(), state = { ...widget.state(), ...(free ? {} : { change: null }) };  // otherwise only stored answers remain
       const own = (free && widget.answer()?.found) || found(state);
       which.set(state.model);
       edit.el.hidden = !free;

@@ -1,4 +1,4 @@
-"""A document that the reader changes, and the facts that the models then find."""
+"""A document that the reader can change, and the facts that the models then find."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Reader(Widget):
         from docre_lite.widgets import Reader
         Reader({"my model": model}, document)
 
-    Facts stand in a graph, a matrix and a list with their margins and evidence; what a change adds or takes away is
-    marked. `question` is one fact (head, relation, tail) that the widget asks for and answers first. Raises ValueError
-    if there is no model or no entity.
+    A graph, a matrix and a list show the facts with their margins and evidence, and mark those that a change adds or
+    removes. `question` is one fact (head, relation, tail), which the widget asks for and answers first. Raises
+    ValueError if there is no model or no entity.
     """
 
     script = "reader.js"
 
     def __init__(self, models: Mapping[str, DocRE], document: Document, question: tuple[int, str, int] | None = None):
         if not models or not document.entities:
-            raise ValueError("nothing to read: give a model or more, and a document with entities")
+            raise ValueError("nothing to read: give at least one model, and a document with entities")
         self._models, self._document = dict(models), document
         data = {
             "document": document_data(document),
@@ -62,15 +62,15 @@ def _fact(t: Triple) -> list:
 
 
 def whole_page(model: DocRE, document: Document, title: str) -> str:
-    """One HTML file that holds the model, its engine and a document to begin with; it needs no network and no server.
+    """One HTML file with the model, its engine and a first document; it needs no network and no server.
 
-    Raises ValueError, in one line, for a model that a page cannot run and for a document too large for it.
+    Raises ValueError, in one line, for a model that a page cannot run, and for a document too large for it.
     """
     name, entities = model.classifier.name, len(document.entities)
     if entities > ENTITIES or document.words > WORDS:
         raise ValueError(
             f"{' '.join(document.title.split())}: has {entities} entities and {document.words} words; a page reads "
-            f"up to {ENTITIES} and {WORDS}; give a smaller document to begin with"
+            f"up to {ENTITIES} and {WORDS}; give a smaller document"
         )
     scripts = [as_script("encoder", encoder_file(model)), as_script(name, paper_file(model))]
     widget = Reader({name: model}, document)

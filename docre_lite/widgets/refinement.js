@@ -13,7 +13,7 @@ function lineOf(s, o, a, b) {
   return null;
 }
 
-/** All facts that are gold or claimed in some round, as `_run` of the Python file puts them, and each round's weights. */
+/** All facts that are gold or claimed in some round, in the format of `_run` in Python, and each round's weights. */
 function runOf(doc, relations, { n, trace }) {
   const size = relations.length, facts = new Map(), { decided } = trace;
   const put = (head, tail, relation) => {
@@ -33,7 +33,7 @@ function runOf(doc, relations, { n, trace }) {
 /** A row for each round, the base first: F1, precision, recall, claimed, added and removed with the gold ones among them. */
 function scoresOf({ gold }, facts, rounds) {
   const share = (part, whole) => (whole ? part / whole : 0), isGold = (f) => gold.some((t) => t.head === f.head && t.tail === f.tail && t.relation === f.relation);
-  const shown = (x) => {  // one digit, and of two that are as near the even one
+  const shown = (x) => {  // one digit, ties to even
     const tenths = 1000 * x, low = Math.floor(tenths);
     return ((tenths - low === 0.5 ? low + (low % 2) : Math.round(tenths)) / 10).toFixed(1);
   };
@@ -45,7 +45,7 @@ function scoresOf({ gold }, facts, rounds) {
   });
 }
 
-/** A run with the attention of one cell, as `_packed` of the Python file gives it. */
+/** A run with the attention of one cell, in the format of `_packed` in Python. */
 function packedRun({ n, facts, scores, attention }, [s, o]) {
   const kept = attention.flatMap((round) => round.flatMap((sides) => sides.flatMap((weights) =>
     [0, 1, 2, 3].flatMap((line) => [...weights.subarray(((line * n + s) * n + o) * (n + 1), ((line * n + s) * n + o + 1) * (n + 1))]))));
@@ -77,7 +77,7 @@ export default {
     const back = button("As the model says", () => say(null)), allBack = button("Undo all by hand", () => widget.choose({ byHand: {} }));
     const follows = h("div", { class: "dw-because" });
     const hand = h("div", { class: "dw-part" }, row(relation.el, h("div", { class: "dw-row dw-tight" }, add, remove, back, allBack), where),
-      legend(["plain", "put in by hand: the next round reads it", "✎"], ["plain dw-follows", "answer that differs from the one without your hand"]), follows);
+      legend(["plain", "set by hand: the next round reads it", "✎"], ["plain dw-follows", "answer that differs from the one without your hand"]), follows);
     const looked = bars("", 0), because = h("div", { class: "dw-because" });
     const [stage, counts, relations, page] = [1, 2, 3, 4].map(() => h("div", { class: "dw-part" }));
     widget.body.append(
@@ -102,7 +102,7 @@ export default {
       if (answer?.state && ["document", "rounds", "byHand"].every(same)) return { ...answer.run, untouched: answer.untouched };
       return { ...(answer?.state && answer.state.document === state.document && !failed() ? answer.run : stored), old: can && !failed() };
     }
-    const runsOf = new Map();  // by document, rounds, and what was put in: a cell or a layer that is chosen asks for nothing new
+    const runsOf = new Map();  // by document, rounds, and answers by hand: choosing a cell or a layer needs no new run
     liven(context, widget, async ({ document: d, rounds, byHand = {}, head, tail }, think) => {
       const ask = async (put) => {
         const key = JSON.stringify([d, rounds, put]);
@@ -119,7 +119,7 @@ export default {
       return { run: packedRun(found, [head, tail]), untouched };
     });
 
-    /** Replace the chosen cell's answer of the round that is shown; `change` makes the new relations, null takes all back. */
+    /** Replace the chosen cell's answer in the round shown; `change` gives the new relations, null restores the model's. */
     function say(change) {
       const { round: k, head, tail, byHand } = widget.state(), next = { ...byHand };
       const model = run().facts.filter((f) => f.head === head && f.tail === tail && f.held[k]).map((f) => f.relation);
@@ -143,7 +143,7 @@ export default {
       return Array.from({ length: scores.length - 1 - list[0].k }, (_, i) => {
         const k = list[0].k + 1 + i, [now, then] = [facts, untouched].map((of) => of.filter((f) => f.held[k]).map(key));
         const more = now.filter((f) => !then.includes(f)), less = then.filter((f) => !now.includes(f));
-        const said = [more.length && `also says ${some(more)}`, less.length && `does not say ${some(less)}`].filter(Boolean).join(", and ") || `says what it says without it${nudge(k)}`;
+        const said = [more.length && `also says ${some(more)}`, less.length && `does not say ${some(less)}`].filter(Boolean).join(", and ") || `gives the same answers as without it${nudge(k)}`;
         return { k, said: `round ${k} ${said}`, put };
       });
     }

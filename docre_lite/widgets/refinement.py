@@ -1,4 +1,4 @@
-"""DocRE-II round by round: what each round adds and takes back, and where a cell looked when it did."""
+"""DocRE-II round by round: the answers that each round adds and removes, and where the cells looked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..types import Document, Triple
 from .base import Widget, document_data, html_table, live, pack, rounded, with_pairs
 
 ROOM = 110_000  # attention weights that travel with the page, one byte each, shared by all documents
-ByHand = Mapping[str, Sequence[Sequence[Any]]]  # what replaces a round's answers: [head, tail, [relations]] of each
+ByHand = Mapping[str, Sequence[Sequence[Any]]]  # answers to replace, by round: [head, tail, [relations]] of each
 COLUMNS = ("round", "F1 (%)", "precision (%)", "recall (%)", "claimed", "added (gold)", "removed (gold)")
 
 
@@ -29,15 +29,15 @@ class RefinementStepper(Widget):
         RefinementStepper(model, document)
         RefinementStepper(model, [document, another], rounds=5, cell=(7, 0))
 
-    Every cell is told against gold (hit, missed, wrong) and against the round before (added, removed, kept). The
+    Every cell is compared with gold (hit, missed, wrong) and with the previous round (added, removed, kept). The
     chosen cell shows its relations before and after, its attention on the matrix and as a list, and in the text the
-    mentions of head, tail and the entity in the middle that it looked at most. DocRE-II (5)-(11) and section 2.4.
+    mentions of head, tail and the middle entity that it looked at most. DocRE-II (5)-(11) and section 2.4.
 
     `rounds` is K, the model's own by default. With a kernel, and in a page for the package's own model, a button runs
-    one more, and the reader puts answers of a round in by hand: the next round reads them, and what differs from then
-    on is marked. A page that computes nothing holds the weights of the cells that change or hold a relation first, then
-    of others while there is `ROOM`. Raises ValueError for a model that has no rounds or no lines, and for a document
-    or a cell without a pair.
+    one more, and the reader can overrule the answers of a round: the next round reads the reader's, and differences
+    from then on are marked. A page that computes nothing holds the weights of the cells that change or hold a relation
+    first, then of others as long as there is `ROOM`. Raises ValueError for a model without rounds or lines, and for a
+    document or a cell without a pair.
     """
 
     script = "refinement.js"
@@ -55,13 +55,13 @@ class RefinementStepper(Widget):
         if part.options.attention != "eca":
             raise ValueError(f"attention={part.options.attention!r}: only attention along lines ('eca') can be shown")
         if part.stage == 1:
-            raise ValueError("the model stopped in its first stage: its base answers alone, there are no rounds yet")
+            raise ValueError("training stopped in the first stage: only the base answers, there are no rounds yet")
         rounds = part.options.rounds if rounds is None else rounds
         if rounds < 1:
-            raise ValueError(f"rounds={rounds}: there is nothing to step through; give 1 or more")
+            raise ValueError(f"rounds={rounds}: nothing to step through; give 1 or more")
         self._documents = with_pairs(documents)
         if cell is not None and tuple(cell) not in self._documents[0].pairs():
-            raise ValueError(f"{self._documents[0].title}: {cell} is no pair to classify; give one of its pairs()")
+            raise ValueError(f"{self._documents[0].title}: {cell} is not a pair to classify; give one of its pairs()")
         self._model = model
         runs = []
         for document in self._documents:
@@ -89,8 +89,8 @@ class RefinementStepper(Widget):
     ) -> tuple[list[dict[str, Any]], Tensor]:
         """All facts that are gold or claimed in some round, and the weights [K, layers, F and R, lines, N, N, N + 1].
 
-        The model is asked for 0, 1, … K rounds, so what is shown of a round is what the model says that ends there.
-        What is put in `by_hand` is read by the next round, and is no answer of the model's.
+        The model runs 0, 1, … K rounds, so the answers shown for a round are those of a model that stops there.
+        The next round reads the answers in `by_hand`; they do not count as the model's.
         """
         model, part = self._model, self._model.classifier
         training, options, keep = model.training, part.options, part.keep_attention
@@ -116,7 +116,7 @@ class RefinementStepper(Widget):
         rows = []
         for h, t, name in sorted(facts):
             row = {"head": h, "tail": t, "relation": name, "held": [0] * (rounds + 1), "margin": None}
-            if name in model.relations:  # else the model was built from documents without it
+            if name in model.relations:  # otherwise the model was built from documents without it
                 r = model.relations.index(name)
                 row |= {"held": held[:, h, t, r].int().tolist(), "margin": rounded(margins[:, h, t, r], 1)}
             rows.append(row)
@@ -148,7 +148,7 @@ class RefinementStepper(Widget):
 
 @contextmanager
 def _reads(part: DocREII, names: Sequence[str], by_hand: ByHand) -> Iterator[None]:
-    """While this lasts, the next pass reads these answers where they are put in by hand, and the model's elsewhere."""
+    """A context in which the next pass reads the answers given by hand, and the model's for all other pairs."""
     rounds, read = count(), part.read
 
     def replaced(logits: Tensor, mask: Tensor) -> Tensor:
@@ -161,17 +161,17 @@ def _reads(part: DocREII, names: Sequence[str], by_hand: ByHand) -> Iterator[Non
     try:
         yield
     finally:
-        del part.read  # the class's own is back
+        del part.read  # restores the class's own
 
 
 def _asked(document: Document) -> dict[str, Any]:
-    """A document for the script, with the pairs that are to be classified where these are not all."""
+    """A document for the script, with the pairs to classify unless these are all pairs."""
     pairs = {} if document.candidates is None else {"candidates": [list(pair) for pair in document.pairs()]}
     return document_data(document) | pairs
 
 
 def _by_interest(document: Document, facts: list[dict[str, Any]]) -> list[tuple[int, int]]:
-    """All pairs: those whose answer changes come first, then those with a relation; composed before stated."""
+    """All pairs: first those whose answer changes, then those with a relation; composed before stated."""
     composed = {(t.head, t.tail) for t in document.triples if t.premises}
     related = {(f["head"], f["tail"]) for f in facts}
     changing = {(f["head"], f["tail"]) for f in facts if len(set(f["held"])) > 1}
@@ -179,7 +179,7 @@ def _by_interest(document: Document, facts: list[dict[str, Any]]) -> list[tuple[
 
 
 def _packed(document: Document, facts: list[dict[str, Any]], weights: Tensor, cells: list[tuple[int, int]]) -> dict:
-    """One run as the script reads it, with the attention of some cells."""
+    """One run in the script's format, with the attention of some cells."""
     head, tail = torch.tensor(cells).unbind(1)
     kept = weights[..., head, tail, :].movedim(-2, 0)  # [cells, K, layers, F and R, lines, N + 1]
     return {
@@ -191,7 +191,7 @@ def _packed(document: Document, facts: list[dict[str, Any]], weights: Tensor, ce
 
 
 def _scores(document: Document, facts: list[dict[str, Any]], rounds: int) -> list[list[int | str]]:
-    """A row of `COLUMNS` for each round, the base first; no scores where the document has no gold triples."""
+    """A row of `COLUMNS` for each round, the base first; without scores if the document has no gold triples."""
     gold, rows, was = set(document.triples), [], None
     for k in range(rounds + 1):
         now = {Triple(document.title, f["head"], f["relation"], f["tail"]) for f in facts if f["held"][k]}

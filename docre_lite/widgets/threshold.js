@@ -63,7 +63,7 @@ export default {
       panel,
       row(button(`1 step down the chosen loss (rate ${RATE})`, () => down(1)), button("50 steps", () => down(50))),
       h("fieldset", { class: "dw-losses" },
-        h("legend", {}, "Loss in nats: what it asks of the positives, and of the negatives"), ...choices.map((c) => c.el)),
+        h("legend", {}, "Loss in nats: the part of the positives, and that of the negatives"), ...choices.map((c) => c.el)),
       unit, legend(["positive", "holds; part of the positives", "✓"], ["shade", "does not hold; part of the negatives", "✗"], ["th", "class 0"]),
     );
 

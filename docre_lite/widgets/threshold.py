@@ -1,4 +1,4 @@
-"""The logits of one pair: what three losses say of them, and where each loss pushes every logit."""
+"""The logits of one pair under three losses, and the direction in which each loss pushes every logit."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class ThresholdPlayground(Widget):
         ThresholdPlayground([-4, 2.5, 1.5, -0.5], positives=[1, 2], names=["TH", "father", "child", "sibling"])
         ThresholdPlayground.of(model, document, (0, 3))
 
-    A tick says that a relation holds. Each loss is drawn as two parts, that of the positives and that of the
-    negatives; a mark on ATLOP's is the floor k·log k of its first part. Beside every logit stands its push, minus
+    A tick means that a relation holds. Each loss is drawn in two parts, that of the positives and that of the
+    negatives; a mark on ATLOP's shows the floor k·log k of its first part. Beside every logit is its push, minus
     the gradient of the chosen loss, and a button takes steps along it. ATLOP section 4, DocuNet (10)-(11), PAEE (9).
 
     `logits` are those of class 0 (the threshold class) and 1 to 12 relations; `positives` are the relations that hold,
-    by index or name. Raises ValueError if there are fewer or more, on logits that are not finite, and on positives
-    that are no relations. `of` takes them from a model: relations beyond the strongest share one bar, the log-sum-exp
-    of their logits, which leaves every loss as it is. It raises ValueError for what is no pair of the document.
+    by index or name. Raises ValueError for fewer or more logits, for logits that are not finite, and for positives
+    that are not relations. `of` takes them from a model: relations beyond the strongest share one bar, the log-sum-exp
+    of their logits, which leaves every loss unchanged. It raises ValueError for a pair that the document lacks.
     """
 
     script = "threshold.js"
@@ -59,9 +59,9 @@ class ThresholdPlayground(Widget):
 
     @classmethod
     def of(cls, model: DocRE, document: Document, pair: tuple[int, int]) -> ThresholdPlayground:
-        """A pair of a document as a model scores it: its gold relations, the strongest others, and the rest as one."""
+        """A pair of a document with a model's scores: its gold relations, the strongest others, and the rest as one."""
         if tuple(pair) not in document.pairs():
-            raise ValueError(f"{document.title}: {pair} is no pair to classify; give one of document.pairs()")
+            raise ValueError(f"{document.title}: {pair} is not a pair to classify; give one of document.pairs()")
         training = model.training
         model.eval()
         try:
@@ -86,20 +86,20 @@ class ThresholdPlayground(Widget):
         return made
 
     def _begin(self, logits: list[float], positives, names, together: int, loss: str) -> None:
-        """`together` is how many relations the last bar stands for; 0 if it is one like the others."""
+        """`together` is the number of relations that the last bar combines; 0 if it is a single one."""
         if not 2 <= len(logits) <= MOST + 1 + bool(together):
             raise ValueError(
-                f"{len(logits)} logits: give that of class 0 and those of 1 to {MOST} relations; "
+                f"{len(logits)} logits: give those of class 0 and of 1 to {MOST} relations; "
                 "ThresholdPlayground.of(model, document, pair) chooses them for you"
             )
         if not all(map(math.isfinite, logits)):
             raise ValueError(f"logits {logits} are not all finite; a slider has no place for inf or nan")
         names = list(names) if names is not None else ["TH", *(f"relation {r}" for r in range(1, len(logits)))]
         if len(names) != len(logits):
-            raise ValueError(f"{len(names)} names for {len(logits)} logits; give one each, class 0 first")
+            raise ValueError(f"{len(names)} names for {len(logits)} logits; give one per logit, class 0 first")
         holds = sorted({names.index(p) if p in names else p for p in positives}, key=str)
         if wrong := [p for p in holds if not (isinstance(p, int) and 0 < p < len(logits))]:
-            raise ValueError(f"positives {wrong} are no relations; give indices 1 to {len(logits) - 1}, or names")
+            raise ValueError(f"positives {wrong} are not relations; give indices 1 to {len(logits) - 1}, or names")
         start = {"name": "at the start", "logits": [round(x, 4) for x in logits], "positives": sorted(holds)}
         data = {
             "names": names,
@@ -112,7 +112,7 @@ class ThresholdPlayground(Widget):
         super().__init__(data, {"logits": start["logits"], "positives": start["positives"], "loss": loss})
 
     def recompute(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Both parts of every loss by the module, and the chosen one's gradient by autograd."""
+        """Both parts of every loss, computed by the module, and the gradient of the chosen one by autograd."""
         logits, positives = state["logits"], state["positives"]
         parts = {key: _parts(key, logits, positives) for key in LOSSES}
         return {"parts": parts, "gradient": _gradient(state["loss"], logits, positives)}
@@ -133,19 +133,19 @@ class ThresholdPlayground(Widget):
 
 
 def _labels(logits: Sequence[float], positives: Sequence[int]) -> Tensor:
-    """[1, R] as the data has them: column 0 is true for a pair without relations."""
+    """[1, R], as in the data: column 0 is true for a pair without relations."""
     labels = torch.zeros(1, len(logits), dtype=torch.bool)
     labels[0, list(positives) or [0]] = True
     return labels
 
 
 def _parts(key: str, logits: Sequence[float], positives: Sequence[int]) -> list[float]:
-    """The positives' and the negatives' part. The second is the loss when the positives are taken out."""
+    """The parts of the positives and the negatives. The second is the loss without the positives."""
     objective, _ = LOSSES[key]
     x, labels = torch.tensor([logits], dtype=torch.double), _labels(logits, positives)
     out = labels[0].clone()
     if key != "BalancedSoftmax":
-        out[0] = False  # the threshold class stays, it is no positive
+        out[0] = False  # the threshold class stays: it is not a positive
     rest = x[:, ~out]
     negative = float(objective.loss(rest, torch.zeros_like(rest, dtype=torch.bool)))
     return [float(objective.loss(x, labels)) - negative, negative]
@@ -159,7 +159,7 @@ def _gradient(key: str, logits: Sequence[float], positives: Sequence[int]) -> li
 
 
 def _presets(classes: int, together: int) -> list[dict[str, Any]]:
-    """Cases worth a look, for any number of classes: TH at 0, the first relations in the leading parts."""
+    """Instructive cases for any number of classes: TH at 0, the first relations in the leading roles."""
     single = classes - 1 - bool(together)  # relations that can hold
 
     def case(name: str, positives: list[int], *leading: float, rest: float = -3.0) -> dict[str, Any]:
