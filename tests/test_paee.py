@@ -645,7 +645,7 @@ def test_options_that_do_not_fit_together():
         ({"re_heads": 7}, "re_heads=7 must divide the encoder's width"),
         ({"budget": 0.0}, "budget=0.0 is a share of the patches"),
         ({"budget": 1.5}, "budget is a number up to 1"),
-        ({"matrix_width": 12}, "12 channels do not fall into 8 groups"),
+        ({"matrix_width": 12}, "12 channels cannot be split into 8 groups"),
         ({"block": 7}, "block=7 must divide"),
     ]:
         with pytest.raises(ValueError, match=message):
