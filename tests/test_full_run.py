@@ -112,7 +112,7 @@ def test_what_fails_stops_in_a_line_and_the_report_still_works(tmp_path, monkeyp
     with pytest.raises(full.Stopped, match="file.*cannot create this folder"):
         full.FullRun("atlop", True, tmp_path / "file").start()
     assert full.Stopped("why")._render_traceback_() == ["Stopped: why"]
-    with pytest.raises(ValueError, match="no run of the plan fits 'paper=atlopp"):
+    with pytest.raises(ValueError, match="no run of the plan matches 'paper=atlopp"):
         full.FullRun("atlopp", False)
 
 

@@ -144,7 +144,7 @@ def test_killed_while_writing(whole, tmp_path, monkeypatch, number):
             raise OSError("no space left on device")
 
     monkeypatch.setattr(DocRE, "save", save)
-    with pytest.raises(DataError, match=r"run: cannot be written \(no space.*train --resume .*run` goes on"):
+    with pytest.raises(DataError, match=r"run: cannot be written \(no space.*train --resume .*run` continues"):
         train(fresh(), out, config=config)
     assert not list(out.glob("*.new"))
     assert calls == ["0", "1", "0", "model.new", "1"][:number]
@@ -637,7 +637,7 @@ def test_permuted_moves_everything_that_names_an_entity():
     assert [(t.head, t.tail, t.premises) for t in moved.triples] == [(1, 3, ()), (0, 2, ((1, "r", 3),))]
     assert moved.candidates == {(1, 3), (0, 2)} and moved.order == (7, 5, 8, 6)
     assert replace(document, candidates=None).permuted([0, 1, 2, 3]).candidates is None
-    with pytest.raises(ValueError, match="moved: .* is no order of entities 0 to 3"):
+    with pytest.raises(ValueError, match="moved: .* is not an order of entities 0 to 3"):
         document.permuted([0, 0, 1, 2])
 
 
