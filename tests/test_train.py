@@ -637,7 +637,7 @@ def test_permuted_moves_everything_that_names_an_entity():
     assert [(t.head, t.tail, t.premises) for t in moved.triples] == [(1, 3, ()), (0, 2, ((1, "r", 3),))]
     assert moved.candidates == {(1, 3), (0, 2)} and moved.order == (7, 5, 8, 6)
     assert replace(document, candidates=None).permuted([0, 1, 2, 3]).candidates is None
-    with pytest.raises(ValueError, match="moved: .* is no order of entities 0 to 3"):
+    with pytest.raises(ValueError, match="moved: .* is not an order of entities 0 to 3"):
         document.permuted([0, 0, 1, 2])
 
 
