@@ -21,10 +21,10 @@ from .evaluate import Scores, score, seen_facts
 from .model import DocRE, expand, paper
 from .predict import predict, run, tune
 from .support import DataError, checkpoint
-from .support.machine import arithmetic, environment, peak_memory, processes, warn_of_emulation
+from .support.machine import arithmetic, peak_memory, processes, warn_of_emulation
 from .support.schedule import Stages, parameter_groups
 from .support.settings import Amount, Count, Rate, Share, option, settings, update
-from .support.store import ANEW, replace_folder, settle, sweep, write_json, writing
+from .support.store import ANEW
 from .types import Batch, Document, Prediction, fingerprint
 
 BUCKET = 32  # batches sorted together by document length, so that each holds documents of similar length
@@ -169,6 +169,7 @@ class _Run:
             raise ValueError("no training documents; give at least one")
         self.config, self.out, self.scored, self.state = config, out, scored or False, State()
         self.accelerator = _accelerator(config, model.classifier.idle_weights)
+        self.folder = checkpoint.Folder(out if self.accelerator.is_main_process else None, config.save_minutes)
         self.documents, self.dev = train, dev
         self.encoded = model.tokenizer.encode(train)
         model.tokenizer.check(train)
@@ -180,8 +181,6 @@ class _Run:
         self.optimizer = adamw(parameter_groups(model, config), config)
         self.order: list[list[int]] = []
         self.identity = identity(model, config, train, dev)
-        self.checkpoint: Path | None = None  # the whole one
-        self.saved = time.monotonic()
 
     def start(self, resume: bool) -> None:
         set_seed(self.config.seed + self.accelerator.process_index)  # no two processes drop the same units
@@ -193,11 +192,9 @@ class _Run:
             except (KeyError, TypeError) as error:
                 why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
                 raise DataError(f"{folder}: cannot resume from this checkpoint ({why}); {ANEW}") from error
-            self.checkpoint = folder
+            self.folder.checkpoint = folder
         self.accelerator.wait_for_everyone()  # some processes may still read the files that move now
-        if self.accelerator.is_main_process:
-            settle(self.out / "model", keep_spare=self.state.step < self.steps)
-            sweep(self.out)
+        self.folder.settle(self.state.step == self.steps)
 
     def advance(self) -> Step:
         """One step of the optimiser; at the end of an epoch also evaluation and saving."""
@@ -227,7 +224,7 @@ class _Run:
             scores = self._finish_epoch(epoch + 1, begin)
         else:
             state.seconds += time.perf_counter() - begin
-            self._save_in_time()
+            self._save_if(self.folder.is_due())
         return Step(epoch + 1, state.step, self.steps, loss, losses, time.perf_counter() - begin, scores, figures)
 
     def _collated(self, where: list[int]) -> Batch:
@@ -277,44 +274,22 @@ class _Run:
         figure = (getattr(scores, self.config.select) or 0.0) if scores else math.inf
         if figure > state.best or not scores:
             state.best = figure if scores else -1.0
-            if self.out and self.accelerator.is_main_process:
-                self._write(lambda out: replace_folder(out / "model", self.model.save))
-        if self.out and self.accelerator.is_main_process:
-            metrics = {"history": state.history, "environment": environment()}
-            self._write(lambda out: write_json(out / "metrics.json", metrics))
-        self._save_in_time()
-        if self.out and self.accelerator.is_main_process and state.step == self.steps:
-            settle(self.out / "model")
+            self.folder.write_model(self.model)
+        self.folder.write_metrics(state.history)
+        # after everything else that an epoch writes: a checkpoint implies that those files are written
+        self._save_if(self.folder.is_due() or state.step == self.steps)
+        if state.step == self.steps:
+            self.folder.settle(ended=True)
         return scores
-
-    def _save_in_time(self) -> None:
-        """Writes a checkpoint if enough time has passed, or at the end.
-
-        It comes after everything else that an epoch writes, so that a checkpoint implies that those files are written.
-        """
-        if self.state.step == self.steps or time.monotonic() - self.saved >= 60 * self.config.save_minutes:
-            self.save_last()
 
     def save_last(self) -> None:
         """Writes the checkpoint to continue from: model, optimiser, random state, place; complete or not at all."""
-        if self.out is None or not self.accelerator.is_main_process:
-            return
+        self._save_if(True)
 
-        def save(out: Path) -> None:
-            self.checkpoint = checkpoint.save(out / "last", self.checkpoint, self.state.step, self._save)
-
-        self._write(save)
-        self.saved = time.monotonic()
-
-    def _write(self, write: Callable[[Path], None]) -> None:
-        way_out = f"fix that; `docre-lite train --resume {self.out}` continues from the last checkpoint"
-        with writing(self.out, way_out):
-            self.out.mkdir(parents=True, exist_ok=True)
-            write(self.out)
-
-    def _save(self, folder: Path) -> None:
-        self.model.save(folder)
-        checkpoint.write_state(folder, self.model, self.optimizer, asdict(self.state) | {"run": self.identity})
+    def _save_if(self, due: bool) -> None:
+        if due:
+            place = asdict(self.state) | {"run": self.identity}
+            self.folder.write_checkpoint(self.model, self.optimizer, place)
 
     def _restore(self, folder: Path) -> None:
         saved = checkpoint.place(folder)

@@ -203,6 +203,7 @@ def test_table_has_caption_and_column_headers():
     Balanced(html)
     assert html.count('<th scope="col">') == 2 and "<caption><span>Scores &amp; more</span></caption>" in html
     assert "61.1" in html and "A&lt;B" in html and "NaN" not in html
+    assert show.table([{"": 1, "n": 2}]).data.count("<th") == 2  # the head of the table, and n's
 
 
 def test_colours_differ_in_greyscale():

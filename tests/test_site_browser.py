@@ -73,7 +73,7 @@ def test_long_code_unfolds_on_a_phone_and_figures_follow_the_theme(theme, page):
     page.set_viewport_size({"width": 390, "height": 800})
     page.emulate_media(color_scheme=theme)
     page.goto((SITE / "chapters" / "05_docunet.html").as_uri(), wait_until="load")
-    button = page.locator(".docre-unfold").first
+    button = page.locator(".docre-unfold:visible").first
     code = button.locator("xpath=preceding-sibling::*[1]")
     assert button.is_visible() and (before := code.bounding_box()["height"]) < 90
     button.click()

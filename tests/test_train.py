@@ -164,7 +164,7 @@ def test_save_minutes_change_nothing_but_when(whole, tmp_path):
 def test_checkpoints_come_every_so_many_minutes(tmp_path, monkeypatch):
     """By the clock; at the end, whatever it shows; and never by a file that is renamed, replaced or deleted."""
     out, now, saved, places = tmp_path / "run", [0.0], [], []
-    monkeypatch.setattr("docre_lite.train.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("docre_lite.support.checkpoint.time.monotonic", lambda: now[0])
     for step in fit(fresh(), TRAIN, DEV, replace(CONFIG, save_minutes=3), out):
         now[0] += 60  # a minute a step
         found = last_checkpoint(out)

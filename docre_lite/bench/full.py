@@ -120,20 +120,7 @@ class FullRun:
             f"Computed from counted operations and NVIDIA's data sheets, assuming {100 * share_of_peak():.0f} % of the "
             f"peak, as on our CPUs, and {1e6 * CALL:.0f} µs to start an operation; measured on none of these GPUs."
         )
-        return HTML(f"{table(rows, caption=about).data}<p>{how}</p><p>{self._here(need)}</p>")
-
-    def _here(self, need: Cost) -> str:
-        """The machine available for training, in a sentence."""
-        if torch.cuda.is_available():
-            about = torch.cuda.get_device_properties(0)
-            fits = "which is enough" if need.bytes < about.total_memory else "which is too little for this batch"
-            return f"Here: {about.name} with {about.total_memory / 1e9:.0f} GB, {fits}."
-        if torch.backends.mps.is_available():
-            return "Here: the GPU of an Apple processor, for which there is no estimate."
-        time, threads = need.hours_here(), torch.get_num_threads()
-        long = f"{_about(time)} hours" if time < 48 else f"{_about(time / 24)} days"
-        on = f"this CPU with {threads} thread{'s' * (threads > 1)}"
-        return f"<strong>There is no GPU here.</strong> On {on} it would take about {long}."
+        return HTML(f"{table(rows, caption=about).data}<p>{how}</p><p>{_here(need)}</p>")
 
     def start(self) -> None:
         """Fetches the data if necessary, trains, and scores the best epoch on dev; continues an earlier run.
@@ -189,30 +176,8 @@ class FullRun:
         parts = [table(past, caption="Dev scores after each epoch").data] if past else []
         here = f"{len(past)} of {self.run.epochs} epochs are trained in {self.out}."
         parts.append(f"<p>{here}</p>" if past else "<p>Nothing has been trained here yet.</p>")
-        parts.append(table(self._scores(keys), caption="The full run beside the paper and the stored rows").data)
+        parts.append(table(_compared(self, keys), caption="The full run beside the paper and the stored rows").data)
         return HTML("\n".join(parts))
-
-    def _scores(self, keys: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Rows of the score table: the paper's, ours, the stored ones."""
-        variant = paper(self.run.paper).variants[self.run.variant]
-        printed = {"Ign F1": variant.ign_f1, "F1": variant.f1}
-        rows = [{"what": "the paper, DocRED dev", "encoder": self.encoder} | {key: printed.get(key) for key in keys}]
-        if row := self.row:
-            rows.append({"what": f"this run, best of {row['epochs']} epochs"} | _line(row, keys))
-        kin = [r for r in results(self.rows.stem) if self._is_of_this_recipe(r)]
-        rows += [{"what": f"stored, seed {r['seed']}"} | _line(r, keys) for r in kin]
-        if not kin:
-            rows.append({"what": "stored: no row of this recipe"})
-            near = [r for r in results(f"{self.run.paper}_redocred") if r["recipe"] == self.run.recipe]
-            for r in near:
-                still = "" if at_plateau(r) else ", still rising"
-                what = f"nearest stored, of other data and encoder: {r['data']}, seed {r['seed']}{still}"
-                rows.append({"what": what} | _line(r, keys))
-        return rows
-
-    def _is_of_this_recipe(self, row: Mapping[str, Any]) -> bool:
-        identity = {key: value for key, value in self.plan.identity(self.run).items() if key != "seed"}
-        return {*IDENTITY} - {"seed", "train"} <= row.keys() and same(row, identity)
 
     def vary(self, **option: tuple) -> HTML:
         """Dev scores of the finished run with other values of a setting for prediction, such as rounds=(1, 3)."""
@@ -229,6 +194,44 @@ class FullRun:
                 found = score(predict(model, documents, progress=True), documents, seen)
             rows.append({name: str(value), "Ign F1": 100 * found.ign_f1, "F1": 100 * found.f1})
         return table(rows, caption="The full run on dev", digits=2)
+
+
+def _here(need: Cost) -> str:
+    """The machine available for training, in a sentence."""
+    if torch.cuda.is_available():
+        about = torch.cuda.get_device_properties(0)
+        fits = "which is enough" if need.bytes < about.total_memory else "which is too little for this batch"
+        return f"Here: {about.name} with {about.total_memory / 1e9:.0f} GB, {fits}."
+    if torch.backends.mps.is_available():
+        return "Here: the GPU of an Apple processor, for which there is no estimate."
+    time, threads = need.hours_here(), torch.get_num_threads()
+    long = f"{_about(time)} hours" if time < 48 else f"{_about(time / 24)} days"
+    on = f"this CPU with {threads} thread{'s' * (threads > 1)}"
+    return f"<strong>There is no GPU here.</strong> On {on} it would take about {long}."
+
+
+def _compared(full: FullRun, keys: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Rows of the score table: the paper's, ours, the stored ones."""
+    variant = paper(full.run.paper).variants[full.run.variant]
+    printed = {"Ign F1": variant.ign_f1, "F1": variant.f1}
+    rows = [{"what": "the paper, DocRED dev", "encoder": full.encoder} | {key: printed.get(key) for key in keys}]
+    if row := full.row:
+        rows.append({"what": f"this run, best of {row['epochs']} epochs"} | _line(row, keys))
+    kin = [r for r in results(full.rows.stem) if _is_of_recipe(full, r)]
+    rows += [{"what": f"stored, seed {r['seed']}"} | _line(r, keys) for r in kin]
+    if not kin:
+        rows.append({"what": "stored: no row of this recipe"})
+        near = [r for r in results(f"{full.run.paper}_redocred") if r["recipe"] == full.run.recipe]
+        for r in near:
+            still = "" if at_plateau(r) else ", still rising"
+            what = f"nearest stored, of other data and encoder: {r['data']}, seed {r['seed']}{still}"
+            rows.append({"what": what} | _line(r, keys))
+    return rows
+
+
+def _is_of_recipe(full: FullRun, row: Mapping[str, Any]) -> bool:
+    identity = {key: value for key, value in full.plan.identity(full.run).items() if key != "seed"}
+    return {*IDENTITY} - {"seed", "train"} <= row.keys() and same(row, identity)
 
 
 def _percent(scores: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, float | None]:

@@ -51,7 +51,7 @@ def split(svg: str) -> tuple[str, str | None]:
 
 def fitted(figure: Figure, limit: float) -> str | None:
     """The figure in `limit` inches: the first layout in which no words collide. None if there is none, or no need."""
-    if figure.get_size_inches()[0] <= limit * 1.1:
+    if figure.get_size_inches()[0] <= limit * 1.03:
         return None
     before = _collisions(figure)
     grid = _grid(figure)

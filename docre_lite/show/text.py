@@ -104,7 +104,7 @@ def say(text: str) -> Markdown:
 def table(rows, caption: str = "", digits: int = 1) -> HTML:
     """Rows (mappings, dataclasses or a DataFrame) as a table with column headers and a caption."""
     text = records(rows).to_html(index=False, border=0, na_rep="", float_format=f"%.{digits}f", justify="left")
-    text = text.replace("<th>", '<th scope="col">')
+    text = text.replace("<th></th>", "<td></td>").replace("<th>", '<th scope="col">')  # an empty header is none
     if caption:
         text = text.replace("<thead>", f"<caption><span>{escape(caption)}</span></caption><thead>", 1)
     return HTML(_frame(text))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,67 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from . import DataError
-from .store import ANEW, read_json, read_tensors, whole, write_over, write_tensors
+from .machine import environment
+from .store import (
+    ANEW,
+    read_json,
+    read_tensors,
+    replace_folder,
+    settle,
+    sweep,
+    whole,
+    write_json,
+    write_over,
+    write_tensors,
+    writing,
+)
 
 SLOTS, SEAL = ("0", "1"), "checksums.json"
 OF_ADAM = ("step", "exp_avg", "exp_avg_sq")
+
+
+class Folder:
+    """What a run leaves in its folder: the first of its processes writes it, no other, and none without a folder."""
+
+    def __init__(self, out: Path | None, minutes: float):
+        self.out, self.minutes = out, minutes
+        self.checkpoint: Path | None = None  # the whole one
+        self.saved = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Has it been long enough since the last checkpoint?"""
+        return time.monotonic() - self.saved >= 60 * self.minutes
+
+    def write_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer, place: dict[str, Any]) -> None:
+        def write(slot: Path) -> None:
+            model.save(slot)
+            write_state(slot, model, optimizer, place)
+
+        def save(out: Path) -> None:
+            self.checkpoint = save_slot(out / "last", self.checkpoint, place["step"], write)
+
+        self._write(save)
+        self.saved = time.monotonic()
+
+    def write_model(self, model: nn.Module) -> None:
+        self._write(lambda out: replace_folder(out / "model", model.save))
+
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        metrics = {"history": history, "environment": environment()}
+        self._write(lambda out: write_json(out / "metrics.json", metrics))
+
+    def settle(self, ended: bool) -> None:
+        """Clears away what a kill left, and at the end the place where the next model would be written."""
+        if self.out:
+            settle(self.out / "model", keep_spare=not ended)
+            sweep(self.out)
+
+    def _write(self, write: Callable[[Path], None]) -> None:
+        if self.out:
+            way_out = f"fix that; `docre-lite train --resume {self.out}` continues from the last checkpoint"
+            with writing(self.out, way_out):
+                self.out.mkdir(parents=True, exist_ok=True)
+                write(self.out)
 
 
 def newest(last: Path) -> Path | None:
@@ -65,7 +123,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save(last: Path, before: Path | None, step: int, write: Callable[[Path], None]) -> Path:
+def save_slot(last: Path, before: Path | None, step: int, write: Callable[[Path], None]) -> Path:
     """Writes and seals the files of a slot, other than `before`, the whole one so far."""
     slots = [last / name for name in SLOTS if last / name != before]
     for slot in slots:  # both, without one before: they belong to another run
