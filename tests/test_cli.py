@@ -646,7 +646,7 @@ def change(path: Path, **values) -> None:
         ("last/0/tiny.json", {"dropout": float("nan")}, "its model cannot be built here .dropout is a number"),
         ("last/0/model.json", {"types": 3}, "last/0: its model cannot be built here"),
         ("last/0/model.json", {"encoder": "pretrained"}, "config.json: cannot be read .No such file"),
-        ("last/0/tiny.json", {"width": 32}, "does not belong to the model that model.json and tiny.json describe .*size mismatch"),
+        ("last/0/tiny.json", {"width": 32}, "does not belong to the model that model.json .*size mismatch"),
         ("last/0/tiny.json", {"width": "x"}, "last/0: its model cannot be built here"),
     ],
 )
