@@ -99,6 +99,7 @@ def of(said: list[dict], chapter: str, call: str, turn: int = 2) -> dict:
     return cell
 
 
+@pytest.mark.filterwarnings("ignore:there is no GPU here")
 def test_what_fails_stops_in_a_line_and_the_report_still_works(tmp_path, monkeypatch):
     """No data to be had, a folder that is a file: no FileNotFoundError from the next cell."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
