@@ -144,9 +144,9 @@ def main() -> None:
     ask.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = ask.parse_args()
     torch.set_num_threads(1)
-    train, test, names = read(options.train), read(options.dev), [options.train.name]
+    train, test, names = read(options.train, pairs="cdr"), read(options.dev, pairs="cdr"), [options.train.name]
     if options.test:
-        train, test, names = train + test, read(options.test), [*names, options.dev.name]
+        train, test, names = train + test, read(options.test, pairs="cdr"), [*names, options.dev.name]
     rows = []
     for order in ORDERS:
         ordered, scored = ([order(document) for document in documents] for documents in (train, test))

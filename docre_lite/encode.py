@@ -72,12 +72,17 @@ def marker_words(marker: str, kind: str, entity: int) -> tuple[str, str]:
 
 @dataclass
 class Tokenizer:
-    """Turns documents into batches: a sub-word tokenizer that knows the relations, the entity types and the markers."""
+    """Turns documents into batches: a sub-word tokenizer that knows the relations, the entity types and the markers.
+
+    `pairs` are the types of head and tail of the pairs to classify, where a document does not name its candidates;
+    `None` means all pairs.
+    """
 
     subwords: PreTrainedTokenizerFast
     relations: Relations
     types: tuple[str, ...]
     reading: Reading = field(default_factory=Reading)
+    pairs: tuple[tuple[str, str], ...] | None = None
 
     def __post_init__(self):
         if self.reading.marker in ("type", "type_id"):
@@ -95,6 +100,8 @@ class Tokenizer:
         mentions included."""
         if not documents:
             return []
+        if self.pairs is not None:
+            documents = [d.restricted(self.pairs) if d.candidates is None else d for d in documents]
         marked = [self._mark(document) for document in documents]
         encoded = self.subwords(
             [words or [""] for words, *_ in marked],
@@ -225,6 +232,14 @@ def _windows(ids: list[int], size: int, stride: int) -> Iterator[tuple[list[int]
         first = 0 if begin == 1 else -1
         final = length - 1 if begin == last else -1
         yield [ids[0], *(ids[c] for c in piece), ids[-1]], [first, *piece, final]
+
+
+def typed_pairs(documents: Sequence[Document]) -> tuple[tuple[str, str], ...] | None:
+    """The types of head and tail among the candidates, if every document with a pair names its candidates."""
+    several = [document for document in documents if len(document.entities) > 1]
+    if not several or any(document.candidates is None for document in several):
+        return None
+    return tuple(sorted({(d.entities[h].type, d.entities[t].type) for d in several for h, t in d.candidates}))
 
 
 def pair_fields(documents: list[Document], types: Sequence[str], relations: Relations, labels: bool) -> dict:

@@ -287,6 +287,13 @@ def checked(predicted: Iterable[Triple], known: Mapping[str, Document]) -> dict[
         if triple.title not in known:
             raise ValueError(f"prediction for {triple.title!r}, which is not among the {len(known)} documents to score")
         entities = len(known[triple.title].entities)
+        if triple.score is not None and not math.isfinite(triple.score):
+            raise ValueError(f"prediction for {triple.title!r}: its score is {triple.score}; give a finite number")
+        if triple.relation in (NA, "Na") or triple.head == triple.tail:
+            raise ValueError(
+                f"prediction for {triple.title!r}: ({triple.head}, {triple.relation!r}, {triple.tail}) is no relation "
+                "of two entities; leave it out"
+            )
         if not (0 <= triple.head < entities and 0 <= triple.tail < entities):
             raise ValueError(
                 f"prediction for {triple.title!r}: pair ({triple.head}, {triple.tail}), but entities are numbered"

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from . import ops
-from .encode import Reading, Tokenizer
+from .encode import Reading, Tokenizer, typed_pairs
 from .encoder import Encoder, PretrainedEncoder, TinyConfig, TinyEncoder, tiny_tokenizer
 from .objectives import Objective
 from .support import PACKAGE, DataError, shipped
@@ -164,7 +164,7 @@ class DocRE(nn.Module):
             "relations": list(self.relations.names),
             "labels": dict(self.relations.labels),
             "types": list(self.tokenizer.types),
-        }
+        } | ({} if self.tokenizer.pairs is None else {"pairs": [list(pair) for pair in self.tokenizer.pairs]})
 
     def save(self, folder: str | Path, half: bool = False, shares: str | None = None) -> None:
         """Saves everything that prediction needs, as JSON and safetensors; `half`: weights in 16 bits.
@@ -209,7 +209,8 @@ class DocRE(nn.Module):
             for key in ("is_local", "local_files_only"):  # otherwise saving it again would reveal its source
                 subwords.init_kwargs.pop(key, None)
             relations = Relations(tuple(spec["relations"]), spec["labels"])
-            tokenizer = Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]))
+            pairs = None if spec.get("pairs") is None else tuple((head, tail) for head, tail in spec["pairs"])
+            tokenizer = Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]), pairs)
             kind = paper(spec["paper"])
             saved = kind.Options(**spec["options"])
         except Exception as error:  # whatever libraries raise for files that are not a model's
@@ -262,6 +263,9 @@ def build(
 ) -> DocRE:
     """A new model for a paper, with relations, entity types (and the tiny encoder's words) taken from documents.
 
+    If all documents name their candidates, as `read(..., pairs="cdr")` makes them, the model keeps the types of these
+    pairs, and classifies no others in a document without candidates.
+
     `encoder` is "tiny", a hub name or a folder. `settings` are those of `Reading`, the paper's `Options` and
     `TinyConfig`, and `variant`, the name of one of the paper's baselines or ablations. Raises ValueError for names
     that none of them has.
@@ -282,7 +286,7 @@ def build(
         network, subwords = PretrainedEncoder.load(encoder)
         warn_of_unknown(subwords, encoder, (sentence for d in documents[:100] for sentence in d.sentences))
     types = tuple(sorted({m.type for d in documents for e in d.entities for m in e.mentions}))
-    tokenizer = Tokenizer(subwords, relations or Relations.of(documents), types, reading)
+    tokenizer = Tokenizer(subwords, relations or Relations.of(documents), types, reading, typed_pairs(documents))
     return DocRE(tokenizer, network, classifier(name, tokenizer, network, **settings))
 
 

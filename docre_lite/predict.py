@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .checks import check
 from .encode import Tokens
 from .model import DocRE
 from .types import Batch, Document, PairFeatures, Prediction, Triple
@@ -27,10 +29,28 @@ def predict(
     """The triples a model finds, with their margin over the threshold as score and evidence sentences.
 
     Evidence means the sentences with at least the share `evidence` of the pair's attention, the strongest first;
-    none without localized context. The order follows the documents, then head, tail and relation.
+    none without localized context. The order follows the documents, then head, tail and relation. Gold triples are
+    not looked at. Raises DataError, before any work, for a document that `checks.check` refuses.
     """
+    documents = list(documents)
+    check(documents, labels=False)
+    _warn_of_types(model, documents)
     encoded = model.tokenizer.encode(documents)
     return [triple for triples in predict_encoded(model, encoded, batch_size, progress, evidence) for triple in triples]
+
+
+def _warn_of_types(model: DocRE, documents: Sequence[Document]) -> None:
+    """A model of chemicals and diseases finds nothing where they have other names."""
+    pairs = model.tokenizer.pairs
+    if pairs and documents and not any(d.restricted(pairs).candidates for d in documents if d.candidates is None):
+        if all(d.candidates is None for d in documents):
+            types = ", ".join(sorted({e.type for d in documents for e in d.entities})[:8]) or "none"
+            names = ", ".join(":".join(pair) for pair in pairs[:8])
+            warnings.warn(
+                f"the model classifies pairs of the types {names}, of which the documents have none (their types: "
+                f"{types}), so it finds nothing; rename the types",
+                stacklevel=3,
+            )
 
 
 def predict_encoded(

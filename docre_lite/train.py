@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
 
+from .checks import check
 from .encode import Tokens
 from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
@@ -113,6 +114,8 @@ def fit(
     uninterrupted one ends; a GPU adds in an order of its own.
     Without `config`, uses the paper's recipe for the tiny encoder or for DocRED.
     """
+    check(train, "training documents")
+    check(dev, "dev documents")
     if config is None:
         config, _ = configure(model.classifier.name, "tiny" if isinstance(model.encoder, TinyEncoder) else "docred")
     run = _Run(model, train, dev, config, None if out is None else Path(out), scored)

@@ -11,7 +11,7 @@ S sentences, D hidden units, R relations (0 = NA and threshold), A attention hea
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from hashlib import sha256
 
@@ -108,6 +108,12 @@ class Document:
         if self.candidates is not None:
             return sorted(self.candidates)
         return [(h, t) for h in range(n) for t in range(n) if h != t]
+
+    def restricted(self, types: Collection[tuple[str, str]]) -> Document:
+        """The document with the pairs of these types as candidates: (head's, tail's), as in ("Chemical", "Disease")."""
+        kinds = [entity.type for entity in self.entities]
+        allowed = {(h, t) for h, a in enumerate(kinds) for t, b in enumerate(kinds) if h != t and (a, b) in types}
+        return replace(self, candidates=frozenset(allowed))
 
     def permuted(self, order: Sequence[int]) -> Document:
         """The same document with its entities in another order: new entity k is old entity `order[k]`.

@@ -9,7 +9,8 @@ import re
 
 import pytest
 
-from docre_lite.formats import checks, docred, pubtator, readers, text
+from docre_lite import checks
+from docre_lite.formats import describe, docred, readers, text
 from docre_lite.formats.docred import document_from_json, document_to_json
 from docre_lite.formats.readers import read, read_relations
 from docre_lite.support import DataError
@@ -479,108 +480,6 @@ def test_a_file_of_several_marked_up_texts(save):
     assert [(d.title, d.entities[0].name) for d in read(file)] == [("One", "A"), ("notes 1", "B")]
 
 
-# --- PubTator -------------------------------------------------------------------------------------------------------
-
-PUBTATOR = """\
-11|t|Zorbamine and lung or heart pain
-11|a|Zorbamine gave one rat edema. Zorb helps.
-11\t0\t9\tZorbamine\tChemical\tC1
-11\t14\t32\tlung or heart pain\tDisease\tD2|D1\tlung pain|heart pain
-11\t33\t42\tZorbamine\tChemical\tC1
-11\t56\t61\tedema\tDisease\tD3
-11\t63\t67\tZorb\tChemical\tC2
-11\t68\t73\thelps\tDisease\t-1
-11\tCID\tC1\tD3
-
-12|t|Nothing here
-12|a|
-"""
-
-
-def test_pubtator():
-    documents = pubtator.from_pubtator(PUBTATOR)
-    first, second = documents
-    assert first.title == "11"
-    assert first.sentences == (
-        ("Zorbamine", "and", "lung", "or", "heart", "pain"),
-        ("Zorbamine", "gave", "one", "rat", "edema", "."),
-        ("Zorb", "helps", "."),
-    )
-    pain = Mention("lung or heart pain", 0, 2, 6, "Disease")
-    assert first.entities == (
-        Entity((Mention("Zorbamine", 0, 0, 1, "Chemical"), Mention("Zorbamine", 1, 0, 1, "Chemical")), "C1"),
-        Entity((pain,), "D2"),
-        Entity((pain,), "D1"),
-        Entity((Mention("edema", 1, 4, 5, "Disease"),), "D3"),
-        Entity((Mention("Zorb", 2, 0, 1, "Chemical"),), "C2"),
-    )
-    assert first.triples == (Triple("11", 0, "CID", 3),)
-    assert first.candidates == {(0, 1), (0, 2), (0, 3), (4, 1), (4, 2), (4, 3)}
-    assert second == Document("12", (("Nothing", "here"),), (), candidates=frozenset())
-
-
-def test_pubtator_files(save):
-    expected = pubtator.from_pubtator(PUBTATOR)
-    assert read(save(PUBTATOR)) == expected
-    assert read(save(PUBTATOR.replace("\n", "\r\n"))) == expected
-    assert read(save(gzip.compress(PUBTATOR.encode()))) == expected
-
-
-def test_relations_are_turned_to_chemical_before_disease():
-    documents = pubtator.from_pubtator(PUBTATOR.replace("CID\tC1\tD3", "CID\tD3\tC1"))
-    assert documents[0].triples == (Triple("11", 0, "CID", 3),)
-
-
-def test_other_types_have_all_pairs():
-    documents = pubtator.from_pubtator(PUBTATOR.replace("Zorb\tChemical", "Zorb\tSpecies"))
-    assert documents[0].candidates is None
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "says", "left"),
-    [
-        ("11\t0\t9\tZ", "11\t1\t9\tZ", 'document 0 ("11"): line 3: characters 1 to 9', 5),
-        ("11\t0\t9\tZ", "11\tx\t9\tZ", "line 3: offsets 'x', '9' are not whole numbers", 5),
-        ("C1\tD3", "C1\tD9", "line 9: CID names concept 'D9', which no mention has", 5),
-        ("C1\tD3", "C1\tC1", "line 9: CID relates 'C1' to itself", 5),
-        ("C1\tD3", "C1", "line 9: 3 columns", None),
-        ("12|a|", "13|a|", "line 12: abstract of 13 without a title", None),
-        ("11\tCID", "10\tCID", "line 9: '10\\tCID\\tC1\\tD3' belongs to no document", None),
-        ("C1\tD3", "C1\tC2", "not among the candidates", None),
-    ],
-)
-def test_bad_pubtator(save, old, new, says, left):
-    file = save(PUBTATOR.replace(old, new))
-    with pytest.raises(DataError) as caught:
-        read(file)
-    assert says in str(caught.value) and str(caught.value).startswith(f"{file}: ")
-    if left is not None:
-        with pytest.warns(UserWarning, match="dropped 1 faulty lines"):
-            assert len(read(file, strict=False)[0].entities) == left
-
-
-def test_hypernym_filter(save):
-    trees = {"D1": ["C08.381"], "D3": ["C08.381.520", "C23.1"], "D2": ["C08.38"], "C1": ["D03.1"], "C2": ["D03"]}
-    pairs = set(pubtator.from_pubtator(PUBTATOR)[0].candidates)
-    expected = pairs - {(0, 2)}  # D1 is above D3, which C1 causes; D2 only looks alike; C2 causes nothing
-    assert pubtator.from_pubtator(PUBTATOR, hypernyms=trees)[0].candidates == expected
-    assert read(save(PUBTATOR), hypernyms=save(trees, "mesh.json"))[0].candidates == expected
-    records = "".join(
-        "*NEWRECORD\nRECTYPE = D\nMH = A name\n"
-        + "".join(f"MN = {n}\n" for n in numbers)
-        + f"MS = MN = X01\nUI = {i}\n\n"
-        for i, numbers in trees.items()
-    )
-    assert pubtator._trees(save(records, "d2025.bin")) == trees, "MeSH's own file of descriptors"
-    assert read(save(PUBTATOR), hypernyms=save(records, "d2025.bin"))[0].candidates == expected
-    assert pubtator.from_pubtator(PUBTATOR, hypernyms={})[0].candidates == pairs
-    for bad in ([1], {"D1": "C08"}):
-        with pytest.raises(DataError, match="MeSH tree numbers"):
-            read(save(PUBTATOR), hypernyms=save(bad, "mesh.json"))
-    with pytest.raises(DataError, match="not JSON of MeSH"):
-        pubtator.from_pubtator(PUBTATOR, hypernyms="nowhere.json")
-
-
 # --- describe -------------------------------------------------------------------------------------------------------
 
 
@@ -588,7 +487,7 @@ def test_describe():
     back = {"h": 0, "t": 1, "r": "P551"}
     document = document_from_json({**plain(), "labels": [*plain()["labels"], back]}, "x")
     copied = copy.deepcopy({**plain(), "title": "Copy", "labels": []})
-    facts = checks.describe([document, document_from_json(copied, "x")], train=[document])
+    facts = describe.describe([document, document_from_json(copied, "x")], train=[document])
     assert facts == {
         "documents": 2,
         "sentences": 4,
@@ -611,13 +510,13 @@ def test_describe():
         ],
     }
     json.dumps(facts)
-    assert checks.describe([])["share_related"] == 0
+    assert describe.describe([])["share_related"] == 0
 
 
 def test_inter_sentence_share_counts_pairs_that_share_no_sentence():
     obj = plain()
     del obj["vertexSet"][0][1]
-    assert checks.describe([document_from_json(obj, "x")])["share_inter_sentence"] == 1.0
+    assert describe.describe([document_from_json(obj, "x")])["share_inter_sentence"] == 1.0
 
 
 # --- the real files -------------------------------------------------------------------------------------------------
@@ -629,7 +528,7 @@ def test_redocred_development_set(real_data):
         pytest.skip(f"no {path.name} in the folder of real data")
     relations = read_relations(path.with_name("rel2id.json"), path.with_name("rel_info.json"))
     documents = read(path, relations=relations)
-    facts = checks.describe(documents)
+    facts = describe.describe(documents)
     assert (facts["documents"], facts["triples"], len(relations)) == (500, 17284, 97)
     assert relations.label("P17") == "country"
     assert len(facts["not_in_first_mention_order"]) == 3
@@ -643,20 +542,3 @@ def test_redocred_development_set(real_data):
         facts = [{(x["h"], x["r"], x["t"]) for x in o["labels"]} for o in (written, obj)]
         names = [[sorted(m["name"] for m in entity) for entity in o["vertexSet"]] for o in (written, obj)]
         assert facts[0] == facts[1] and names[0] == names[1]
-
-
-@pytest.mark.parametrize(("name", "triples", "pairs"), [("Development", 1012, 5261), ("Training", 1038, 5432)])
-def test_cdr(real_data, name, triples, pairs):
-    path = real_data / "cdr" / f"CDR_{name}Set.PubTator.txt"
-    if not path.is_file():
-        pytest.skip(f"no {path.name} in the folder of real data")
-    documents = read(path)
-    facts = checks.describe(documents)
-    assert (facts["documents"], facts["triples"], facts["pairs"]) == (500, triples, pairs)
-    assert all(d.triples for d in documents)
-    assert [document_from_json(document_to_json(d), "x") for d in documents[::10]] == documents[::10]
-    for document in documents:
-        for entity in document.entities:
-            for m in entity.mentions:
-                spoken = "".join(document.sentences[m.sentence][m.start : m.end])
-                assert spoken == m.name.replace(" ", "")

@@ -6,12 +6,14 @@ import copy
 import gzip
 import json
 import warnings
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from docre_lite.formats import checks, readers, text
+from docre_lite import checks
+from docre_lite.formats import readers, text
 from docre_lite.formats.docred import document_from_json, document_to_json
 from docre_lite.support import DataError
 from docre_lite.types import Document, Entity, Mention, Triple
@@ -162,7 +164,9 @@ def test_mutated_json_is_read_or_refused_in_one_line(tmp_path, obj, strict):
     if found:
         for document in found:
             document.pairs()
-            assert document_from_json(document_to_json(document), "x") == document
+            again = document_from_json(document_to_json(document), "x")
+            whole = sorted(document.order or ()) == list(range(len(document.order or ())))
+            assert (again if whole else replace(again, order=document.order)) == document  # left-out entities have gone
     elif isinstance(obj, list) and obj:
         assert ": document " in message
 

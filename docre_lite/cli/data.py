@@ -1,13 +1,18 @@
-"""`docre-lite data`: fetches public data sets, describes files of documents."""
+"""`docre-lite data` and `convert`: fetches public data sets, describes and converts files of documents."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Argument
+from typer import Argument, Option
 
-from .options import AsJson, file, folder, show, table
+from .options import AsJson, Lenient, Pairs, folder, show, table
+from .options import file as _file
+
+Ids = Annotated[
+    str, Option(help="characters that join several concept ids of a mention, or 'whole'", metavar="auto|CHARS")
+]
 
 
 def fetch(
@@ -22,12 +27,40 @@ def fetch(
 
 def info(
     file: Annotated[Path, Argument(help="documents in any supported format", metavar="FILE")],
-    train: Annotated[Path | None, file("training documents; warn of texts that both files contain")] = None,
+    train: Annotated[Path | None, _file("training documents; warn of texts that both files contain")] = None,
+    pairs: Pairs = None,
+    ids: Ids = "auto",
+    lenient: Lenient = False,
     json: AsJson = False,
 ) -> None:
-    """Show counts of a file of documents, and warnings."""
-    from ..formats.checks import describe
-    from ..formats.readers import read
+    """Show the format, counts and warnings of a file of documents."""
+    from ..formats.describe import describe
+    from ..formats.readers import look, read
 
-    found = describe(read(file), read(train) if train else None)
+    opened = look(file, pairs=pairs, ids=ids, strict=not lenient)
+    facts = dict(opened.facts)
+    names, right = facts.pop("names"), facts.pop("names_right")
+    found = {"format": opened.format} | describe(opened.documents, read(train, strict=not lenient) if train else None)
+    found |= {"share_of_mentions_that_are_their_name": right / names if names else None, "in_the_file": facts}
     show(found) if json else print(table(found))
+
+
+def convert(
+    input: Annotated[Path, Argument(help="file, or folder (brat, gda)", metavar="INPUT")],
+    to: Annotated[Path, _file("DocRED JSON to write; compressed if its name ends in .gz")],
+    format: Annotated[
+        Literal["auto", "docred", "pubtator", "text", "biored", "bioc", "brat", "label-studio", "spacy", "dwie", "gda"],
+        Option("--from", help="format of the input; spacy: a .spacy file of documents"),
+    ] = "auto",
+    pairs: Pairs = None,
+    ids: Ids = "auto",
+    lenient: Lenient = False,
+) -> None:
+    """Turn a file of another format into DocRED JSON, which every command reads."""
+    from ..formats.readers import look, write_docred
+
+    opened = look(input, format=format, pairs=pairs, ids=ids, strict=not lenient)
+    write_docred(opened.documents, to)
+    documents = opened.documents
+    counts = {"documents": len(documents), "entities": sum(len(d.entities) for d in documents)}
+    show(counts | {"triples": sum(len(d.triples) for d in documents), "from": opened.format, "to": str(to)})

@@ -23,6 +23,7 @@ for command, example in (
     (predict.predict, "predict --run runs/first --data corpus/test.json --out result.json"),
     (extract.extract, "extract --run runs/first --input documents/*.jsonl.gz --out triples --workers 4"),
     (page.page, "page --run atlop --out ask.html"),
+    (data.convert, "convert annotations/ --from brat --to documents.json"),
     (score.score, "score --predictions result.json --gold corpus/test.json --train corpus/train.json"),
 ):
     app.command(epilog=f"example: docre-lite {example}")(command)

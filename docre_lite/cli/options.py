@@ -51,6 +51,20 @@ HowToPredict = Annotated[
     ),
 ]
 BatchSize = Annotated[int, count("documents per batch")]
+Lenient = Annotated[
+    bool,
+    Option(
+        "--lenient",
+        help="leave out faulty mentions, labels and lines, with a count, instead of stopping",
+    ),
+]
+Pairs = Annotated[
+    list[str] | None,
+    Option(
+        help="classify only pairs of these types, such as Chemical:Disease (repeatable), or those of cdr or gda",
+        metavar="HEAD:TAIL",
+    ),
+]
 AsJson = Annotated[bool, Option("--json", help="print JSON instead of a table")]
 
 

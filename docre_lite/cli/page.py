@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from .options import Model, file, model_folder, show
+from .options import Lenient, Model, file, model_folder, show
 
 
 def page(
@@ -17,6 +17,7 @@ def page(
         Path | None, file("documents; the page starts with the first one (default: the book's example)")
     ] = None,
     title: Annotated[str, Option(help="heading of the page", metavar="TEXT")] = "Ask the model",
+    lenient: Lenient = False,
 ) -> None:
     """Write an HTML page in which a model answers questions about a document."""
     from ..corpus import running_example
@@ -27,7 +28,7 @@ def page(
 
     if out.is_dir():
         raise ValueError(f"{out} is a folder; --out takes a file, such as {out / 'page.html'}")
-    document = read(data)[0] if data else running_example()
+    document = read(data, labels=False, strict=not lenient)[0] if data else running_example()
     text = whole_page(DocRE.load(model_folder(run)), document, title)
     with writing(out, "fix that, or choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,24 @@ from typing import Annotated
 
 from typer import Option
 
-from .options import Arithmetic, BatchSize, Evidence, HowToPredict, Model, file, model_folder, seed, settings, show
+from .options import (
+    Arithmetic,
+    BatchSize,
+    Evidence,
+    HowToPredict,
+    Lenient,
+    Model,
+    file,
+    model_folder,
+    seed,
+    settings,
+    show,
+)
 
 
 def predict(
     run: Model,
-    data: Annotated[Path, file("documents; labels, if any, are checked but not used")],
+    data: Annotated[Path, file("documents; labels, if any, are ignored")],
     out: Annotated[
         Path,
         file(
@@ -26,6 +38,7 @@ def predict(
     precision: Arithmetic = "fp32",
     set: HowToPredict = None,
     seed: Annotated[int, seed("seed for the pairs that test_mask_rate hides (DRE-MIR)")] = 0,
+    lenient: Lenient = False,
 ) -> None:
     """Find the triples of documents with a trained model."""
     from accelerate.utils import set_seed
@@ -41,7 +54,7 @@ def predict(
         raise ValueError(f"{out} is a folder; --out takes a file, such as {out / 'result.json'}")
     if out.exists() and out.samefile(data):
         raise ValueError(f"{out}: is the file of documents, which --out would overwrite; choose another file")
-    documents = read(data)
+    documents = read(data, labels=False, strict=not lenient)
     model = DocRE.load(model_folder(run), **settings(set)).to(processes().device)
     set_seed(seed)
     warn_of_emulation(precision, model.device)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from .options import AsJson, file, show, table
+from .options import AsJson, Lenient, file, show, table
 
 
 def score(
@@ -15,6 +15,7 @@ def score(
     gold: Annotated[Path, file("documents with labels")],
     train: Annotated[Path | None, file("training documents, whose facts Ign F1 leaves out")] = None,
     by_relation: Annotated[bool, Option("--by-relation", help="add a row for each relation")] = False,
+    lenient: Lenient = False,
     json: AsJson = False,
 ) -> None:
     """Score predictions with every metric of the field."""
@@ -23,8 +24,8 @@ def score(
     from ..formats.readers import read
     from ..formats.submission import read_predictions
 
-    documents = read(gold)
-    seen = seen_facts(read(train)) if train else None
+    documents = read(gold, strict=not lenient)
+    seen = seen_facts(read(train, strict=not lenient)) if train else None
     scores = compare(read_predictions(predictions, documents), documents, seen).to_dict()
     if not by_relation:
         del scores["by_relation"]

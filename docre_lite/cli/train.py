@@ -45,6 +45,18 @@ def train(
     relations: Annotated[
         Path | None, file("JSON map of relations, NA = 0 (default: the relations of the training documents)")
     ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        Option(
+            help="classify only pairs of these types, such as Chemical:Disease (repeatable), those of cdr or gda, or "
+            "all; the model keeps them (default: those of the recipe cdr or gda, else all)",
+            metavar="HEAD:TAIL",
+        ),
+    ] = None,
+    lenient: Annotated[
+        bool | None,
+        Option("--lenient", help="leave out faulty mentions, labels and lines of the files, and count them"),
+    ] = None,
     limit: Annotated[int | None, count("use only the first N training documents")] = None,
     threads: Annotated[int | None, count("CPU threads (default: torch's own choice, or OMP_NUM_THREADS)")] = None,
     resume: Annotated[Path | None, folder("continue the run in DIR, which holds all other arguments")] = None,
@@ -60,6 +72,7 @@ def train(
         print(describe(help_paper))
         return 0
     from ..bench import training
+    from ..formats.readers import PAIRS
     from ..support.machine import keep_freed
 
     keep_freed()
@@ -82,6 +95,7 @@ def train(
     plan = {"paper": paper or "atlop", "encoder": encoder}
     plan |= {"recipe": recipe or ("tiny" if encoder == "tiny" else "docred"), "settings": chosen}
     plan |= {"seed": 66 if seed is None else seed, **files, "limit": limit}
+    plan |= {"pairs": pairs or ([plan["recipe"]] if plan["recipe"] in PAIRS else None), "lenient": bool(lenient)}
     return _carried_out(plan, out, resume=False)
 
 

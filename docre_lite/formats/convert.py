@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ..checks import place
 from ..support import DataError
 from ..types import Document, Triple
-from .checks import place
+from .faults import Faults, character_way
 from .pubtator import from_pubtator
 from .text import Span, build
 
@@ -17,7 +17,7 @@ from .text import Span, build
 COARSE = ("person", "organization", "location", "event", "time", "money", "role", "work_of_art")
 
 
-def from_dwie(obj: object, where: str, *, strict: bool = True) -> tuple[Document, frozenset[str]]:
+def from_dwie(obj: object, where: str, faults: Faults | None = None) -> tuple[Document, frozenset[str]]:
     """One article of DWIE as a document, and its tags ("train" or "test").
 
     Uses the keys id, content, tags, mentions (begin, end, text, concept), concepts (concept, tags) and
@@ -29,8 +29,9 @@ def from_dwie(obj: object, where: str, *, strict: bool = True) -> tuple[Document
 
     Args:
         where: begins every message.
-        strict: if false, mentions whose offsets do not fit their text are dropped with a warning.
+        faults: receives the mentions whose offsets do not fit their text, to leave them out; without it, an error.
     """
+    faults = faults or Faults(where)
     if not isinstance(obj, dict):
         raise DataError(f"{where}: {type(obj).__name__} where a DWIE object belongs")
     here = place(where, obj.get("id", ""))
@@ -41,22 +42,22 @@ def from_dwie(obj: object, where: str, *, strict: bool = True) -> tuple[Document
         relations = [(int(r["s"]), str(r["p"]), int(r["o"])) for r in _rows(obj["relations"])]
         types = {number: _dwie_type(concept.get("tags") or ()) for number, concept in concepts.items()}
         links = {number: concept.get("link") or None for number, concept in concepts.items()}
-        spans, dropped = [], 0
+        spans = []
         for begin, end, spoken, concept in mentions:
-            if content[begin:end] == spoken and spoken.strip():
+            with faults.part("mention"):
+                if content[begin:end] != spoken or not spoken.strip():
+                    way = character_way(content, [(a, b, text) for a, b, text, _ in mentions])
+                    raise DataError(
+                        f"{here}: field mentions: characters {begin} to {end} of content are not {spoken!r}; "
+                        f"{way or 'correct them'}"
+                    )
                 spans.append(Span(begin, end, types[concept], str(concept)))
-            elif strict:
-                raise DataError(f"{here}: field mentions: characters {begin} to {end} of content are not {spoken!r}")
-            else:
-                dropped += 1
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
             f"{here}: not DWIE's format ({type(error).__name__}: {error}); give articles with content"
         ) from None
-    if dropped:
-        warnings.warn(f"{here}: dropped {dropped} mentions whose offsets do not fit the text", stacklevel=2)
     breaks = [i for i, c in enumerate(content) if c == "\n"]  # paragraphs
     document = build(name, content, spans, where, breaks)
     position = {int(entity.id or 0): i for i, entity in enumerate(document.entities)}
@@ -94,13 +95,16 @@ def split_dwie(articles: Iterable[tuple[Document, frozenset[str]]]) -> dict[str,
     }
 
 
-def from_renet(folder: Path, *, strict: bool = True) -> list[Document]:
+def from_renet(folder: Path, faults: Faults | None = None) -> list[Document]:
     """GDA as RENET publishes it: a folder with abstracts.txt, anns.txt and labels.csv.
 
     abstracts.txt holds blocks of PubMed id, title and abstract, anns.txt holds mentions in PubTator's lines, and
     labels.csv holds rows `id,gene,disease,label`, where label 1 means a relation (GDA). All gene × disease
     pairs are candidates. The labels are distant: they come from a database, not from annotators.
+
+    `faults` receives faulty lines to leave out; without it, the first is an error.
     """
+    faults = faults or Faults(str(folder))
     lines: dict[str, list[str]] = {}
     found: dict[str, list[str]] = {}
     for name in ("abstracts.txt", "anns.txt", "labels.csv"):
@@ -129,7 +133,8 @@ def from_renet(folder: Path, *, strict: bool = True) -> list[Document]:
             at = f"{folder / 'labels.csv'}: line {i}"
             _of(found, cells[0], at).append("\t".join([cells[0], "GDA", *cells[1:3]]))
     text = "\n\n".join("\n".join(block) for block in found.values() if block)
-    return from_pubtator(text, str(folder), strict=strict)
+    documents = from_pubtator(text, str(folder), faults=faults)
+    return [document.restricted((("Gene", "Disease"),)) for document in documents]
 
 
 def _of(found: dict[str, list[str]], number: str, at: str) -> list[str]:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from ..support import DataError, shipped
 from ..support.store import read_json, write_whole
+from ..types import Document
 from .convert import from_dwie, from_renet, split_dwie
 from .download import Source, download, to_stderr, verify
+from .faults import Faults
 from .readers import parquet_rows, read, read_bytes, write_docred
 
 
@@ -46,7 +48,9 @@ def _unpack_cdr(folder: Path) -> None:
 def _convert_dwie(folder: Path) -> None:
     path = folder / "dwie.parquet"
     rows = parquet_rows(read_bytes(path), path)
-    articles = [from_dwie(row, f"{path}: document {i}", strict=False) for i, row in enumerate(rows)]
+    faults = Faults(str(path), lenient=True)
+    articles = [from_dwie(row, f"{path}: document {i}", faults) for i, row in enumerate(rows)]
+    faults.tell(len(articles))
     for name, documents in split_dwie(articles).items():
         write_docred(documents, folder / f"{name}.json")
 
@@ -56,10 +60,17 @@ def _convert_gda(folder: Path) -> None:
     parts = [f"{split}_data/{file}" for split in ("training", "testing") for file in RENET_FILES]
     _unpack(folder / "gda.zip", {part: folder / part for part in parts})
     listed = set((folder / "train_gda_docs").read_text().split())
-    training = from_renet(folder / "training_data", strict=False)
+    training = _renet(folder / "training_data")
     write_docred([d for d in training if d.title in listed], folder / "train.json.gz")
     write_docred([d for d in training if d.title not in listed], folder / "dev.json.gz")
-    write_docred(from_renet(folder / "testing_data", strict=False), folder / "test.json.gz")
+    write_docred(_renet(folder / "testing_data"), folder / "test.json.gz")
+
+
+def _renet(folder: Path) -> list[Document]:
+    faults = Faults(str(folder), lenient=True)
+    documents = from_renet(folder, faults)
+    faults.tell(len(documents))
+    return documents
 
 
 def _unpack(archive: Path, wanted: dict[str, Path]) -> None:

@@ -10,11 +10,11 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ..checks import place
 from ..evaluate import by_title, checked, unique
 from ..support import DataError
 from ..support.store import write_whole
 from ..types import Document, Triple
-from .checks import place
 from .readers import read_bytes, write_text
 
 

@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from ..checks import place
 from ..support import DataError
 from ..types import Document, Entity, Mention
-from .checks import place
 
 ABBREVIATIONS = frozenset(
     "al approx apr aug ca capt cf co col corp dec dr ed eds eq eqs feb fig figs ft gen gov hon inc jan jr jul jun lt "
