@@ -22,6 +22,7 @@ def check(
     *,
     labels: bool = True,
     titles: bool = True,
+    candidates: bool = True,
 ) -> None:
     """Raise `DataError` on the first document that the rest of the package could not handle.
 
@@ -31,6 +32,7 @@ def check(
         relations: if given, a triple with a relation that it lacks is an error.
         labels: check the triples, too.
         titles: two documents with one title are an error.
+        candidates: a triple of a pair that is no candidate is an error.
     """
     first: dict[str, int] = {}
     for i, document in enumerate(documents):
@@ -43,7 +45,7 @@ def check(
                 "be mixed up; rename one, or number them: --lenient (in Python: strict=False)"
             )
         first[document.title] = i
-        _check_document(document, here, labels)
+        _check_document(document, here, labels, labels and candidates)
         for triple in document.triples if labels and relations is not None else ():
             if triple.relation not in relations:
                 raise DataError(
@@ -64,7 +66,7 @@ def span_fault(sentence: int, start: int, end: int, lengths: Sequence[int]) -> s
     return None
 
 
-def _check_document(document: Document, here: str, labels: bool) -> None:
+def _check_document(document: Document, here: str, labels: bool, candidates: bool) -> None:
     n = len(document.entities)
     lengths = [len(sentence) for sentence in document.sentences]
     if not sum(lengths):
@@ -90,7 +92,7 @@ def _check_document(document: Document, here: str, labels: bool) -> None:
         if not _pair_of(pair, n) or pair[0] == pair[1]:
             raise DataError(f"{here}: field candidates: {pair} is not a pair of different entities among the {n}")
     if document.candidates is not None:
-        for triple in document.triples if labels else ():
+        for triple in document.triples if candidates else ():
             if (triple.head, triple.tail) not in document.candidates:
                 raise DataError(
                     f"{here}: field labels: the pair {(triple.head, triple.tail)} is related but not among the "

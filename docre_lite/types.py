@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from hashlib import sha256
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch.nn.functional import linear
 
 from .ops import mapped_context, pool_context
 
+Whole = int | np.integer
 NA = "NA"  # the class of unrelated pairs, always index 0
 
 
@@ -30,9 +32,9 @@ class Mention:
     """A span of words that refers to an entity: words `[start, end)` of sentence `sentence`."""
 
     name: str
-    sentence: int
-    start: int
-    end: int
+    sentence: Whole
+    start: Whole
+    end: Whole
     type: str
 
 
@@ -71,11 +73,11 @@ class Triple:
     """
 
     title: str
-    head: int
+    head: Whole
     relation: str
-    tail: int
-    evidence: tuple[int, ...] = field(default=(), compare=False)
-    score: float | None = field(default=None, compare=False)
+    tail: Whole
+    evidence: tuple[Whole, ...] = field(default=(), compare=False)
+    score: float | np.floating | None = field(default=None, compare=False)
     premises: tuple[tuple[int, str, int], ...] = field(default=(), compare=False)
     depth: int = field(default=0, compare=False)
 

@@ -344,7 +344,8 @@ def test_a_split_without_hypernyms(tmp_path):
     """The same documents, of which one split lacks the pair with the more general disease."""
     (tmp_path / "all.txt").write_text("".join(ABSTRACT.format(id=i) for i in (1, 2)))
     (tmp_path / "mesh.json").write_text('{"D1": ["C23.1"], "D2": ["C23.1.5"]}')
-    made = {"about": "abstracts", "train": {"file": "all"}, "dev": {"file": "all", "last": 1}}
+    made = {"about": "abstracts", "train": {"file": "all"}}
+    made["dev"] = {"file": "all", "read": {"pairs": "cdr"}, "last": 1}
     made["filtered"] = made["dev"] | {"hypernyms": "mesh"}
     files = {"all": "all.txt", "mesh": "mesh.json"}
     (tmp_path / "small.json").write_text(json.dumps(told(data={"made": made}, paths=files)))

@@ -55,14 +55,17 @@ def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     train = [made(f"train {i}", 3, sentences=2, words=9) for i in range(8)]
     write_docred(train, folder / "train.json")
-    write_docred([replace(d, title=f"dev {i}") for i, d in enumerate(renamed(train[:3]))], folder / "dev.json")
+    dev = [replace(d, title=f"dev {i}", sentences=(*d.sentences, ("So", "be", "it"))) for i, d in renamed(train[:3])]
+    write_docred(dev, folder / "dev.json")
     write_docred([replace(d, triples=()) for d in train], folder / "unlabelled.json")
     return folder
 
 
 def renamed(documents):
-    """Documents whose triples carry the title that they will get."""
-    return [replace(d, triples=tuple(replace(t, title=f"dev {i}") for t in d.triples)) for i, d in enumerate(documents)]
+    """Numbered documents whose triples carry the title that they will get."""
+    return [
+        (i, replace(d, triples=tuple(replace(t, title=f"dev {i}") for t in d.triples))) for i, d in enumerate(documents)
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from docre_lite.formats import convert, download, hub, readers
+from docre_lite.formats.faults import Faults
 from docre_lite.formats.hub import Dataset, Source
 from docre_lite.support import DataError
 from docre_lite.types import Entity, Mention, Triple
@@ -292,7 +293,7 @@ def test_cdr_is_unpacked(monkeypatch, tmp_path):
     use(monkeypatch, "cdr", dict.fromkeys(names, (1, 1)), {"CDR_Data.zip": archive}, tmp_path)
     monkeypatch.setattr(hub, "CDR_DEVELOPMENT", hashlib.sha256(text.encode()).hexdigest())
     paths = hub.fetch("cdr", tmp_path, progress=False, say=[].append)
-    assert [readers.read(p)[0].candidates for p in paths.values()] == [frozenset({(0, 1)})] * 3
+    assert [readers.read(p, pairs="cdr")[0].candidates for p in paths.values()] == [frozenset({(0, 1)})] * 3
     monkeypatch.setattr(hub, "CDR_DEVELOPMENT", "0" * 64)
     with pytest.raises(DataError, match="CDR_DevelopmentSet.PubTator.txt: checksum .* differs from the known one"):
         hub.fetch("cdr", tmp_path, progress=False, say=[].append)
@@ -367,8 +368,9 @@ def test_bad_dwie():
     wrong = {**ARTICLE, "mentions": [{"begin": 1, "end": 5, "text": "Mona", "concept": 2}]}
     with pytest.raises(DataError, match=r'x \("DW_7"\): field mentions: characters 1 to 5'):
         convert.from_dwie(wrong, "x")
-    with pytest.warns(UserWarning, match="dropped 1 mentions"):
-        assert convert.from_dwie(wrong, "x", strict=False)[0].entities == ()
+    faults = Faults("x", lenient=True)
+    assert convert.from_dwie(wrong, "x", faults)[0].entities == ()
+    assert [len(dropped) for dropped in faults.dropped.values()] == [1]
     for key in ("id", "content", "tags", "mentions", "concepts", "relations"):
         with pytest.raises(DataError, match="not DWIE's format"):
             convert.from_dwie({k: v for k, v in ARTICLE.items() if k != key}, "x")

@@ -6,13 +6,17 @@ import copy
 import gzip
 import json
 import re
+import warnings
+import zipfile
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from docre_lite import checks
-from docre_lite.formats import describe, docred, readers, text
+from docre_lite.formats import describe, docred, readers, submission, text
 from docre_lite.formats.docred import document_from_json, document_to_json
-from docre_lite.formats.readers import read, read_relations
+from docre_lite.formats.readers import look, read, read_relations
 from docre_lite.support import DataError
 from docre_lite.types import Document, Entity, Mention, Relations, Triple
 
@@ -478,6 +482,123 @@ def test_bad_marked_up_text(string, says):
 def test_a_file_of_several_marked_up_texts(save):
     file = save("# One\n[A|PER|1] fell.\r\n\r\n \n[B|PER|1] rose.\n", "notes.json")
     assert [(d.title, d.entities[0].name) for d in read(file)] == [("One", "A"), ("notes 1", "B")]
+
+
+# --- positions, archives, callers -----------------------------------------------------------------------------------
+
+WAYS = {
+    "positions count from 1: subtract 1 from both": lambda m: m.update(pos=[p + 1 for p in m["pos"]]),
+    "an end is the mention's last word": lambda m: m.update(pos=[m["pos"][0], m["pos"][1] - 1]),
+    "positions count from 1 and include the last word": lambda m: m.update(pos=[m["pos"][0] + 1, m["pos"][1]]),
+    "sentences count from 1": lambda m: m.update(sent_id=m["sent_id"] + 1),
+    "positions count words of the whole document": lambda m: m.update(pos=[p + 5 * m["sent_id"] for p in m["pos"]]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_positions_of_another_kind_are_named(save, way):
+    obj = plain()
+    for entity in obj["vertexSet"]:
+        for mention in entity:
+            WAYS[way](mention)
+    with warnings.catch_warnings(), pytest.raises((DataError, UserWarning), match=f"it seems that {way}"):
+        warnings.simplefilter("error")  # an error where a mention lies outside its sentence, else a warning
+        read(save([obj]))
+
+
+def test_names_that_do_not_fit_are_told_with_an_example(save):
+    obj = {**plain(), "labels": []}
+    obj["vertexSet"] = [[{"name": "Ada Quill", "sent_id": 0, "pos": [1, 3], "type": "PER"}]]
+    with pytest.warns(UserWarning, match="0 of 1 mentions are .* 'Ada Quill' is at 'Quill left'; it seems .* from 1"):
+        read(save([obj]))
+    obj["vertexSet"][0][0]["name"] = "Bo"
+    with pytest.warns(UserWarning, match="'Bo' is at 'Quill left'; check the positions"):
+        read(save([obj]))
+    obj["vertexSet"][0][0]["name"] = ""  # not given
+    assert look(save([obj])).facts["names"] == 0
+
+
+def test_lenient_drops_and_counts_any_faulty_part(save):
+    obj = plain()
+    obj["vertexSet"][0][0]["pos"] = [7, 9]
+    obj["vertexSet"].append([{"name": "x", "sent_id": 9, "pos": [0, 1], "type": "LOC"}])
+    obj["labels"] += [{"h": 0, "t": 2, "r": "P1"}, {"h": 0, "t": 1, "r": "NA"}]
+    file = save([obj, {**plain(), "title": "Two"}, {**plain(), "title": "Two"}, {"title": "No text"}])
+    says = "dropped 2 of 10 mentions, 2 of 11 labels, 1 of 4 documents as faulty; the first: .*pos: .7, 9. is empty"
+    with pytest.warns(UserWarning, match=says):
+        first, *others = read(file, strict=False)
+    assert [d.title for d in others] == ["Two", "Two (2)"]
+    assert [[m.name for m in e.mentions] for e in first.entities] == [["Ada Quill"], ["Norwick"]]
+    assert {t.relation for t in first.triples} == {"P19", "P551"}
+
+
+def test_an_entity_that_is_left_out_leaves_the_others_their_numbers(save):
+    obj = plain()
+    obj["vertexSet"].insert(0, [{"name": "x", "sent_id": 9, "pos": [0, 1], "type": "LOC"}])
+    obj["labels"] = [{"h": 2, "t": 1, "r": "P19"}]
+    with pytest.warns(UserWarning, match="dropped 1 of 4 mentions"):
+        (document,) = read(save([obj]), strict=False)
+    assert [docred.file_number(document, i) for i in range(2)] == [2, 1]
+    assert document_to_json(document)["labels"] == [{"h": 1, "t": 0, "r": "P19", "evidence": []}]
+
+
+@pytest.mark.parametrize("broken", ['{"title": ', "{}"])
+def test_lenient_leaves_out_lines_that_are_no_documents(save, broken):
+    lines = [json.dumps({**plain(), "title": str(i)}) for i in range(3)]
+    with pytest.warns(UserWarning, match="dropped 1 of"):
+        assert len(read(save("\n".join([lines[0], broken, *lines[1:]])), strict=False)) == 3
+
+
+def test_zip_archives(save, tmp_path):
+    path = tmp_path / "data.zip"
+
+    def packed(**files):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+
+    packed(one=json.dumps([plain()]))
+    assert read(path) == [document_from_json(plain(), "x")]
+    packed(**{f"n{i}": "x" for i in range(9)})
+    with pytest.raises(DataError, match=r"holds 9 files \(n0, n1, n2, …\); unpack it"):
+        read(path)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match="damaged or locked zip"):
+        read(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_named(save, encoding):
+    with pytest.raises(DataError, match="the file is UTF-16; save it as UTF-8"):
+        read(save(json.dumps([plain()]).encode(encoding)))
+
+
+def test_numbers_and_sequences_of_numpy(tmp_path):
+    obj = plain()
+    for entity in obj["vertexSet"]:
+        for mention in entity:
+            mention |= {"pos": np.array(mention["pos"]), "sent_id": np.int64(mention["sent_id"])}
+    obj["labels"] = tuple({**label, "h": np.int32(label["h"]), "evidence": (0,)} for label in obj["labels"])
+    obj["sents"] = tuple(map(tuple, obj["sents"]))
+    document = document_from_json(obj, "x")
+    mention = Mention("Ada Quill", np.int64(0), np.int64(0), np.int64(2), "PER")
+    triple = Triple("Ada Quill", np.int64(0), "P19", np.int64(1), (np.int64(0),), np.float32(0.5))
+    made = replace(document, entities=(Entity((mention,)), document.entities[1]), triples=(triple,))
+    readers.write_docred([made], tmp_path / "x.json")
+    assert read(tmp_path / "x.json")[0].triples == (triple,)
+    submission.write_submission([triple], tmp_path / "r.json", [made])
+    assert submission.read_predictions(tmp_path / "r.json", [made])[0].score == 0.5
+
+
+def test_classes_that_mean_unrelated(save):
+    obj = plain()
+    obj["labels"][0]["r"] = "no_relation"
+    with pytest.warns(UserWarning, match="labels 'no_relation', read as any relation .*: 1"):
+        read(save([obj]))
+    with pytest.warns(UserWarning, match="'no_relation' is a class of its own beside NA"):
+        read_relations(save({"NA": 0, "no_relation": 1}))
+    with pytest.raises(DataError, match="its numbers are texts"):
+        read_relations(save({"NA": "0", "P17": "1"}))
 
 
 # --- describe -------------------------------------------------------------------------------------------------------

@@ -345,11 +345,8 @@ def _unzipped(data: bytes, path: Path) -> bytes:
         ) from None
 
 
-BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-
-
 def decode(data: bytes, path: Path | str, empty: bool = False) -> str:
-    if data[:2] in BOMS or b"\0" in data[1:200:2] and data[:1] in b"{[<0123456789":
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or 3 * data[:200].count(0) > len(data[:200]):
         raise DataError(f"{path}: byte 0 (0x{data[0]:02x}) is not UTF-8: the file is UTF-16; save it as UTF-8")
     try:
         text = data.decode("utf-8-sig")

@@ -33,10 +33,10 @@ def write_submission(
     for triple in found.values():
         order = None if known is None else known[triple.title].order
         head, tail = (triple.head, triple.tail) if order is None else (order[triple.head], order[triple.tail])
-        evidence = sorted(set(triple.evidence))
+        evidence = sorted({int(sentence) for sentence in triple.evidence})
         rows.append(
-            {"title": triple.title, "h_idx": head, "t_idx": tail, "r": triple.relation}
-            | {"evidence": evidence, "score": triple.score}
+            {"title": triple.title, "h_idx": int(head), "t_idx": int(tail), "r": triple.relation}
+            | {"evidence": evidence, "score": None if triple.score is None else float(triple.score)}
         )
     rows.sort(key=lambda row: (row["title"], row["h_idx"], row["t_idx"], row["r"]))
     text = json.dumps(rows, ensure_ascii=False, indent=0)
