@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from numbers import Integral
 
 from .support import DataError
-from .types import Document, Relations, Triple
+from .types import Document, Relations, Triple, Whole
 
 
 def place(where: str, title: object) -> str:
@@ -54,7 +54,7 @@ def check(
                 )
 
 
-def span_fault(sentence: int, start: int, end: int, lengths: Sequence[int]) -> str | None:
+def span_fault(sentence: Whole, start: Whole, end: Whole, lengths: Sequence[int]) -> str | None:
     """The fault of a mention of words `[start, end)`, with its remedy; `None` if there is none."""
     if not 0 <= sentence < len(lengths):
         return f"sent_id: {sentence} is outside the {len(lengths)} sentences; count them from 0"

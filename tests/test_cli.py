@@ -43,7 +43,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
 TINY = [f"--set={s}" for s in "layers=1 width=16 heads=2 min_count=1 batch_size=2 precision=fp32".split()]
 PARTS = (last_checkpoint, lambda out: out / "model")
-COMMANDS = [["corpus"], ["train"], ["predict"], ["extract"], ["score"], ["data", "fetch"], ["data", "info"]]
+COMMANDS = [
+    ["corpus"],
+    ["train"],
+    ["predict"],
+    ["extract"],
+    ["score"],
+    ["data", "fetch"],
+    ["data", "info"],
+    ["convert"],
+]
 COMMANDS += [["page"], ["bench", "run"], ["bench", "table"], ["bench", "speed"]]
 PREDICT = ["--run", "r", "--data", "d", "--out", "o"]
 EXTRACT = ["--run", "r", "--input", "i", "--out", "o"]
@@ -123,6 +132,68 @@ def test_predictions_do_not_look_at_labels(data, run, tmp_path, capsys):
         assert main(["predict", "--run", str(run / "model"), "--data", str(data / name), "--out", str(out)]) == 0
         results.append(out.read_text())
     assert results[0] == results[1] != "[]"
+
+
+def test_faulty_parts_are_left_out_where_asked(data, run, tmp_path, capsys):
+    obj = json.loads((data / "train.json").read_text())
+    obj[0]["vertexSet"][0].append({"name": "x", "sent_id": 99, "pos": [0, 1], "type": "PER"})
+    faulty, out = tmp_path / "faulty.json", tmp_path / "out.json"
+    faulty.write_text(json.dumps(obj))
+    commands = [
+        ["predict", "--run", run, "--data", faulty, "--out", out],
+        ["score", "--predictions", out, "--gold", faulty, "--train", faulty],
+        ["data", "info", faulty, "--train", faulty],
+        ["convert", faulty, "--to", tmp_path / "made.json"],
+        ["train", "--train", faulty, "--out", tmp_path / "run", "--epochs", "1", *TINY],
+    ]
+    for command in commands:
+        assert main([*map(str, command)]) == 2
+        assert "sent_id: 99 is outside" in capsys.readouterr().err
+        assert main([*map(str, command), "--lenient"]) == 0
+        assert "dropped 1 of" in capsys.readouterr().err
+    read(tmp_path / "made.json")
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0, "the run remembers it"
+
+
+def test_predict_ignores_labels_even_faulty_ones(data, run, tmp_path, capsys):
+    obj = json.loads((data / "train.json").read_text())
+    obj[0]["labels"][0] |= {"h": 99}
+    (tmp_path / "odd.json").write_text(json.dumps(obj))
+    out = tmp_path / "out.json"
+    assert main(["predict", "--run", str(run), "--data", str(tmp_path / "odd.json"), "--out", str(out)]) == 0
+    assert out.is_file() and "99" not in capsys.readouterr().err
+
+
+def test_training_documents_in_dev_are_told(data, tmp_path, capsys):
+    assert train(data, tmp_path / "run", "--dev", data / "train.json", "--epochs", 1) == 0
+    told = capsys.readouterr().err
+    assert told.count("in the training data, so its scores flatter the model") == 3 and "train.json" in told
+
+
+def test_a_model_keeps_the_pairs_that_it_was_trained_on(data, tmp_path, capsys):
+    documents = read(data / "train.json")
+
+    def types(document, head, tail):
+        return document.entities[head].type, document.entities[tail].type
+
+    pair = next(p for d in documents for t in d.triples if len(set(p := types(d, t.head, t.tail))) > 1)
+    kept = [replace(d, triples=tuple(t for t in d.triples if types(d, t.head, t.tail) == pair)) for d in documents]
+    write_docred(kept, tmp_path / "train.json")
+    assert train(tmp_path, tmp_path / "run", "--pairs", ":".join(pair), "--epochs", 1) == 0
+    model = DocRE.load(tmp_path / "run" / "model")
+    assert model.tokenizer.pairs == (pair,)
+    for document, mask in zip(documents, model.batch(documents).mask, strict=True):
+        asked = {(int(h), int(t)) for h, t in mask.nonzero()}
+        assert asked == {(h, t) for h, t in document.pairs() if types(document, h, t) == pair}
+
+    def renamed(mention):
+        return replace(mention, type="X")
+
+    (first, *_) = documents
+    other = replace(first, entities=tuple(replace(e, mentions=tuple(map(renamed, e.mentions))) for e in first.entities))
+    with pytest.warns(UserWarning, match=f"types {':'.join(pair)}, of which the documents have none .their types: X."):
+        assert predict(model, [other]) == []
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0, "the run remembers them"
 
 
 def test_settings_that_say_how_to_predict(data, tmp_path, capsys):
