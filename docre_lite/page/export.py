@@ -48,6 +48,8 @@ def check(model: DocRE) -> None:
         if (value := getattr(options, setting)) not in values:
             can = " or ".join(map(str, values))
             raise ValueError(f"a page runs {name} with {setting}={can} only; this model has {setting}={value}")
+    if model.tokenizer.pairs is not None:
+        raise ValueError("a page asks about all pairs; this model was trained on some types of pairs only (--pairs)")
     if name == "docre_ii" and int(model.classifier.stage) == 1:
         raise ValueError("this DocRE-II stopped in its first stage; finish its training, or give a finished model")
 
