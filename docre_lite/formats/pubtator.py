@@ -43,7 +43,7 @@ def from_pubtator(
     labels: bool = True,
     faults: Faults | None = None,
 ) -> list[Document]:
-    """Documents of a PubTator file; the PubMed id is the title.
+    A relation of a concept to itself is no pair of entities: it is left out and counted.
 
     The title is the first sentence. A mention of several concepts (`D006470|D003556`) counts for each, one
     without a concept (`-`, `-1`) for none; mentions of one concept form one entity, in order of first mention.
