@@ -43,11 +43,11 @@ def from_pubtator(
     labels: bool = True,
     faults: Faults | None = None,
 ) -> list[Document]:
-    A relation of a concept to itself is no pair of entities: it is left out and counted.
+    """Documents of a PubTator file; the PubMed id is the title.
 
     The title is the first sentence. A mention of several concepts (`D006470|D003556`) counts for each, one
     without a concept (`-`, `-1`) for none; mentions of one concept form one entity, in order of first mention.
-    A relation of a concept to itself is no pair of entities: it is left out, and the number of them is told.
+    A relation of a concept to itself is no pair of entities: it is left out and counted.
 
     Args:
         where: begins every message.
