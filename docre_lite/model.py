@@ -67,7 +67,7 @@ class PairClassifier(nn.Module):
         pairs: PairFeatures,
         labels: Bool[Tensor, "B N N R"] | None = None,
     ) -> Prediction:
-        """Logits of every pair and the relations chosen, none outside the mask; with labels, the losses."""
+        """Logits of all pairs and the relations chosen, none outside the mask; losses if labelled."""
         trace: dict[str, Tensor] = {}
         logits = self.logits(pairs, trace)
         chosen, margin = self.objective.decide(logits.detach())
