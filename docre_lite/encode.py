@@ -113,7 +113,7 @@ class Tokenizer:
         self,
         document: Document,
     ) -> tuple[list[str], list[int], list[int], list[tuple[int, int, int]]]:
-        """The words with markers, and each one's sentence and index (-1: a marker); of each mention,
+        """The words with markers, each one's sentence and index (-1: a marker), and of each mention
         (first, last, entity).
 
         Each span gets one pair of markers, even if two entities share it; longer spans open first

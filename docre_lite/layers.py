@@ -14,7 +14,7 @@ from .types import PairFeatures
 
 
 class RoleBilinear(nn.Module):
-    """From entities and pair information to logits: a tanh projection per role, then a group bilinear form.
+    """From entities and pair information to logits: projections by role, then a group bilinear.
 
     `z_s = tanh(W_s [e_s; f_so])`, `z_o = tanh(W_o [e_o; f_so])`, ATLOP (5)–(7) with f the
     localized context; later papers put other pair information in f. The entity half of each
@@ -60,12 +60,19 @@ class RoleBilinear(nn.Module):
         z_tail = self._project(self.tail, tails, (document, tail), information)
         relations = self.bilinear.out_features
         weight = self.bilinear.weight.view(relations, -1, self.block**2).permute(1, 2, 0)
-        groups = (len(document), self.width // self.block, self.block)  # no -1: there may be no pairs
+        # no -1: there may be no pairs
+        groups = (len(document), self.width // self.block, self.block)
         flat = group_bilinear(z_head.view(groups), z_tail.view(groups), weight)
         flat = flat + self.bilinear.bias
         return flat.new_zeros(*mask.shape, relations).index_put_((document, head, tail), flat)
 
-    def _project(self, role: nn.Linear, entities: Tensor, where: tuple, information: Tensor | None) -> Tensor:
+    def _project(
+        self,
+        role: nn.Linear,
+        entities: Tensor,
+        where: tuple,
+        information: Tensor | None,
+    ) -> Tensor:
         entity = F.linear(entities, role.weight[:, : self.entity_width], role.bias)[where]
         if information is not None:
             entity = entity + F.linear(information, role.weight[:, self.entity_width :])

@@ -67,7 +67,7 @@ class PairClassifier(nn.Module):
         pairs: PairFeatures,
         labels: Bool[Tensor, "B N N R"] | None = None,
     ) -> Prediction:
-        """Logits of all pairs and the relations chosen, none outside the mask; losses if labelled."""
+        """Logits of all pairs, the relations chosen, none outside the mask; with labels, losses."""
         trace: dict[str, Tensor] = {}
         logits = self.logits(pairs, trace)
         chosen, margin = self.objective.decide(logits.detach())

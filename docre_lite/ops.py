@@ -90,7 +90,7 @@ def averaging_matrix(
 def entity_attention(
     rows: Float[Tensor, "B A M L"], mention_entity: Int[Tensor, "B M"], entities: int
 ) -> Float[Tensor, "B A N L"]:
-    """Where an entity looks: the mean of its mentions' attention rows, a distribution per head."""
+    """Where an entity looks: the mean of its mentions' rows; per head, it sums to 1 over tokens."""
     return averaging_matrix(mention_entity, entities, rows.dtype).unsqueeze(1) @ rows
 
 
@@ -119,7 +119,7 @@ def pool_context(
     weights: Float[Tensor, "B N N L"],
     tokens: Float[Tensor, "B L X"],
 ) -> Float[Tensor, "B N N X"]:
-    """Localized context of each pair: tokens weighted by its common attention. ATLOP section 5."""
+    """Localized context of a pair: tokens weighted by its common attention. ATLOP section 5."""
     return (weights.flatten(1, 2) @ tokens).unflatten(1, weights.shape[1:3])
 
 
@@ -141,8 +141,8 @@ class GroupBilinear(torch.autograd.Function):
     """`out[p, r] = Σ_k head[p, k]ᵀ W[k, :, :, r] tail[p, k]`, one group at a time. ATLOP (5).
 
     The outer product of one group, [P, b, b], is the largest tensor, and backward rebuilds it
-    instead of keeping all of them: the published form keeps [P, d·b] twice. The result is exact;
-    only memory differs.
+    instead of keeping all of them: the published form keeps [P, d·b] twice. The result is
+    exact; only memory differs.
     """
 
     @staticmethod

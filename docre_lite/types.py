@@ -171,12 +171,12 @@ class Relations:
 
 @dataclass
 class Batch:
-    """Documents as tensors. A document longer than the encoder reads is cut into overlapping windows.
+    """Documents as tensors. Those too long for the encoder are cut into overlapping windows.
 
     `column[w, t]` is the position of a window's token among the L tokens of its document, or -1
-    for padding and for a [CLS] or [SEP] that belongs to the window alone. A mention that was cut
-    off has `mention_start` -1; so does padding, where `mention_entity` is -1 too. `labels[..., 0]`
-    is true for valid pairs without a relation.
+    for padding and for a [CLS] or [SEP] that belongs to the window alone. A mention that was
+    cut off has `mention_start` -1; so does padding, where `mention_entity` is -1 too.
+    `labels[..., 0]` is true for valid pairs without a relation.
     """
 
     windows: Int[Tensor, "W T"]
@@ -204,7 +204,7 @@ class Batch:
 
     @property
     def sides(self) -> Int[Tensor, "B"]:
-        """The number of entities of each document: the side of its own part of the N × N matrix."""
+        """Entities of each document: the side of its own part of the N × N matrix."""
         return self.entity_mask.sum(1)
 
     def to(self, device) -> Batch:
