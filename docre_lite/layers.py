@@ -34,7 +34,7 @@ class RoleBilinear(nn.Module):
         super().__init__()
         block = min(block, width)
         if block < 1 or width % block:
-            raise ValueError(f"block={block} must divide the width {width} of a role's projection")
+            raise ValueError(f"block={block} must divide the width {width} of a role")
         self.width, self.block = width, block
         self.entity_width = entity_width or width
         self.head = nn.Linear(self.entity_width + pair_width, width)

@@ -90,7 +90,7 @@ def averaging_matrix(
 def entity_attention(
     rows: Float[Tensor, "B A M L"], mention_entity: Int[Tensor, "B M"], entities: int
 ) -> Float[Tensor, "B A N L"]:
-    """Where an entity looks: the mean of its mentions' rows; per head, it sums to 1 over tokens."""
+    """Where an entity looks: the mean of its mentions' rows. Each head's sums to 1."""
     return averaging_matrix(mention_entity, entities, rows.dtype).unsqueeze(1) @ rows
 
 
