@@ -27,6 +27,7 @@ __version__ = "0.1.0"
 _HOME = {
     "types": ("NA", "Batch", "Document", "Entity", "Mention", "PairFeatures", "Prediction", "Relations", "Triple"),
     "support": ("DataError",),
+    "support.checks": ("check",),
     "corpus": ("counterfactuals", "generate", "running_example"),
     "formats.readers": ("read", "read_relations", "write_docred"),
     "formats.text": ("from_text",),

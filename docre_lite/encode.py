@@ -116,11 +116,16 @@ class Tokenizer:
             for i, (document, mark) in enumerate(zip(documents, marked, strict=True))
         ]
 
-    def _mark(self, document: Document) -> tuple[list[str], list[int], list[int], list[tuple[int, int, int]]]:
-        """The words with markers, each one's sentence and index (-1: a marker), each mention's (first, last, entity).
+    def _mark(
+        self,
+        document: Document,
+    ) -> tuple[list[str], list[int], list[int], list[tuple[int, int, int]]]:
+        """The words with markers, each one's sentence and index (-1: a marker), and of each mention
+        (first, last, entity).
 
-        Each span gets one pair of markers, even if two entities share it; longer spans open first and close last. So
-        brackets never cross, and only the numbers of "type_id" depend on the order of entities.
+        Each span gets one pair of markers, even if two entities share it; longer spans open first
+        and close last. So brackets never cross, and only the numbers of "type_id" depend on the
+        order of entities.
         """
         mentions = [(m, i) for i, entity in enumerate(document.entities) for m in entity.mentions]
         spans: dict[tuple[int, int, int], list[tuple[str, int]]] = {}
@@ -128,7 +133,8 @@ class Tokenizer:
             spans.setdefault((m.sentence, m.start, m.end), []).append((m.type, i))
         opening: dict[tuple[int, int], list] = {}
         closing: dict[tuple[int, int], list] = {}
-        for sentence, start, end in sorted(spans, key=lambda span: span[1] - span[2]):  # longest first
+        longest_first = sorted(spans, key=lambda span: span[1] - span[2])
+        for sentence, start, end in longest_first:
             opening.setdefault((sentence, start), []).append((sentence, start, end))
             closing.setdefault((sentence, end - 1), []).insert(0, (sentence, start, end))
         words, sentences, places = [], [], []
@@ -242,7 +248,12 @@ def typed_pairs(documents: Sequence[Document]) -> tuple[tuple[str, str], ...] | 
     return tuple(sorted({(d.entities[h].type, d.entities[t].type) for d in several for h, t in d.candidates}))
 
 
-def pair_fields(documents: list[Document], types: Sequence[str], relations: Relations, labels: bool) -> dict:
+def pair_fields(
+    documents: list[Document],
+    types: Sequence[str],
+    relations: Relations,
+    labels: bool,
+) -> dict:
     """The fields of a batch that have an entity axis."""
     size = max(1, *(len(document.entities) for document in documents), 1)
     kinds = {kind: i for i, kind in enumerate(types, start=1)}
@@ -253,7 +264,8 @@ def pair_fields(documents: list[Document], types: Sequence[str], relations: Rela
     target = torch.zeros(*same.shape, len(relations), dtype=torch.bool) if labels else None
     for b, document in enumerate(documents):
         n = len(document.entities)
-        entity_type[b, :n] = torch.tensor([kinds.get(e.type, unknown) for e in document.entities], dtype=torch.long)
+        codes = [kinds.get(e.type, unknown) for e in document.entities]
+        entity_type[b, :n] = torch.tensor(codes, dtype=torch.long)
         stands = torch.zeros(n, max(1, len(document.sentences)))
         for i, entity in enumerate(document.entities):
             stands[i, list(entity.sentences)] = 1

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from .checks import check
+from .support.checks import check
 from .types import NA, Document, Triple
 
 Fact = tuple[str, str, str]  # head name, tail name, relation
@@ -151,7 +151,7 @@ def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Coll
     `seen` are the facts of the training set (`seen_facts`), which Ign F1 needs. Equal documents with the same title
     count once, as in the official scorer. Raises ValueError for a prediction whose title or entities do not exist
     (the official scorer counts an unknown title as wrong), that relates an entity to itself or predicts NA, or whose
-    score is not finite; for different documents with the same title; and for gold that `checks.check` refuses.
+    score is not finite; for different documents with the same title; and for gold that `docre_lite.check` refuses.
     """
     documents = list(documents)
     check(documents, "gold documents", titles=False, candidates=False)

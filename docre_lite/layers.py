@@ -14,24 +14,33 @@ from .types import PairFeatures
 
 
 class RoleBilinear(nn.Module):
-    """From entities and pair information to logits: one tanh projection per role, then a group bilinear form.
+    """From entities and pair information to logits: projections by role, then a group bilinear.
 
-    `z_s = tanh(W_s [e_s; f_so])`, `z_o = tanh(W_o [e_o; f_so])`, ATLOP (5)–(7) with f the localized context;
-    later papers put other pair information in f. The entity half of each projection is computed for N rows,
-    not N², and only pairs under the mask are projected. With `pair_width` 0 there is no f. `entity_width` is the width
-    of the entity vectors if it is not `width`.
+    `z_s = tanh(W_s [e_s; f_so])`, `z_o = tanh(W_o [e_o; f_so])`, ATLOP (5)–(7) with f the
+    localized context; later papers put other pair information in f. The entity half of each
+    projection is computed for N rows, not N², and only pairs under the mask are projected. With
+    `pair_width` 0 there is no f. `entity_width` is the width of the entity vectors if it is not
+    `width`.
     """
 
-    def __init__(self, width: int, pair_width: int, relations: int, block: int = 64, entity_width: int | None = None):
+    def __init__(
+        self,
+        width: int,
+        pair_width: int,
+        relations: int,
+        block: int = 64,
+        entity_width: int | None = None,
+    ):
         super().__init__()
         block = min(block, width)
         if block < 1 or width % block:
-            raise ValueError(f"block={block} must divide the width {width} of a role's projection")
+            raise ValueError(f"block={block} must divide the width {width} of a role")
         self.width, self.block = width, block
         self.entity_width = entity_width or width
         self.head = nn.Linear(self.entity_width + pair_width, width)
         self.tail = nn.Linear(self.entity_width + pair_width, width)
-        self.bilinear = nn.Linear(width * block, relations)  # holds W [R, G·b·b] and its bias, initialised as one
+        # holds W [R, G·b·b] and its bias, initialised as one
+        self.bilinear = nn.Linear(width * block, relations)
 
     def forward(
         self,
@@ -40,18 +49,30 @@ class RoleBilinear(nn.Module):
         mask: Bool[Tensor, "B N N"],
         tails: Float[Tensor, "B N E"] | None = None,
     ) -> Float[Tensor, "B N N R"]:
-        """Logits, zero outside the mask. `tails` are the entities as tails, if they differ from `entities` as heads."""
+        """Logits, zero outside the mask.
+
+        `tails` are the entities as tails, if they differ from `entities` as heads.
+        """
         document, head, tail = mask.nonzero(as_tuple=True)
         information = None if pair is None else pair[document, head, tail]
         z_head = self._project(self.head, entities, (document, head), information)
-        z_tail = self._project(self.tail, entities if tails is None else tails, (document, tail), information)
+        tails = entities if tails is None else tails
+        z_tail = self._project(self.tail, tails, (document, tail), information)
         relations = self.bilinear.out_features
         weight = self.bilinear.weight.view(relations, -1, self.block**2).permute(1, 2, 0)
-        groups = (len(document), self.width // self.block, self.block)  # no -1: there may be no pairs
-        flat = group_bilinear(z_head.view(groups), z_tail.view(groups), weight) + self.bilinear.bias
+        # no -1: there may be no pairs
+        groups = (len(document), self.width // self.block, self.block)
+        flat = group_bilinear(z_head.view(groups), z_tail.view(groups), weight)
+        flat = flat + self.bilinear.bias
         return flat.new_zeros(*mask.shape, relations).index_put_((document, head, tail), flat)
 
-    def _project(self, role: nn.Linear, entities: Tensor, where: tuple, information: Tensor | None) -> Tensor:
+    def _project(
+        self,
+        role: nn.Linear,
+        entities: Tensor,
+        where: tuple,
+        information: Tensor | None,
+    ) -> Tensor:
         entity = F.linear(entities, role.weight[:, : self.entity_width], role.bias)[where]
         if information is not None:
             entity = entity + F.linear(information, role.weight[:, self.entity_width :])

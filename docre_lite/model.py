@@ -67,7 +67,7 @@ class PairClassifier(nn.Module):
         pairs: PairFeatures,
         labels: Bool[Tensor, "B N N R"] | None = None,
     ) -> Prediction:
-        """Logits of every pair and the relations chosen, none outside the mask; with labels, the losses."""
+        """Logits of all pairs, the relations chosen, none outside the mask; with labels, losses."""
         trace: dict[str, Tensor] = {}
         logits = self.logits(pairs, trace)
         chosen, margin = self.objective.decide(logits.detach())
@@ -125,10 +125,13 @@ class DocRE(nn.Module):
         reading = self.tokenizer.reading
         tokens, looks = self.read(batch)
         mentions = ops.mention_vectors(tokens, batch.mention_start, batch.mention_end, reading.read)
+        count, attention = batch.entity_type.shape[1], None
+        if looks is not None:
+            attention = ops.common_attention(looks, reading.context, batch.token_mask)
         return PairFeatures(
             document=tokens[:, 0],
-            entities=ops.pool_mentions(mentions, batch.mention_entity, batch.entity_type.shape[1], reading.pool),
-            attention=None if looks is None else ops.common_attention(looks, reading.context, batch.token_mask),
+            entities=ops.pool_mentions(mentions, batch.mention_entity, count, reading.pool),
+            attention=attention,
             tokens=tokens,
             mask=batch.mask,
             batch=batch,

@@ -44,7 +44,10 @@ class Objective(nn.Module):
         self,
         logits: Float[Tensor, "*pairs R"],
     ) -> tuple[Bool[Tensor, "*pairs R"], Float[Tensor, "*pairs R"]]:
-        """The relations of each pair: above the threshold, at most `top`, never class 0; and all margins."""
+        """The relations chosen for each pair, and the margins of all.
+
+        Chosen are those above the threshold, at most `top`, never class 0.
+        """
         margin = self.margin(logits.float())  # bf16 has 8 bits of mantissa: ties would decide
         first = 0 if self.count_none else 1
         most = min(self.top, margin.shape[-1] - first)
@@ -57,8 +60,9 @@ class Objective(nn.Module):
 class AdaptiveThreshold(Objective):
     """A threshold class that every pair scores for itself. ATLOP section 4.
 
-    Positives must outscore class 0, and class 0 must outscore the negatives; a relation is chosen if its logit
-    exceeds that of class 0. With k ≥ 2 positives the loss cannot fall below k·log k: they compete in one softmax.
+    Positives must outscore class 0, and class 0 must outscore the negatives; a relation is
+    chosen if its logit exceeds that of class 0. With k ≥ 2 positives the loss cannot fall below
+    k·log k: they compete in one softmax.
     """
 
     def loss(self, logits, labels):
@@ -72,9 +76,9 @@ def adaptive_threshold_loss(
     logits: Float[Tensor, "P R"],
     labels: Bool[Tensor, "P R"],
 ) -> Float[Tensor, "P"]:
-    """The adaptive-threshold loss of each pair, ATLOP section 4: both softmaxes as log-sum-exps.
+    """The adaptive-threshold loss of each pair, ATLOP section 4: two softmaxes as log-sum-exps.
 
-    Column 0 of `labels` is ignored: the threshold class is neither a positive nor a negative.
+    Column 0 of `labels` is ignored: the threshold class is neither positive nor negative.
     """
     logits = full_precision(logits)
     threshold = torch.zeros_like(labels)

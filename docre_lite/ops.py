@@ -56,18 +56,23 @@ def pool_mentions(
 ) -> Float[Tensor, "B N D"]:
     """Entity embedding: log-sum-exp over its mentions, a smooth maximum. ATLOP (2).
 
-    `mention_entity` is -1 for mentions without a vote (padding, cut off). An entity without any vote is zero.
+    `mention_entity` is -1 for mentions without a vote (padding, cut off). An entity without any
+    vote is zero.
     """
     present = mention_entity >= 0
     if how == "mean":
         return averaging_matrix(mention_entity, entities, mentions.dtype) @ mentions
-    slot = torch.where(present, mention_entity, entities)  # mentions without a vote go to an extra row, dropped below
+    # Mentions without a vote go to an extra row, dropped below.
+    slot = torch.where(present, mention_entity, entities)
     index = slot.unsqueeze(-1).expand_as(mentions)
     shape = (mentions.shape[0], entities + 1, mentions.shape[2])
-    # Each entity's own maximum, not a global one, so that exp cannot underflow for all mentions of an entity.
-    peak = mentions.new_full(shape, -torch.inf).scatter_reduce(1, index, mentions.detach(), "amax")
+    # Each entity's own maximum, not a global one, so that exp cannot underflow for all mentions
+    # of an entity.
+    lowest = mentions.new_full(shape, -torch.inf)
+    peak = lowest.scatter_reduce(1, index, mentions.detach(), "amax")
     peak = peak.masked_fill(peak == -torch.inf, 0)
-    total = mentions.new_zeros(shape).scatter_add(1, index, (mentions - peak.gather(1, index)).exp())
+    relative = (mentions - peak.gather(1, index)).exp()
+    total = mentions.new_zeros(shape).scatter_add(1, index, relative)
     voted = total > 0
     pooled = torch.where(voted, total, 1).log() + peak
     return pooled.masked_fill(~voted, 0)[:, :entities]
@@ -77,15 +82,15 @@ def averaging_matrix(
     mention_entity: Int[Tensor, "B M"], entities: int, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "B N M"]:
     """Row i averages over the mentions of entity i; zero rows for entities without one."""
-    member = mention_entity.unsqueeze(1) == torch.arange(entities, device=mention_entity.device).view(1, -1, 1)
-    weight = member.to(dtype)
+    number = torch.arange(entities, device=mention_entity.device).view(1, -1, 1)
+    weight = (mention_entity.unsqueeze(1) == number).to(dtype)
     return weight / weight.sum(-1, keepdim=True).clamp_min(1)
 
 
 def entity_attention(
     rows: Float[Tensor, "B A M L"], mention_entity: Int[Tensor, "B M"], entities: int
 ) -> Float[Tensor, "B A N L"]:
-    """Where an entity looks: the mean of its mentions' attention rows, one distribution over tokens per head."""
+    """Where an entity looks: the mean of its mentions' rows. Each head's sums to 1."""
     return averaging_matrix(mention_entity, entities, rows.dtype).unsqueeze(1) @ rows
 
 
@@ -94,22 +99,27 @@ def common_attention(
     how: Literal["sum", "softmax"] = "sum",
     token_mask: Bool[Tensor, "B L"] | None = None,
 ) -> Float[Tensor, "B N N L"]:
-    """How much the head and the tail entity both attend to each token; sums to 1 over tokens. ATLOP section 5.
+    """How much head and tail both attend to each token; sums to 1 over tokens. ATLOP section 5.
 
-    One batched matrix product per token sums the products of the two attentions over attention heads, so that no
-    [N, N, A, L] tensor exists; then they are normalised. "softmax", as three later papers print it, is nearly
-    uniform: products of probabilities are tiny. Symmetric in head and tail; zero if they have nothing in common.
+    One batched matrix product per token sums the products of the two attentions over attention
+    heads, so that no [N, N, A, L] tensor exists; then they are normalised. "softmax", as three
+    later papers print it, is nearly uniform: products of probabilities are tiny. Symmetric in
+    head and tail; zero if they have nothing in common.
     """
     by_token = attention.permute(0, 3, 2, 1).contiguous()  # [B, L, N, A]
     product = (by_token @ by_token.transpose(-1, -2)).permute(0, 2, 3, 1)  # [B, N, N, L]
     if how == "softmax":
-        scores = product if token_mask is None else product.masked_fill(~token_mask[:, None, None], -torch.inf)
-        return scores.softmax(-1)
+        if token_mask is not None:
+            product = product.masked_fill(~token_mask[:, None, None], -torch.inf)
+        return product.softmax(-1)
     return product / (product.sum(-1, keepdim=True) + EPSILON)
 
 
-def pool_context(weights: Float[Tensor, "B N N L"], tokens: Float[Tensor, "B L X"]) -> Float[Tensor, "B N N X"]:
-    """Localized context of each pair: the tokens weighted by its common attention. ATLOP section 5."""
+def pool_context(
+    weights: Float[Tensor, "B N N L"],
+    tokens: Float[Tensor, "B L X"],
+) -> Float[Tensor, "B N N X"]:
+    """Localized context of a pair: tokens weighted by its common attention. ATLOP section 5."""
     return (weights.flatten(1, 2) @ tokens).unflatten(1, weights.shape[1:3])
 
 
@@ -130,18 +140,20 @@ def mapped_context(
 class GroupBilinear(torch.autograd.Function):
     """`out[p, r] = Σ_k head[p, k]ᵀ W[k, :, :, r] tail[p, k]`, one group at a time. ATLOP (5).
 
-    The outer product of one group, [P, b, b], is the largest tensor, and backward rebuilds it instead of keeping
-    all of them: the published form keeps [P, d·b] twice. The result is exact; only memory differs.
+    The outer product of one group, [P, b, b], is the largest tensor, and backward rebuilds it
+    instead of keeping all of them: the published form keeps [P, d·b] twice. The result is
+    exact; only memory differs.
     """
 
     @staticmethod
     def forward(ctx, head, tail, weight):
         ctx.save_for_backward(head, tail, weight)
         block = head.shape[-1]
-        # Pairs are columns, in the outer products too, so that nothing needs transposing before a product. A number
-        # of columns that fills whole CPU vectors is a tenth faster.
+        # Pairs are columns, in the outer products too, so that nothing needs transposing before
+        # a product. A number of columns that fills whole CPU vectors is a tenth faster.
         pad = torch.nn.functional.pad  # padding by nothing leaves the columns as they were
-        heads, tails = (pad(x.permute(1, 2, 0), (0, -len(x) % 16)).contiguous() for x in (head, tail))
+        columns = (0, -len(head) % 16)
+        heads, tails = (pad(x.permute(1, 2, 0), columns).contiguous() for x in (head, tail))
         pairs = heads.shape[-1]
         out = full_precision(head.new_zeros(weight.shape[-1], pairs))
         for part, room in _parts(head, pairs):
@@ -165,7 +177,8 @@ class GroupBilinear(torch.autograd.Function):
             for k in range(weight.shape[0]):
                 torch.mul(head[part, k].unsqueeze(2), tail[part, k].unsqueeze(1), out=outer)
                 _add_product(grad_weight[k].T, grad[:, part], outer.flatten(1))
-                torch.mm(grad[:, part].T, weight[k].T, out=outer.flatten(1))  # the gradient of the outer product
+                # the gradient of the outer product
+                torch.mm(grad[:, part].T, weight[k].T, out=outer.flatten(1))
                 grad_head[part, k] = torch.bmm(outer, tail[part, k].unsqueeze(-1)).squeeze(-1)
                 grad_tail[part, k] = torch.bmm(head[part, k].unsqueeze(1), outer).squeeze(1)
         return grad_head, grad_tail, grad_weight.to(weight.dtype)

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .checks import check
 from .encode import Tokens
 from .model import DocRE
+from .support.checks import check
 from .types import Batch, Document, PairFeatures, Prediction, Triple
 
 EVIDENCE = 0.2  # share of a pair's attention that makes a sentence evidence
@@ -30,7 +30,7 @@ def predict(
 
     Evidence means the sentences with at least the share `evidence` of the pair's attention, the strongest first;
     none without localized context. The order follows the documents, then head, tail and relation. Gold triples are
-    not looked at. Raises DataError, before any work, for a document that `checks.check` refuses.
+    not looked at. Raises DataError, before any work, for a document that `docre_lite.check` refuses.
     """
     documents = list(documents)
     check(documents, labels=False)

@@ -15,13 +15,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
 
-from .checks import check
 from .encode import Tokens
 from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
 from .model import DocRE, expand, paper
 from .predict import predict, run, tune
 from .support import DataError, checkpoint
+from .support.checks import check
 from .support.machine import arithmetic, peak_memory, processes, warn_of_emulation
 from .support.schedule import Stages, parameter_groups
 from .support.settings import Amount, Count, Rate, Share, option, settings, update

@@ -179,12 +179,12 @@ class Relations:
 
 @dataclass
 class Batch:
-    """Documents as tensors. A document that exceeds the encoder's length is cut into overlapping windows.
+    """Documents as tensors. Those too long for the encoder are cut into overlapping windows.
 
-    `column[w, t]` is the position of a window's token among the L tokens of its document, or -1 for
-    padding and for a [CLS] or [SEP] that belongs to the window alone. A mention that was cut off has
-    `mention_start` -1; so does padding, where `mention_entity` is -1 too. `labels[..., 0]` is true for
-    valid pairs without a relation.
+    `column[w, t]` is the position of a window's token among the L tokens of its document, or -1
+    for padding and for a [CLS] or [SEP] that belongs to the window alone. A mention that was
+    cut off has `mention_start` -1; so does padding, where `mention_entity` is -1 too.
+    `labels[..., 0]` is true for valid pairs without a relation.
     """
 
     windows: Int[Tensor, "W T"]
@@ -193,7 +193,7 @@ class Batch:
     column: Int[Tensor, "W T"]
     token_mask: Bool[Tensor, "B L"]
     token_sentence: Int[Tensor, "B L"]  # -1 for special tokens and padding
-    mention_start: Int[Tensor, "B M"]  # column of a mention's start marker, or of its first sub-word
+    mention_start: Int[Tensor, "B M"]  # column of its start marker, or of its first sub-word
     mention_end: Int[Tensor, "B M"]  # column of its end marker, or of its last sub-word
     mention_entity: Int[Tensor, "B M"]
     entity_type: Int[Tensor, "B N"]  # 0 on padding, types from 1
@@ -212,7 +212,7 @@ class Batch:
 
     @property
     def sides(self) -> Int[Tensor, "B"]:
-        """The number of entities of each document: the side of its own part of the N × N matrix."""
+        """Entities of each document: the side of its own part of the N × N matrix."""
         return self.entity_mask.sum(1)
 
     def to(self, device) -> Batch:

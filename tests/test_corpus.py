@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from docre_lite import corpus
 from docre_lite.bench.statistics import statistics
-from docre_lite.checks import check
 from docre_lite.corpus import INVERSES, RELATIONS, RULES, Rule, close, counterfactuals, derivations, generate
 from docre_lite.corpus.plan import candidates
 from docre_lite.corpus.things import Statement, Thing, templates, words
 from docre_lite.corpus.world import SIGNATURES, options
 from docre_lite.formats.docred import document_from_json, document_to_json
 from docre_lite.formats.readers import read
+from docre_lite.support.checks import check
 from docre_lite.types import NA
 
 

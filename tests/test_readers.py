@@ -13,11 +13,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from docre_lite import checks
 from docre_lite.formats import describe, docred, readers, submission, text
 from docre_lite.formats.docred import document_from_json, document_to_json
 from docre_lite.formats.readers import look, read, read_relations
-from docre_lite.support import DataError
+from docre_lite.support import DataError, checks
 from docre_lite.types import Document, Entity, Mention, Relations, Triple
 
 

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from docre_lite import checks
 from docre_lite.formats import readers, text
 from docre_lite.formats.docred import document_from_json, document_to_json
-from docre_lite.support import DataError
+from docre_lite.support import DataError, checks
 from docre_lite.types import Document, Entity, Mention, Triple
 
 # the shape checks that run under test draw a random element of a container

@@ -118,6 +118,7 @@ def test_pair_matrix_has_heads_down_and_tails_across(small):
     tensor = torch.tensor(values, requires_grad=True)
     mask = torch.tensor([[False, True, False]] * 3)
     assert texts(show.pair_matrix(tensor, names, mask=mask).axes[0]) == ["0.25", "9.00", "0.00"]
+    assert texts(show.pair_matrix(-values, names, mask=mask, digits=1).axes[0]) == ["-0.2", "-9.0", "-0.0"]
     with pytest.raises(ValueError, match="3 x 3, not 2 x 3"):
         show.pair_matrix(values[:2], names)
 

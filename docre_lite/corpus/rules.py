@@ -154,7 +154,7 @@ def close(facts: Iterable[Fact]) -> dict[Fact, Derived]:
         found: dict[Fact, Derived] = {}
         for conclusion, premises in _compose(known, set(fresh)):
             if conclusion not in known:
-                # of several derivations of one depth, choose the smallest premises, to be deterministic
+                # of derivations of one depth, choose the smallest premises, to be deterministic
                 old = found.get(conclusion)
                 if old is None or premises < old.premises:
                     found[conclusion] = Derived(premises, depth)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ..checks import place
 from ..support import DataError
+from ..support.checks import place
 from ..types import Document, Triple
 from .faults import Faults, character_way
 from .pubtator import from_pubtator

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral
 
-from ..checks import place, span_fault
 from ..support import DataError
+from ..support.checks import place, span_fault
 from ..types import NA, Document, Entity, Mention, Triple
 from .faults import LENIENT, Faults, way_of
 

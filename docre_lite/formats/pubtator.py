@@ -17,8 +17,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..checks import place
 from ..support import DataError
+from ..support.checks import place
 from ..types import Document, Triple
 from .faults import Faults, character_way, whole_number
 from .text import Span, build

@@ -17,8 +17,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from ..checks import check
 from ..support import DataError
+from ..support.checks import check
 from ..support.store import write_whole
 from ..types import NA, Document, Relations
 from .convert import from_dwie, from_renet
@@ -307,8 +307,8 @@ def _map(path: Path) -> dict:
     return data
 
 
-def read_bytes(path: Path, empty: bool = False) -> bytes:
-    """The bytes of a file, unpacked if they are gzip or a zip archive of one file."""
+def read_bytes(path: Path, empty: bool = False, archive: bool = False) -> bytes:
+    """The bytes of a file, unpacked if they are gzip or, unless an `archive` is expected, a zip of one file."""
     try:
         if path.is_dir():
             raise DataError(f"{path}: is a folder; name one file in it")
@@ -322,7 +322,7 @@ def read_bytes(path: Path, empty: bool = False) -> bytes:
             data = gzip.decompress(data)
         except (EOFError, OSError, zlib.error):
             raise DataError(f"{path}: the gzip file is truncated or damaged; download it again") from None
-    if data[:4] == b"PK\x03\x04":
+    if data[:4] == b"PK\x03\x04" and not archive:
         data = _unzipped(data, path)
     if not data.strip() and not empty:
         raise DataError(f"{path}: the file is empty; give {FORMATS}")

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..checks import place
 from ..support import DataError
+from ..support.checks import place
 from ..types import Document, Triple
 from .faults import Faults, character_way, squeezed, whole_number
 from .text import Span, build

@@ -10,9 +10,9 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..checks import place
 from ..evaluate import by_title, checked, unique
 from ..support import DataError
+from ..support.checks import place
 from ..support.store import write_whole
 from ..types import Document, Triple
 from .readers import read_bytes, write_text
@@ -69,7 +69,7 @@ def read_predictions(path: str | Path, documents: Iterable[Document]) -> list[Tr
 
 
 def _load(path: Path) -> list:
-    content = read_bytes(path)
+    content = read_bytes(path, archive=True)
     if content.startswith(b"PK"):
         content = _unzipped(path, content)
     try:

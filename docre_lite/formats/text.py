@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from ..checks import place
 from ..support import DataError
+from ..support.checks import place
 from ..types import Document, Entity, Mention
 
 ABBREVIATIONS = frozenset(

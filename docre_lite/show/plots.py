@@ -60,10 +60,12 @@ def pair_matrix(
     pairs: Iterable[tuple[int, int]] = (),
     limits: tuple[float, float] | None = None,
     diverging: bool = False,
+    digits: int = 2,
 ) -> Figure:
     """An N x N matrix, heads in rows and tails in columns. `label` names the quantity and its unit.
 
-    Cells outside `mask` (else the diagonal) stay empty; `pairs` are framed; `numbers` are written for N up to 12.
+    Cells outside `mask` (else the diagonal) stay empty; `pairs` are framed; `numbers` are written for N up to 12,
+    with so many `digits` after the point.
     """
     values = array(matrix)
     n = len(names)
@@ -73,8 +75,8 @@ def pair_matrix(
     low, high = limits or (None, None)
     figure, axes = _square(n, names, title, below=0.7)
     sns.heatmap(
-        values, mask=hidden, annot=n <= 12 if numbers is None else numbers, fmt=".2f", annot_kws={"size": 8}, ax=axes,
-        vmin=low, vmax=high, center=0 if diverging else None, cmap=DIVERGING if diverging else SEQUENTIAL,
+        values, mask=hidden, annot=n <= 12 if numbers is None else numbers, fmt=f".{digits}f", annot_kws={"size": 8},
+        ax=axes, vmin=low, vmax=high, center=0 if diverging else None, cmap=DIVERGING if diverging else SEQUENTIAL,
         square=True, linewidths=0.5, linecolor="#bbbbbb",
         cbar_kws={"label": label, "orientation": "horizontal", "shrink": 0.8, "aspect": 30},
     )  # fmt: skip

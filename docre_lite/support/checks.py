@@ -1,12 +1,15 @@
-"""Checks that report a faulty document in one line, wherever it comes from: a file, or your own code."""
+"""Checks that report a faulty document in one line, wherever it comes from: a file, or your own code.
+
+Every room relies on them, so they know `types.Document` by its fields only.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
-from .support import DataError
-from .types import Document, Relations, Triple, Whole
+from . import DataError
 
 
 def place(where: str, title: object) -> str:
@@ -16,9 +19,9 @@ def place(where: str, title: object) -> str:
 
 
 def check(
-    documents: Sequence[Document],
+    documents: Sequence[Any],
     where: str = "documents",
-    relations: Relations | None = None,
+    relations: Any = None,
     *,
     labels: bool = True,
     titles: bool = True,
@@ -36,7 +39,7 @@ def check(
     """
     first: dict[str, int] = {}
     for i, document in enumerate(documents):
-        if not isinstance(document, Document):
+        if not hasattr(document, "entities"):
             raise DataError(f"{where}: document {i} is a {type(document).__name__}; give docre_lite.Document objects")
         here = place(f"{where}: document {i}", document.title)
         if titles and document.title in first:
@@ -54,7 +57,7 @@ def check(
                 )
 
 
-def span_fault(sentence: Whole, start: Whole, end: Whole, lengths: Sequence[int]) -> str | None:
+def span_fault(sentence: Any, start: Any, end: Any, lengths: Sequence[int]) -> str | None:
     """The fault of a mention of words `[start, end)`, with its remedy; `None` if there is none."""
     if not 0 <= sentence < len(lengths):
         return f"sent_id: {sentence} is outside the {len(lengths)} sentences; count them from 0"
@@ -66,7 +69,7 @@ def span_fault(sentence: Whole, start: Whole, end: Whole, lengths: Sequence[int]
     return None
 
 
-def _check_document(document: Document, here: str, labels: bool, candidates: bool) -> None:
+def _check_document(document: Any, here: str, labels: bool, candidates: bool) -> None:
     n = len(document.entities)
     lengths = [len(sentence) for sentence in document.sentences]
     if not sum(lengths):
@@ -103,7 +106,7 @@ def _check_document(document: Document, here: str, labels: bool, candidates: boo
         raise DataError(f"{here}: field order: {order} does not number the {n} entities")
 
 
-def _check_triple(document: Document, triple: Triple, n: int, sentences: int, here: str) -> None:
+def _check_triple(document: Any, triple: Any, n: int, sentences: int, here: str) -> None:
     pair = (triple.head, triple.tail)
     if not _pair_of(pair, n):
         raise DataError(f"{here}: field labels: {pair} names an entity that is absent; there are {n}, from 0")
