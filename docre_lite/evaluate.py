@@ -153,8 +153,6 @@ def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Coll
     (the official scorer counts an unknown title as wrong), that relates an entity to itself or predicts NA, or whose
     score is not finite; for different documents with the same title; and for gold that `docre_lite.check` refuses.
     """
-    documents = list(documents)
-    check(documents, "gold documents", titles=False, candidates=False)
     known, gold, cited = gold_of(documents)
     found = checked(predicted, known)
     correct = found.keys() & gold.keys()
@@ -273,6 +271,7 @@ def by_title(documents: Iterable[Document]) -> dict[str, Document]:
 def gold_of(documents: Iterable[Document]) -> tuple[dict[str, Document], dict[Triple, Triple], int]:
     """Documents by title, gold triples (each its own key: the last of equals gives the evidence), evidence cited."""
     documents = list(documents)
+    check(documents, "gold documents", titles=False, candidates=False)
     triples = [triple for document in documents for triple in document.triples]
     return by_title(documents), {t: t for t in triples}, sum(len(t.evidence) for t in triples)
 
