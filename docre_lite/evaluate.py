@@ -149,9 +149,8 @@ def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Coll
     """Compares predicted triples with the documents' gold triples; see `Scores` for every definition.
 
     `seen` are the facts of the training set (`seen_facts`), which Ign F1 needs. Equal documents with the same title
-    count once, as in the official scorer. Raises ValueError for a prediction whose title or entities do not exist
-    (the official scorer counts an unknown title as wrong), that relates an entity to itself or predicts NA, or whose
-    score is not finite; for different documents with the same title; and for gold that `docre_lite.check` refuses.
+    count once, as in the official scorer. Raises ValueError for a prediction that `checked` refuses (the official scorer
+    counts an unknown title as wrong), for different documents with one title, and for gold that `check` refuses.
     """
     known, gold, cited = gold_of(documents)
     found = checked(predicted, known)
@@ -285,7 +284,8 @@ def unique(predicted: Iterable[Triple]) -> dict[Triple, Triple]:
 
 
 def checked(predicted: Iterable[Triple], known: Mapping[str, Document]) -> dict[Triple, Triple]:
-    """The predictions without repetitions, after a check that their documents and entities exist."""
+    """The predictions without repetitions, after a check that their documents and entities exist, that they relate two
+    entities by a relation other than NA, and that their scores are finite."""
     found = unique(predicted)
     for triple in found:
         if triple.title not in known:
