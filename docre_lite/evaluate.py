@@ -149,7 +149,7 @@ def score(predicted: Iterable[Triple], documents: Iterable[Document], seen: Coll
     """Compares predicted triples with the documents' gold triples; see `Scores` for every definition.
 
     `seen` are the facts of the training set (`seen_facts`), which Ign F1 needs. Equal documents with the same title
-    count once, as in the official scorer. Raises ValueError for a prediction that `checked` refuses (the official scorer
+    count once, as in the official scorer. Raises ValueError for a prediction that `checked` refuses (that scorer
     counts an unknown title as wrong), for different documents with one title, and for gold that `check` refuses.
     """
     known, gold, cited = gold_of(documents)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from ..support import DataError
 from ..support.store import write_json
-from .readers import parse_json
+from .files import parse_json
 
 LOCK = "checksums.json"
 

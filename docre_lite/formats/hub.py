@@ -19,7 +19,8 @@ from ..types import Document
 from .convert import from_dwie, from_renet, split_dwie
 from .download import Source, download, to_stderr, verify
 from .faults import Faults
-from .readers import parquet_rows, read, read_bytes, write_docred
+from .files import parquet_rows, read_bytes
+from .readers import read, write_docred
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,8 @@ import gzip
 import json
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +21,11 @@ from ..types import NA, Document, Relations
 from .convert import from_dwie, from_renet
 from .docred import UNRELATED, document_from_json, document_to_json
 from .faults import FIT, Faults, agree, way_of
+from .files import FORMATS, decode, parquet_rows, parse_json, read_bytes
 from .pubtator import drop_hypernyms, from_pubtator, is_pubtator, tree_numbers
 from .standoff import bioc_objects, brat_pairs, foreign, from_bioc, from_brat, from_label_studio
 from .text import from_texts, is_marked_up
 
-FORMATS = "DocRED JSON, JSON lines, DocRED parquet, PubTator, or text marked up like [Marie Curie|PER|1]"
 READ = ("auto", "docred", "pubtator", "text", "biored", "bioc", "brat", "label-studio", "dwie", "gda")
 PAIRS = {"cdr": "Chemical:Disease", "gda": "Gene:Disease"}  # the candidates of these data sets: head type, tail type
 
@@ -307,71 +304,6 @@ def _map(path: Path) -> dict:
     return data
 
 
-def read_bytes(path: Path, empty: bool = False, archive: bool = False) -> bytes:
-    """The bytes of a file, unpacked if they are gzip or, unless an `archive` is expected, a zip of one file."""
-    try:
-        if path.is_dir():
-            raise DataError(f"{path}: is a folder; name one file in it")
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the path, or fetch public data with `docre-lite data`") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, OSError, zlib.error):
-            raise DataError(f"{path}: the gzip file is truncated or damaged; download it again") from None
-    if data[:4] == b"PK\x03\x04" and not archive:
-        data = _unzipped(data, path)
-    if not data.strip() and not empty:
-        raise DataError(f"{path}: the file is empty; give {FORMATS}")
-    return data
-
-
-def _unzipped(data: bytes, path: Path) -> bytes:
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            names = [i.filename for i in archive.infolist() if not i.is_dir() and "__MACOSX" not in i.filename]
-            if len(names) != 1:
-                some = ", ".join(name[:60] for name in names[:3]) + (", …" if len(names) > 3 else "")
-                raise DataError(
-                    f"{path}: the archive holds {len(names)} files ({some}); unpack it and give one of them"
-                )
-            return archive.read(names[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:  # also a password
-        raise DataError(
-            f"{path}: damaged or locked zip archive ({error}); unpack it yourself, or get it again"
-        ) from None
-
-
-def decode(data: bytes, path: Path | str, empty: bool = False) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or 3 * data[:200].count(0) > len(data[:200]):
-        raise DataError(f"{path}: byte 0 (0x{data[0]:02x}) is not UTF-8: the file is UTF-16; save it as UTF-8")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: byte {error.start} (0x{error.object[error.start]:02x}) is not UTF-8; save the file as UTF-8"
-        ) from None
-    if not text.strip() and not empty:
-        raise DataError(f"{path}: the file is empty; give {FORMATS}")
-    return text
-
-
-def parse_json(text: str, where: str):
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where}: line {error.lineno} column {error.colno}: malformed JSON ({error.msg}); correct it there"
-        ) from None
-    except RecursionError:
-        raise DataError(f"{where}: JSON nested too deeply; DocRED JSON is a list of documents") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise DataError(f"{where}: malformed JSON ({str(error).split(';')[0]}); correct it there") from None
-
-
 def _is_json(text: str) -> bool:
     """Is it an object or a list? A text may begin with a mention in brackets, which is not a list."""
     if re.match(r"\s*(\{|\[\s*([{\]]|$))", text):
@@ -394,20 +326,6 @@ def _json_objects(text: str, path: Path, faults: Faults) -> list:
         other = foreign(data) or f"a JSON object without 'sents' and 'vertexSet' is not a document; give {FORMATS}"
         raise DataError(f"{path}: {other}")
     return [data] if isinstance(data, dict) else data
-
-
-def parquet_rows(data: bytes, path: Path) -> list[dict]:
-    """The rows of a parquet file as plain objects. Error messages begin with `path`."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{path}: reading parquet needs pyarrow; run `pip install pyarrow`, or give JSON") from None
-    try:
-        return pyarrow.parquet.read_table(BytesIO(data)).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        line = " ".join(str(error).split())[:100]
-        raise DataError(f"{path}: damaged parquet file ({line}); download it again") from None
 
 
 def _number_titles(documents: list[Document]) -> list[Document]:

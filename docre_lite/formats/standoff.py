@@ -18,6 +18,8 @@ from ..support import DataError
 from ..support.checks import place
 from ..types import Document, Triple
 from .faults import Faults, character_way, squeezed, whole_number
+from .files import decode, parse_json
+from .pubtator import split_ids
 from .text import Span, build
 
 SAME = frozenset({"equiv", "coref", "coreference", "coreferent", "same", "same_as", "sameas", "identity", "identical"})
@@ -128,8 +130,6 @@ def bioc_objects(data: bytes, path: Path) -> list[dict]:
         except Exception as error:  # whatever lxml and bioc raise for files that are not BioC's
             raise DataError(f"{path}: not BioC's XML ({' '.join(str(error).split())[:100]}); correct it") from None
         return json.loads(biocjson.dumps(collection))["documents"]
-    from .readers import decode, parse_json
-
     text = decode(data, path)
     try:
         found = json.loads(text)
@@ -143,8 +143,6 @@ def bioc_objects(data: bytes, path: Path) -> list[dict]:
 
 def from_bioc(obj: Any, where: str, ids: str, faults: Faults) -> Document:
     """A document from BioC's object. A relation names its mentions in nodes, or its concepts in infons."""
-    from .pubtator import split_ids
-
     with reading(where, "BioC"):
         title = str(obj.get("id") or obj.get("pmid"))
         passages = [part for passage in obj["passages"] for part in (passage.get("sentences") or [passage])]
@@ -204,8 +202,6 @@ def brat_pairs(path: Path) -> list[tuple[Path, Path]]:
 
 def from_brat(annotations: str, text: str, title: str, where: str, ids: str, faults: Faults) -> Document:
     """A document from brat's lines: T (mention), R (relation), * Equiv, N (concept). Leaves out events and notes."""
-    from .pubtator import split_ids
-
     marks: dict[str, Mark] = {}
     links: list[Link] = []
     concepts: dict[str, list[str]] = {}

@@ -15,7 +15,8 @@ from ..support import DataError
 from ..support.checks import place
 from ..support.store import write_whole
 from ..types import Document, Triple
-from .readers import read_bytes, write_text
+from .files import read_bytes
+from .readers import write_text
 
 
 def write_submission(

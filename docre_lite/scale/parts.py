@@ -21,7 +21,7 @@ import torch
 
 from ..encode import Tokens
 from ..formats.docred import document_from_json, file_number
-from ..formats.readers import decode, parse_json
+from ..formats.files import decode, parse_json
 from ..formats.stream import Row, stream
 from ..model import DocRE
 from ..predict import predict_encoded, room
