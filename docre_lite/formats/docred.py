@@ -68,12 +68,7 @@ def document_from_json(obj: object, where: str, *, labels: bool = True, faults: 
     obj = _kind(obj, dict, where)
     title = _field(obj, "title", str, f"{where}: field ")
     here = f"{place(where, title)}: field "
-    sentences = tuple(
-        tuple(_kind(word, str, f"{here}sents[{s}][{w}]") for w, word in enumerate(words))
-        for s, words in enumerate(_lists(obj, "sents", here))
-    )
-    if not any(sentences):
-        raise DataError(f"{here}sents: no words; remove the document or give it a text")
+    sentences = _sentences(obj, here)
     entities: dict[int, Entity] = {}
     for number, mentions in enumerate(_lists(obj, "vertexSet", here)):
         if entity := _entity(mentions, f"{here}vertexSet[{number}]", sentences, obj, faults):
@@ -99,6 +94,16 @@ def document_from_json(obj: object, where: str, *, labels: bool = True, faults: 
     )
     _refuse_broken_strings(document, here)
     return document
+
+
+def _sentences(obj: dict, here: str) -> tuple[tuple[str, ...], ...]:
+    sentences = tuple(
+        tuple(_kind(word, str, f"{here}sents[{s}][{w}]") for w, word in enumerate(words))
+        for s, words in enumerate(_lists(obj, "sents", here))
+    )
+    if not any(sentences):
+        raise DataError(f"{here}sents: no words; remove the document or give it a text")
+    return sentences
 
 
 def _lists(obj: dict, key: str, here: str) -> list[list]:
