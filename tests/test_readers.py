@@ -421,6 +421,11 @@ def test_sentences(string, sentences):
     assert [string[a:b].strip() for a, b in text.split_sentences(string)] == sentences
 
 
+def test_a_run_of_points_is_read_once():
+    """If each point were a start, this would take minutes."""
+    assert text.split_sentences("." * 200_000 + " A") == [(0, 200_000), (200_000, 200_002)]
+
+
 def test_marked_up_text():
     document = text.from_text(
         "# Curie\n[Marie Curie|PER|1] was born in [Warsaw|LOC|Q270]. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -132,6 +133,15 @@ def test_triples_matrix_tells_stated_from_composed_and_hit_from_wrong(small):
     compared = show.triples_matrix(small, predicted).axes[0]
     where = {t.get_position(): t.get_text() for t in compared.texts}
     assert where == {(1.5, 0.5): "liv", (2.5, 0.5): "cit o", (2.5, 1.5): "cou o", (1.5, 2.5): "cou x"}
+
+
+def test_dollar_signs_in_names_are_no_formula():
+    names = ["$5", "up to $9", "a_b $x^$"]
+    figures = [show.pair_matrix(np.eye(3), names, title="$1 and $2"), show.bars(dict.fromkeys(names, 1.0), xlabel="%")]
+    for figure in figures:
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="svg")
+        assert all(text.get_text().count(r"\$") == text.get_text().count("$") for text in figure.axes[0].texts)
 
 
 def test_codes_of_the_corpus_are_the_same_in_every_figure():

@@ -36,7 +36,8 @@ _WORD = re.compile(
     | \S""",
     re.VERBOSE | re.IGNORECASE,
 )
-_END = re.compile(r"""[.!?]+["'”’)\]]*(?=\s+["'“‘(\[]*([^\W_]))""")  # and the first letter of what follows
+# A run of points is looked at once, from its start. The group is the first letter of what follows.
+_END = re.compile(r"""(?<![.!?])[.!?]++["'”’)\]]*+(?=\s+["'“‘(\[]*([^\W_]))""")
 _LAST_WORD = re.compile(r"([^\W\d_]+)\.$")
 
 

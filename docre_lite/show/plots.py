@@ -118,7 +118,7 @@ def triples_matrix(document: Document, predicted: Iterable[Triple] | None = None
         legend[f"{kind(fact)} {mark}".strip()] = axes.add_patch(patch)
     for (head, tail), text in cells.items():
         look = {"ha": "center", "va": "center", "linespacing": 0.9, "size": 8 if len(text) < 3 else 6}
-        axes.text(tail + 0.5, head + 0.5, "\n".join(text), color=INK, **look)
+        axes.text(tail + 0.5, head + 0.5, _literal("\n".join(text)), color=INK, **look)
     for relation, code in codes.items():
         legend[f"{code} {relation}"] = plt.Rectangle((0, 0), 0, 0, alpha=0)
     axes.legend(legend.values(), legend, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=8)
@@ -168,8 +168,8 @@ def bars(
     """Horizontal bars with their numbers; `errors` are half-lengths of the whiskers (say in `xlabel` of what)."""
     figure, axes = plt.subplots(figsize=(6.4, 0.6 + 0.42 * len(values)))
     plt.close(figure)
-    names, widths = list(values), [float(v) for v in values.values()]
-    whiskers = None if errors is None else [float(errors[name]) for name in names]
+    names, widths = [_literal(name) for name in values], [float(v) for v in values.values()]
+    whiskers = None if errors is None else [float(errors[name]) for name in values]
     drawn = axes.barh(names, widths, xerr=whiskers, color=COLOURS[2], edgecolor="#14284b", capsize=3)
     axes.bar_label(drawn, fmt="%.1f", padding=4)
     axes.invert_yaxis()
@@ -238,12 +238,18 @@ def _square(n: int, names: Sequence[str], title: str, beside: float = 0, below: 
     margin = 0.07 * max(map(len, names), default=0) + 0.5
     figure, axes = plt.subplots(figsize=(side + margin + beside, side + margin + below))
     plt.close(figure)
-    axes.set_title(title)
+    axes.set_title(_literal(title))
     return figure, axes
+
+
+def _literal(text: str) -> str:
+    """Text from data: two dollar signs in a name are no formula."""
+    return text.replace("$", r"\$")
 
 
 def _entity_axes(axes: plt.Axes, names: Sequence[str]) -> None:
     places = np.arange(len(names)) + 0.5
+    names = [_literal(name) for name in names]
     axes.set_xticks(places, names, rotation=90, fontsize=8)
     axes.set_yticks(places, names, rotation=0, fontsize=8)
     axes.tick_params(length=0)
