@@ -57,12 +57,17 @@ def matches(found: Document, gold: Document, overlap: float = 1.0) -> list[int |
     """The gold entity that each found entity counts for; `None` if they share no mention.
 
     It is the one with which it shares most mentions, and of several the first. A mention is shared if both have it in
-    the same place; with `overlap` below 1, if the places have at least this share of their characters in common
-    (common / all characters of both). Several found entities may count for one gold entity.
+    the same place. With `overlap` below 1, a mention counts in part: by the share of characters in common (of all
+    characters of both), if that is at least `overlap`.
     """
     ours, theirs = _places(found), _places(gold)
-    counts = [[sum(any(_common(a, b) >= overlap for b in g) for a in f) for g in theirs] for f in ours]
-    return [max(range(len(row)), key=row.__getitem__) if any(row) else None for row in counts]
+    shared = [[sum(_best(a, g, overlap) for a in f) for g in theirs] for f in ours]
+    return [max(range(len(row)), key=row.__getitem__) if any(row) else None for row in shared]
+
+
+def _best(place: Place, places: Iterable[Place], least: float) -> float:
+    best = max(_common(place, other) for other in places)
+    return best if best >= least else 0.0
 
 
 def mention_scores(found: Sequence[Document], gold: Sequence[Document]) -> dict[str, float]:
