@@ -152,7 +152,9 @@ def _check_places(text: str, spans: Sequence[tuple], names: Sequence[str | None]
             readings |= {("with an inclusive end", ""): [(a, b + 1) for a, b in places]}
             # without names, only an end that is too large or a span without length tells one unit from another
             telling = any(names) or any(b > len(text) or a == b for a, b in places)
-            hint = next((f"; they fit as offsets {how}" for (how, _), s in readings.items() if telling and fit(s)), "")
+            fitting = {how: read for (how, _), read in readings.items() if telling and fit(read)}
+            best = [how for how, read in fitting.items() if not any(_cuts(text, s) for s in read if s)] or [*fitting]
+            hint = f"; they fit as offsets {' or '.join(best)}" if best else ""
             raise DataError(
                 f"{here}: span {i}: [{place_[0]}, {place_[1]}] {found}; "
                 f"give [first character, last character + 1]{hint}"

@@ -66,7 +66,7 @@ def _json_lines(path: Path) -> Iterator[Raw]:
         where = f"{path}: line {row.number + 1}"
         if isinstance(row.data, DataError):
             raise DataError(f"{where}: {row.data}")
-        obj = parse_json(decode(row.data, path).lstrip("\ufeff"), where)
+        obj = parse_json(decode(row.data, path).strip(), where)
         if not isinstance(obj, dict) or not isinstance(obj.get("text"), str):
             made = isinstance(obj, dict) and "vertexSet" in obj
             way = "it has entities already; give it to `docre-lite predict`" if made else "give a string"
@@ -78,7 +78,7 @@ def _json_lines(path: Path) -> Iterator[Raw]:
 
 
 def _plain(path: Path, per: Per) -> Iterator[Raw]:
-    text = decode(read_bytes(path), path).lstrip("\ufeff").replace("\r\n", "\n")
+    text = decode(read_bytes(path), path).replace("\r\n", "\n")
     if is_marked_up(text):
         raise DataError(f"{path}: is marked up already, like [Marie Curie|PER|1]; give it to `docre-lite predict`")
     blocks = re.split(r"\n[^\S\n]*(?:\n[^\S\n]*)+", text.strip()) if per == "block" else [text.strip()]
