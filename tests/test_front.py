@@ -376,7 +376,7 @@ def test_gliner_reads_long_texts_in_pieces_of_whole_sentences():
     assert [e.name for e in document.entities] == ["Clara Ramvik", "Selmouth", "Velmark"]
     assert "".join(model.read) == text and len(model.read) > 5
     assert all(len(piece.split()) <= PIECE or piece.lstrip().startswith("Word") for piece in model.read)
-    with pytest.raises(DataError, match="must be told what to find"):
+    with pytest.raises(DataError, match="only for types that you name"):
         gliner_finder(model, [])
 
 

@@ -56,7 +56,7 @@ def gliner_finder(
     """
     types = types or {}
     if not labels:
-        raise DataError("GLiNER must be told what to find; name the types, such as person, place and organization")
+        raise DataError("GLiNER looks only for types that you name; name some, such as person, place and organization")
 
     def find(texts: Iterable[Raw]) -> Iterator[Document]:
         for raw in texts:

@@ -2,7 +2,7 @@
 
 The rule for entities, where nobody says which mentions belong together (`by_name`): two mentions are one entity if they
 have the same type and the same name, compared without an article (the, a, an) at the start, without 's at the end, in
-small letters, with one space for any run of spaces, and with compatible characters taken as one (NFKC). So "The
+lower case, with one space for any run of spaces, and with compatible characters taken as one (NFKC). So "The
 Tidal Society's" and "tidal society" are one entity; "Clara Ramvik", "Ramvik" and "she" are three.
 """
 
@@ -55,7 +55,7 @@ def from_spans(text: str, spans: Iterable[Any], title: str = "text", *, where: s
     A span is `(start, end, type)` or `(start, end, type, entity)`: characters `[start, end)` of the text, a type,
     and anything (a string or a whole number) that is the same for all mentions of an entity. Mappings with these keys
     are taken too (`label` means type), and other keys are ignored, apart from `text`: the name, which must be found
-    at that place. Mentions without `entity` are grouped by name and type; the rule stands at the head of this module.
+    at that place. Mentions without `entity` are grouped by name and type; the rule is at the head of this module.
     Strings that are not numbers become the ids of their entities.
 
     Mentions may nest and overlap; the same span twice in one entity counts once. Spaces at the ends of a span are
@@ -128,7 +128,7 @@ def _whole(value: Any) -> bool:
 
 
 def _check_places(text: str, spans: Sequence[tuple], names: Sequence[str | None], here: str) -> None:
-    """Refuses spans that are empty, outside the text, or elsewhere than their names; says what their offsets count."""
+    """Refuses spans that are empty, outside the text, or elsewhere than their names; names the unit of their offsets if it can."""
 
     def fault(start: int, end: int, name: str | None) -> str | None:
         if not 0 <= start < end:

@@ -56,7 +56,7 @@ def raw_texts(paths: Sequence[Path], per: Per = "file") -> Iterator[Raw]:
 
 def _is_json_lines(path: Path) -> bool:
     if not path.is_file():
-        read_bytes(path)  # which says what is wrong
+        read_bytes(path)  # whose message names the fault
     row = next(stream(path), None)
     return row is not None and isinstance(row.data, bytes) and row.data.lstrip(b"\xef\xbb\xbf \t")[:1] == b"{"
 
