@@ -128,7 +128,7 @@ def _whole(value: Any) -> bool:
 
 
 def _check_places(text: str, spans: Sequence[tuple], names: Sequence[str | None], here: str) -> None:
-    """Refuses spans that are empty, outside the text, or elsewhere than their names; names the unit of their offsets if it can."""
+    """Refuses spans that are empty, outside the text, or elsewhere than their names, and names the unit they fit."""
 
     def fault(start: int, end: int, name: str | None) -> str | None:
         if not 0 <= start < end:
