@@ -31,6 +31,7 @@ _HOME = {
     "corpus": ("counterfactuals", "generate", "running_example"),
     "formats.readers": ("read", "read_relations", "write_docred"),
     "formats.text": ("from_text",),
+    "front.scoring": ("score_found",),
     "front.spacy_doc": ("from_spacy",),
     "front.spans": ("from_spans",),
     "model": ("DocRE", "build", "load", "paper", "trained"),

@@ -14,14 +14,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from docre_lite import DataError, Triple, from_spacy, from_spans, from_text, generate, load
+from docre_lite import DataError, Triple, from_spacy, from_spans, from_text, generate, load, score_found
 from docre_lite.cli.main import main
 from docre_lite.evaluate import score
 from docre_lite.formats.docred import document_from_json, document_to_json
 from docre_lite.formats.readers import read, write_docred
 from docre_lite.formats.text import Span
 from docre_lite.front.finders import PIECE, gliner_finder
-from docre_lite.front.scoring import matches, mention_scores, score_found
+from docre_lite.front.scoring import matches, mention_scores
 from docre_lite.front.spans import by_name, plain_name
 from docre_lite.front.texts import Raw, raw_texts
 from docre_lite.predict import predict
@@ -405,6 +405,8 @@ def test_the_component_sets_relations(nlp, component):
     assert facts(nlp("Velmark.")) == [] == facts(nlp(""))
     bytes_ = type(doc)(nlp.vocab).from_bytes(doc.to_bytes())
     assert facts(bytes_) == facts(doc)
+    doc.ents = []
+    assert facts(nlp.get_pipe("docre_lite")(doc)) == []  # nothing of the first time stays
 
 
 def test_batches_give_what_single_documents_give(nlp, component):
