@@ -6,6 +6,7 @@ lists the triples, `evaluate` scores them, and `train` repeats the whole path. B
 
     papers/   the five papers, one file each: everything after the features of a pair
     formats/  reading and writing documents, relation maps and predictions
+    front/    from raw text to documents: your own spans, spaCy, GLiNER; a step of a spaCy pipeline
     corpus/   the embedded corpus: documents with stated and composed facts, generated from a seed
     show/     what chapters show: documents, matrices, curves, tables, live source; widgets/ holds interactive pictures
     page/     the five models in a web page: an engine in JavaScript, and weights as files that it reads
@@ -31,6 +32,9 @@ _HOME = {
     "corpus": ("counterfactuals", "generate", "running_example"),
     "formats.readers": ("read", "read_relations", "write_docred"),
     "formats.text": ("from_text",),
+    "front.scoring": ("score_found",),
+    "front.spacy_doc": ("from_spacy",),
+    "front.spans": ("from_spans",),
     "model": ("DocRE", "build", "load", "paper", "trained"),
     "train": ("Step", "TrainConfig", "configure", "fit"),
     "evaluate": ("Scores", "score", "seen_facts"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from . import bench, corpus, data, extract, page, predict, score, train
+from . import annotate, bench, corpus, data, extract, page, predict, score, train
 
 # The commands import everything heavy themselves, so that `--help` answers at once.
 PLAIN = {"rich_markup_mode": None, "add_completion": False, "no_args_is_help": False}
@@ -20,6 +20,7 @@ app = typer.Typer(help="Document-level relation extraction: five papers, one mod
 for command, example in (
     (corpus.corpus, "corpus --out corpus"),
     (train.train, "train --paper atlop --train corpus/train.json --dev corpus/dev.json --out runs/first"),
+    (annotate.annotate, "annotate --input notes.txt --with spacy --model en_core_web_sm --out documents.jsonl"),
     (predict.predict, "predict --run runs/first --data corpus/test.json --out result.json"),
     (extract.extract, "extract --run runs/first --input documents/*.jsonl.gz --out triples --workers 4"),
     (page.page, "page --run atlop --out ask.html"),

@@ -59,18 +59,25 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes the whole file or none, even if the process or the machine stops at any moment. Raises OSError.
+    """Writes the whole file or none, even if the process or the machine stops at any moment. Raises OSError."""
+    with written_whole(path) as new:
+        new.write_bytes(data)
 
-    Our own: some libraries for this are abandoned, and none waits for the disk.
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write to: the file gets its real name when the context ends, and is removed if it ends in an error.
+
+    Our own: some libraries for this are abandoned, and none waits for the disk. Raises OSError.
     """
     new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(data)
+        yield new
         _to_disk(new)
         new.replace(path)
         _to_disk(path.parent)  # the name, too
-    except OSError:
+    except BaseException:
         new.unlink(missing_ok=True)
         raise
 
