@@ -192,6 +192,25 @@ def test_spacys_own_sentences_are_kept_and_joined_by_a_mention(spacy):
     assert [len(s) for s in from_spacy(doc).sentences] == [6, 2]
 
 
+def test_stored_docs_are_converted_with_their_relations(nlp, spacy, tmp_path, capsys):
+    doc = nlp("Clara Ramvik was born in Selmouth. Selmouth is old.")
+    if not spacy.tokens.Doc.has_extension("rel"):
+        spacy.tokens.Doc.set_extension("rel", default={})
+    head, tail = doc.ents[0].start, doc.ents[-1].start
+    doc._.rel = {(head, tail): {"born_in": 0.9, "died_in": 0.1}, (tail, head): {"born_in": 0.2}}
+    spacy.tokens.DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "docs.spacy")
+    out = tmp_path / "out.json"
+    assert main(["convert", str(tmp_path / "docs.spacy"), "--from", "spacy", "--to", str(out)]) == 0
+    (document,) = read(out)
+    assert [(document.entities[t.head].name, t.relation, document.entities[t.tail].name) for t in document.triples] == [
+        (doc.ents[0].text, "born_in", doc.ents[-1].text)
+    ]
+    (tmp_path / "docs.spacy").write_bytes(b"no")
+    capsys.readouterr()
+    assert main(["convert", str(tmp_path / "docs.spacy"), "--from", "spacy", "--to", str(out)]) == 2
+    assert "not a .spacy file" in capsys.readouterr().err
+
+
 def test_coreference_comes_from_span_groups_and_links(nlp, spacy):
     doc = nlp("Clara Ramvik left the old Selmouth. She loved it. Selmouth is in Velmark.")
     tokens = {token.text: token.i for token in doc}

@@ -57,10 +57,17 @@ def convert(
     lenient: Lenient = False,
 ) -> None:
     """Turn a file of another format into DocRED JSON, which every command reads."""
-    from ..formats.readers import look, write_docred
+    from ..formats.readers import look, typed, write_docred
 
-    opened = look(input, format=format, pairs=pairs, ids=ids, strict=not lenient)
-    write_docred(opened.documents, to)
-    documents = opened.documents
+    if format == "spacy":
+        from ..front.finders import stored_docs
+
+        documents = stored_docs(input)
+        if directions := typed(pairs):
+            documents = [document.restricted(directions) for document in documents]
+    else:
+        opened = look(input, format=format, pairs=pairs, ids=ids, strict=not lenient)
+        documents, format = opened.documents, opened.format
+    write_docred(documents, to)
     counts = {"documents": len(documents), "entities": sum(len(d.entities) for d in documents)}
-    show(counts | {"triples": sum(len(d.triples) for d in documents), "from": opened.format, "to": str(to)})
+    show(counts | {"triples": sum(len(d.triples) for d in documents), "from": format, "to": str(to)})

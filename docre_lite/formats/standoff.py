@@ -1,7 +1,7 @@
 """Annotation tools' files, whose mentions are characters of a text: BioC, brat, Label Studio.
 
 All three become documents by one rule. Mentions with a concept id form one entity per id. Of the others, those that the
-file declares equal form one, and so do those with the same name and type, whatever their case and spaces.
+file declares equal form one, and so do those with the same type and name (`text.plain_name`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..types import Document, Triple
 from .faults import Faults, character_way, squeezed, whole_number
 from .files import decode, parse_json
 from .pubtator import split_ids
-from .text import Span, build
+from .text import Span, build, plain_name
 
 SAME = frozenset({"equiv", "coref", "coreference", "coreferent", "same", "same_as", "sameas", "identity", "identical"})
 
@@ -107,7 +107,7 @@ def _keys(marks: Sequence[Mark], same: Iterable[tuple[str, str]]) -> dict[str, t
     named: dict[tuple[str, str], str] = {}
     for mark in marks:
         if not mark.concepts:
-            join(named.setdefault((mark.type, " ".join(mark.name.casefold().split())), mark.id), mark.id)
+            join(named.setdefault((mark.type, plain_name(mark.name)), mark.id), mark.id)
     concepts = {find(mark.id): mark.concepts for mark in reversed(marks) if mark.concepts}
     return {m.id: m.concepts or concepts.get(find(m.id)) or (f"mention {find(m.id)}",) for m in marks}
 

@@ -14,6 +14,7 @@ The rule, in full (made for English and other languages with spaces and Latin pu
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -111,6 +112,12 @@ def _stripped(span: Span, text: str) -> Span:
     name = text[span.start : span.end]
     start = span.start + len(name) - len(name.lstrip())
     return replace(span, start=start, end=start + len(name.strip()))
+
+
+def plain_name(name: str) -> str:
+    """The name as it is compared where only names tell what is one entity: see `front.spans`."""
+    name = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    return re.sub(r"^(?:the|an?) (?=.)|(?<=.) ?['’]s$", "", name)
 
 
 # --- marked-up text -------------------------------------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..formats.text import split_sentences, split_words
 from ..support import DataError
-from ..types import Document
+from ..types import Document, Triple
 from .spacy_doc import read
 from .spans import from_spans, paragraphs
 from .texts import Finder, Raw
@@ -39,6 +40,36 @@ def spacy_finder(nlp: Any, types: Mapping[str, str] | None = None) -> Finder:
             yield read(doc, raw.title, types=types, where=raw.where).document
 
     return find
+
+
+def stored_docs(path: Path, where: str | None = None) -> list[Document]:
+    """The documents of a `.spacy` file (a `DocBin`), each named by its number; relations from `doc._.rel`.
+
+    `doc._.rel` is that of spaCy's tutorial on relations: {(head's first token, tail's first token): {relation: score}}
+    over entities, where a score of at least 0.5 is a label.
+    """
+    spacy, where = _library("spacy", "spacy"), where or str(path)
+    from spacy.tokens import Doc, DocBin
+
+    if not Doc.has_extension("rel"):
+        Doc.set_extension("rel", default={})
+    try:
+        docs = list(DocBin().from_disk(path).get_docs(spacy.blank("xx").vocab))
+    except Exception as error:  # whatever spaCy and its unpacking raise for files that are not a DocBin
+        raise DataError(f"{where}: not a .spacy file ({' '.join(str(error).split())[:100]}); write it again") from None
+    documents = []
+    for i, doc in enumerate(docs):
+        found = read(doc, f"{path.stem} {i}", where=f"{where}: document {i}")
+        document, tokens = found.document, found.tokens
+        first = {tokens[m.sentence][m.start]: e for e, entity in enumerate(document.entities) for m in entity.mentions}
+        triples = {
+            Triple(document.title, first[head], relation, first[tail]): None
+            for (head, tail), scores in (doc._.rel or {}).items()
+            for relation, score in scores.items()
+            if score >= 0.5 and head in first and tail in first and first[head] != first[tail]
+        }
+        documents.append(replace(document, triples=tuple(triples)))
+    return documents
 
 
 def gliner_model(model: str) -> Any:

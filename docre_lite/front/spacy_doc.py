@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..formats.checks import place
-from ..formats.text import Span, split_sentences
+from ..formats.text import Span, plain_name, split_sentences
 from ..support import DataError
+from ..support.checks import place
 from ..types import Document, Entity, Mention
-from .spans import by_name, paragraphs, plain_name
+from .spans import by_name, paragraphs
 
 
 def from_spacy(

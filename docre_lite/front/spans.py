@@ -9,7 +9,6 @@ Tidal Society's" and "tidal society" are one entity; "Clara Ramvik", "Ramvik" an
 from __future__ import annotations
 
 import re
-import unicodedata
 import warnings
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -17,20 +16,14 @@ from dataclasses import replace
 from operator import index
 from typing import Any
 
-from ..formats.checks import place
-from ..formats.text import Span, build
+from ..formats.text import Span, build, plain_name
 from ..support import DataError
+from ..support.checks import place
 from ..types import Document
 
 SHAPE = 'give (start, end, type), (start, end, type, entity), or {"start": …, "end": …, "type": …}'
 FIELDS = ("start", "end", "type", "entity")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
-
-
-def plain_name(name: str) -> str:
-    """The name as the rule for entities compares it."""
-    name = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-    return re.sub(r"^(?:the|an?) (?=.)|(?<=.) ?['’]s$", "", name)
 
 
 def by_name(mentions: Iterable[tuple[str, str, Hashable | None]]) -> list[Hashable]:
