@@ -58,6 +58,7 @@ class Encoder(nn.Module):
     width: int
     heads: int
     longest: int  # tokens of one window at most
+    source: str | None = None  # the hub name, or the name of the folder, that the weights came from at first
 
     def read_windows(
         self, ids: Int[Tensor, "W T"], mask: Bool[Tensor, "W T"], rows: bool = True
@@ -166,7 +167,9 @@ class PretrainedEncoder(Encoder):
             raise _refused(name, f"a file is cut short or damaged, {why}" if torn else why) from None
         if other := sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}):
             raise _refused(name, f"its weights do not match its config.json, such as {other[0]}")
-        return cls(model), subwords
+        encoder = cls(model)
+        encoder.source = Path(name).name if Path(name).is_dir() else name  # a path is nobody else's business
+        return encoder, subwords
 
     @classmethod
     def from_folder(cls, folder: Path) -> PretrainedEncoder:
@@ -247,7 +250,7 @@ class TinyEncoder(Encoder):
     the product of two entities' attention is the same for every pair, and localized context has nothing to pool.
     """
 
-    file = "tiny.json"
+    file, source = "tiny.json", "tiny"
     REACH = 64  # larger distances share one bias
 
     def __init__(self, vocabulary: int, config: TinyConfig):
