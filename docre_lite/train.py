@@ -107,7 +107,7 @@ def fit(
     scored: Callable[[int], None] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
-    """Trains `model` in place and yields after every step; stop by leaving the loop.
+    """Trains `model` in place and yields after every step; stop by leaving the loop. Faults show at the call.
 
     With `out`, the folder receives `metrics.json` (scores of every epoch, all settings, precision, versions), `model/`
     (the best epoch by dev score, the last one without dev documents, with a card) and `last/` (the checkpoint that
@@ -121,6 +121,10 @@ def fit(
         config, _ = configure(model.classifier.name, "tiny" if isinstance(model.encoder, TinyEncoder) else "docred")
     run = _Run(model, train, dev, config, None if out is None else Path(out), scored, about or {})
     run.start(resume)
+    return _steps(run)
+
+
+def _steps(run: _Run) -> Iterator[Step]:
     while run.state.step < run.steps:
         step = run.advance()
         try:

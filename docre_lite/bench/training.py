@@ -63,10 +63,11 @@ def carry_out(plan: dict[str, Any], out: Path, resume: bool) -> int:
             is_new(out)
         with writing(out, way_out):
             write_json(out / "run.json", plan)
-    _say_what(model, documents, dev, config, out, resume)
     passes = 2 if model.classifier.objective.tunable else 1  # over dev: to set thresholds, and to score
     progress = Progress(plan["paper"], len(documents), passes * len(dev), config)
-    return _follow(fit(model, documents, dev, config, out, resume, progress.scored, _names(plan)), progress)
+    steps = fit(model, documents, dev, config, out, resume, progress.scored, _names(plan))
+    _announce(model, documents, dev, config, out, resume)
+    return _follow(steps, progress)
 
 
 def _names(plan: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def _names(plan: dict[str, Any]) -> dict[str, Any]:
     return about | {"files": {key: Path(path).name for key, path in files.items()}}
 
 
-def _say_what(model: DocRE, documents, dev, config: TrainConfig, out: Path, resume: bool) -> None:
+def _announce(model: DocRE, documents, dev, config: TrainConfig, out: Path, resume: bool) -> None:
     """Tells in two lines what is trained, and how."""
     together = processes()
     about = described(model, config, len(documents), len(dev), together.device)
@@ -91,7 +92,7 @@ def _say_what(model: DocRE, documents, dev, config: TrainConfig, out: Path, resu
         f"and {about['types']} entity types; {encoder} (encoder) + {rest} (paper) million parameters",
         f"on {on} in {about['precision']}: {config.epochs * epoch} steps, {config.epochs} epochs of {epoch}{behind}",
     ):
-        together.print(f"docre-lite: {line}", file=sys.stderr)
+        together.print(line, file=sys.stderr)
 
 
 def _prepared(plan: dict[str, Any], out: Path, resume: bool):
@@ -146,8 +147,9 @@ class Progress:
         # into a file, a line a minute is enough
         often = sys.stderr.isatty() or "TQDM_MININTERVAL" in os.environ or "ipykernel" in sys.modules
         pace = {} if often else {"mininterval": 60.0, "maxinterval": 60.0}
-        screen = {} if sys.stderr.isatty() or "ipykernel" in sys.modules else {"file": Lines()}
-        how = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        drawn = sys.stderr.isatty() or "ipykernel" in sys.modules
+        screen = {} if drawn else {"file": Lines()}
+        how = "{desc}: {percentage:3.0f}%" + ("|{bar}|" if drawn else ",") + " {elapsed}<{remaining}{postfix}"
         self.bar = tqdm(
             desc=name,
             total=config.epochs * (self.per_epoch + self.scoring),

@@ -17,6 +17,7 @@ from .. import __version__
 
 NAME = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 FILES = ("model.json", "tiny.json", "config.json", "tokenizer*.json", "card.json", "model.safetensors")
+BROKEN = HfHubHTTPError.__bases__[0]  # any fault of a connection, of whichever client the hub library uses
 UNKNOWN = "**not stated**: ask whoever made this model before you use it for more than reading and trying"
 
 
@@ -56,7 +57,7 @@ def explained(what: str, way_out: str) -> Iterator[None]:
     logging.set_verbosity_error()
     try:
         yield
-    except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
+    except (BROKEN, EntryNotFoundError, OSError) as error:
         why = " ".join(str(getattr(error, "server_message", None) or error).split("\n\n")[-1].split())
         kind = {
             "RepositoryNotFoundError": "no such model, or it is private",
