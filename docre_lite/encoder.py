@@ -36,7 +36,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging
 
 from .encode import STAR
-from .ops import drop, full_precision
+from .ops import drop, exporting, full_precision
 from .support.attention import fused_rows, kind_of, map_rows, masked, note, watched
 from .support.settings import Count, Part, option, settings
 from .support.store import read_json
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
         renormalised.
         """
         hidden, rows_from = self.read_windows(batch.windows, batch.window_mask, positions is not None)
-        whole = len(batch.windows) == len(batch.token_mask)  # True: no document is longer than a window
+        whole = batch.windows.shape[0] == batch.token_mask.shape[0]  # True: no document is longer than a window
         tokens = hidden if whole else self._join(hidden, batch)
         if positions is None:
             return tokens, None
@@ -276,7 +276,7 @@ class TinyEncoder(Encoder):
         return self.norm(x), lambda local: shares(self._scores(query, key, local), mask)
 
     def _scores(self, query: Tensor, key: Tensor, local: Int[Tensor, "W P"]) -> Float[Tensor, "W A P T"]:
-        split = (len(query), -1, self.heads, self.width // self.heads)
+        split = (query.shape[0], -1, self.heads, self.width // self.heads)
         picked = query.gather(1, local.unsqueeze(-1).expand(-1, -1, query.shape[-1]))
         scores = picked.view(split).transpose(1, 2) @ key.view(split).permute(0, 2, 3, 1)
         return scores / math.sqrt(split[-1]) + self._bias(local, torch.arange(scores.shape[-1], device=scores.device))
@@ -286,6 +286,9 @@ class TinyEncoder(Encoder):
 
     def _all_biases(self, length: int) -> Float[Tensor, "A T T"]:
         """Biases from every token to every other: windows sliding over one line, since looking up T² places is slow."""
+        if exporting():  # the windows of a graph would keep their length
+            places = torch.arange(length, device=self.bias.device)
+            return self._at(places - places[:, None])
         line = self._at(torch.arange(1 - length, length, device=self.bias.device))
         return line.unfold(1, length, 1).flip(1)
 

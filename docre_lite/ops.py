@@ -18,6 +18,11 @@ def full_precision(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
+def exporting() -> bool:
+    """Is this being traced into a graph? Then no size and no value may decide what is computed."""
+    return torch.compiler.is_compiling()
+
+
 def drop(values: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
     """Dropout of `share`, to 1 in 32,768: 16 random bits per value on a CPU, several times as fast as torch's own."""
     if values.device.type != "cpu":
@@ -122,7 +127,7 @@ def mapped_context(
     That pays unless a long document has few pairs.
     """
     length, pairs, (out, width) = tokens.shape[1], weights.shape[1] * weights.shape[2], matrix.shape
-    if length * out * (width + pairs) <= pairs * width * (length + out):
+    if exporting() or length * out * (width + pairs) <= pairs * width * (length + out):
         return pool_context(weights, linear(tokens, matrix))
     return linear(pool_context(weights, tokens), matrix)
 
@@ -199,4 +204,7 @@ def group_bilinear(
     if torch.is_autocast_enabled(head.device.type):  # a custom function is opaque to autocast
         kind = torch.get_autocast_dtype(head.device.type)
         head, tail, weight = head.to(kind), tail.to(kind), weight.to(kind)
+    if exporting():
+        outer = (head.unsqueeze(-1) * tail.unsqueeze(-2)).flatten(-2)  # [P, G, b·b]: a graph has no custom function
+        return outer.flatten(1) @ weight.flatten(0, 1)
     return GroupBilinear.apply(head, tail, weight)

@@ -298,5 +298,5 @@ def repeat_last(image: Float[Tensor, "B C N N"], sides: Sides, size: int) -> tup
     """
     n = image.shape[-1]
     last = n - 1 if sides is None else (sides - 1).clamp_min(0)[:, None]
-    line = torch.arange(max(size, n), device=image.device).expand(len(image), -1).clamp_max(last)
+    line = torch.arange(max(size, n), device=image.device).expand(image.shape[0], -1).clamp_max(last)
     return pick(image, line), None if sides is None else sides.clamp_min(size)
