@@ -47,8 +47,9 @@ Rows = Callable[[Int[Tensor, "W P"]], Float[Tensor, "W A P T"]]
 
 
 def shares(scores: Float[Tensor, "W A P T"], mask: Bool[Tensor, "W T"]) -> Float[Tensor, "W A P T"]:
-    """Attention from its scores, with none on padding."""
-    return full_precision(scores).masked_fill(~mask[:, None, None], -torch.inf).softmax(-1).to(scores.dtype)
+    """Attention from its scores, with none on padding; never in fp16, see `ops.of_attention`."""
+    found = full_precision(scores).masked_fill(~mask[:, None, None], -torch.inf).softmax(-1)
+    return found if scores.dtype == torch.float16 else found.to(scores.dtype)
 
 
 class Encoder(nn.Module):
@@ -97,8 +98,8 @@ class Encoder(nn.Module):
         windows, heads, positions, length = rows.shape
         flat = self._scatter(rows.permute(0, 3, 1, 2).reshape(windows, length, heads * positions), batch)
         seen = self._scatter(present[:, None].expand(-1, length, -1).to(rows.dtype), batch).clamp_min(1)
-        flat = flat.view(*flat.shape[:2], heads, positions) / seen.unsqueeze(2)
-        return (flat / flat.sum(1, keepdim=True).clamp_min(1e-10)).permute(0, 2, 3, 1)
+        flat = full_precision(flat.view(*flat.shape[:2], heads, positions)) / seen.unsqueeze(2)
+        return (flat / flat.sum(1, keepdim=True).clamp_min(1e-10)).to(rows.dtype).permute(0, 2, 3, 1)
 
     def _scatter(self, values: Tensor, batch: Batch) -> Tensor:
         """Sums window tokens [W, T, X] into document columns [B, L, X]."""

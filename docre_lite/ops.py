@@ -41,7 +41,7 @@ def mention_vectors(
 ) -> Float[Tensor, "B M D"]:
     """One vector per mention: its start marker (ATLOP), the mean of both markers (DRE-MIR) or of its whole span."""
     if read == "span":
-        sums = torch.nn.functional.pad(tokens.cumsum(1), (0, 0, 1, 0))
+        sums = torch.nn.functional.pad(full_precision(tokens).cumsum(1), (0, 0, 1, 0))
         length = (end - start + 1).clamp_min(1).unsqueeze(-1)
         return (gather_rows(sums, end.clamp_min(0) + 1) - gather_rows(sums, start.clamp_min(0))) / length
     first = gather_rows(tokens, start.clamp_min(0))
@@ -87,11 +87,24 @@ def averaging_matrix(
     return weight / weight.sum(-1, keepdim=True).clamp_min(1)
 
 
+def in_fp16(device: torch.device) -> bool:
+    """Does autocast compute in fp16 here?"""
+    return torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
+
+
+def of_attention(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """A matrix product of attention. Small shares matter, and fp16 has no number below 6e-8: there it is float32."""
+    if not in_fp16(left.device):
+        return left @ right
+    with torch.autocast(left.device.type, enabled=False):
+        return full_precision(left) @ full_precision(right)
+
+
 def entity_attention(
     rows: Float[Tensor, "B A M L"], mention_entity: Int[Tensor, "B M"], entities: int
 ) -> Float[Tensor, "B A N L"]:
     """Where an entity looks: the mean of its mentions' attention rows, one distribution over tokens per head."""
-    return averaging_matrix(mention_entity, entities, rows.dtype).unsqueeze(1) @ rows
+    return of_attention(averaging_matrix(mention_entity, entities, rows.dtype).unsqueeze(1), rows)
 
 
 def common_attention(
@@ -106,11 +119,13 @@ def common_attention(
     uniform: products of probabilities are tiny. Symmetric in head and tail; zero if they have nothing in common.
     """
     by_token = attention.permute(0, 3, 2, 1).contiguous()  # [B, L, N, A]
-    product = (by_token @ by_token.transpose(-1, -2)).permute(0, 2, 3, 1)  # [B, N, N, L]
+    product = of_attention(by_token, by_token.transpose(-1, -2)).permute(0, 2, 3, 1)  # [B, N, N, L]
     if how == "softmax":
         scores = product if token_mask is None else product.masked_fill(~token_mask[:, None, None], -torch.inf)
         return scores.softmax(-1)
-    return product / (product.sum(-1, keepdim=True) + EPSILON)
+    total = product.sum(-1, keepdim=True)
+    # ONNX's optimiser takes a sum with so small a number for the sum without it
+    return product / (total.clamp_min(EPSILON) if exporting() else total + EPSILON)
 
 
 def pool_context(weights: Float[Tensor, "B N N L"], tokens: Float[Tensor, "B L X"]) -> Float[Tensor, "B N N X"]:

@@ -44,7 +44,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 TINY = [f"--set={s}" for s in "layers=1 width=16 heads=2 min_count=1 batch_size=2 precision=fp32".split()]
 PARTS = (last_checkpoint, lambda out: out / "model")
 COMMANDS = [["corpus"], ["train"], ["predict"], ["extract"], ["score"], ["data", "fetch"], ["data", "info"]]
-COMMANDS += [["page"], ["push"], ["bench", "run"], ["bench", "table"], ["bench", "speed"]]
+COMMANDS += [["page"], ["export"], ["push"], ["bench", "run"], ["bench", "table"], ["bench", "speed"]]
 PREDICT = ["--run", "r", "--data", "d", "--out", "o"]
 EXTRACT = ["--run", "r", "--input", "i", "--out", "o"]
 

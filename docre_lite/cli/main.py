@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from . import bench, corpus, data, extract, page, predict, push, score, train
+from . import bench, corpus, data, export, extract, page, predict, push, score, train
 
 # The commands import everything heavy themselves, so that `--help` answers at once.
 PLAIN = {"rich_markup_mode": None, "add_completion": False, "no_args_is_help": False}
@@ -23,6 +23,7 @@ for command, example in (
     (predict.predict, "predict --run runs/first --data corpus/test.json --out result.json"),
     (extract.extract, "extract --run runs/first --input documents/*.jsonl.gz --out triples --workers 4"),
     (page.page, "page --run atlop --out ask.html"),
+    (export.export, "export --run atlop --out atlop.onnx"),
     (push.push, "push --run runs/first --to user/name --license mit"),
     (score.score, "score --predictions result.json --gold corpus/test.json --train corpus/train.json"),
 ):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..corpus import generate
 from ..encode import Tokenizer
 from ..model import DocRE
 from ..support.store import write_whole
-from ..types import Batch, Document
+from ..types import Batch, Document, Entity
 
 MOST = 1e-4  # largest difference of a logit that passes
 # Papers whose graph was shown to give the module's logits, and why the others have none.
@@ -101,7 +101,9 @@ def export(model: DocRE, path: str | Path, documents: Sequence[Document] = ()) -
     onnx, _ = libraries()
     name = model.classifier.name
     if name in REFUSED:
-        raise ValueError(f"{name} cannot be exported to ONNX: {REFUSED[name]}; export another paper, or serve the module")
+        raise ValueError(
+            f"{name} cannot be exported to ONNX: {REFUSED[name]}; export another paper, or serve the module"
+        )
     if name == "docre_ii" and int(model.classifier.stage) == 1:
         raise ValueError("this DocRE-II stopped in its first stage; finish its training, or give a finished model")
     if model.classifier.draws:
@@ -178,7 +180,6 @@ def _cut(documents: Sequence[Document]):
     for k, document in enumerate(documents):
         yield document
         last = 1 + k % max(1, len(document.sentences) - 1)
-        entities = [
-            replace(e, mentions=kept) for e in document.entities if (kept := tuple(m for m in e.mentions if m.sentence < last))
-        ]
-        yield replace(document, sentences=document.sentences[:last], entities=tuple(entities), triples=(), order=None)
+        kept = ([m for m in e.mentions if m.sentence < last] for e in document.entities)
+        entities = tuple(Entity(tuple(mentions)) for mentions in kept if mentions)
+        yield replace(document, sentences=document.sentences[:last], entities=entities, triples=(), order=None)
