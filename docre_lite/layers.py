@@ -26,7 +26,8 @@ class RoleBilinear(nn.Module):
         super().__init__()
         block = min(block, width)
         if block < 1 or width % block:
-            raise ValueError(f"block={block} must divide the width {width} of a role's projection")
+            near = next((size for size in range(block, 0, -1) if width % size == 0), width)
+            raise ValueError(f"block={block} must divide the width {width} of a role's projection; {near} does")
         self.width, self.block = width, block
         self.entity_width = entity_width or width
         self.head = nn.Linear(self.entity_width + pair_width, width)

@@ -36,7 +36,11 @@ class TrainConfig:
 
     epochs: Count = option(30, "passes over the training documents")
     batch_size: Count = option(4, "documents per step, over all processes")
-    accumulation: Count = option(1, "batches whose mean gradient moves the weights together")
+    accumulation: Count = option(
+        1,
+        "batches whose mean gradient moves the weights together: batch_size=1 with accumulation=4 comes close to "
+        "batch_size=4, in the memory of one document, so that a large encoder fits",
+    )
     encoder_lr: Rate = option(5e-5, "peak learning rate of the encoder")
     classifier_lr: Rate = option(1e-4, "peak learning rate of everything else")
     matrix_lr: Rate | None = option(None, "peak learning rate of a paper's matrix network (none = classifier_lr)")

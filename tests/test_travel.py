@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +22,7 @@ from small import made, several, tiny
 from docre_lite.cli.main import main
 from docre_lite.formats.readers import write_docred
 from docre_lite.model import DocRE, load, trained
+from docre_lite.scale import graph
 from docre_lite.support import hub
 from docre_lite.train import TrainConfig, fit
 
@@ -188,8 +192,6 @@ def test_a_card_is_of_these_very_weights(tmp_path):
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
 def test_files_have_the_mode_that_umask_gives(mask, mode, tmp_path, monkeypatch):
-    import os
-
     before = os.umask(mask)
     try:
         for _ in fit(tiny("atlop", several()), several(), (), TrainConfig(epochs=1, batch_size=2), tmp_path / "run"):
@@ -266,3 +268,70 @@ def test_a_model_takes_an_encoder_from_beside_it_only(tmp_path):
         else:
             with pytest.raises(ValueError, match="shares an encoder that is not beside it"):
                 load(tmp_path / place)
+
+
+# A graph for servers without torch
+
+
+def test_what_cannot_be_exported_is_a_line(tmp_path, capsys, monkeypatch):
+    out = str(tmp_path / "model.onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main(["export", "--run", "atlop", "--out", out]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "pip install 'docre_lite[onnx]'" in line
+    monkeypatch.undo()
+    monkeypatch.setattr(graph, "libraries", lambda: (None, None))
+    for run, says in {
+        "paee": "paee cannot be exported to ONNX: its hard attention cuts as many patches as the data ask for",
+        "atlop": "export needs two documents with different numbers of entities and at most 512 tokens",
+    }.items():
+        documents = write_docred(several()[:1], tmp_path / "one.json")
+        assert main(["export", "--run", run, "--out", out, "--data", str(documents)]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert says in line
+    with pytest.raises(ValueError, match="dre_mir draws at prediction with these settings"):
+        graph.export(tiny("dre_mir", several(), test_mask_rate=0.2), out)
+    assert not Path(out).exists()
+
+
+def test_a_dense_form_gives_the_logits_of_the_sparse_one(monkeypatch):
+    """What a graph computes, in torch: every paper that can be exported, on documents of different size."""
+    for name in ("atlop", "docunet", "dre_mir", "docre_ii"):
+        model, given = tiny(name, several()), {}
+        for some in ([several()[2]], several()):
+            given = graph.inputs(model.tokenizer, some)
+            with torch.no_grad():
+                expected = model(model.batch(some)).logits
+                for module in ("ops", "layers", "encoder", "papers.docre_ii"):
+                    monkeypatch.setattr(f"docre_lite.{module}.exporting", lambda: True)
+                found = graph._Logits(model)(**given)
+                monkeypatch.undo()
+            torch.testing.assert_close(found[given["mask"]], expected[given["mask"]], atol=1e-5, rtol=1e-5)
+
+
+def test_exported_and_compared(tmp_path):
+    """In a process of its own, where calls are not checked: the exporter cannot follow those checks."""
+    pytest.importorskip("onnxscript", reason="no ONNX here: pip install 'docre_lite[onnx]' (120 MB)")
+    runtime = pytest.importorskip("onnxruntime", reason="no ONNX here: pip install 'docre_lite[onnx]' (120 MB)")
+    model, documents = tiny("atlop", several()), [*several(), made("five", 6, sentences=5)]
+    model.save(tmp_path / "model")
+    write_docred(documents, tmp_path / "documents.json")
+    call = ["export", "--run", "model", "--out", "model.onnx", "--data", "documents.json"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-m", "docre_lite", *call], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["difference"] < 1e-5 and told["flipped"] == 0 and told["documents"] == 5
+    session = runtime.InferenceSession(str(tmp_path / "model.onnx"))
+    spec = json.loads(session.get_modelmeta().custom_metadata_map["docre_lite"])
+    assert spec == json.loads(json.dumps(model.spec()))
+    given = graph.inputs(model.tokenizer, documents[-1:])
+    (logits,) = session.run(None, {e.name: given[e.name].numpy() for e in session.get_inputs()})
+    with torch.no_grad():
+        assert (model(model.batch(documents[-1:])).logits - torch.from_numpy(logits)).abs().max() < 1e-5
+    worse = tiny("atlop", several())
+    worse.classifier.bilinear.bilinear.bias.data[1] += 1
+    found = graph.compared(worse, (tmp_path / "model.onnx").read_bytes(), documents)
+    assert found["difference"] > 0.9 and found["flipped"]

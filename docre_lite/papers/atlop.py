@@ -22,7 +22,9 @@ class ATLOP(PairClassifier):
     @settings
     class Options:
         block: Amount = option(
-            64, "dimensions of a group in the bilinear form, Table 2 'group size'; 0 = all (full bilinear)"
+            64,
+            "dimensions of a group in the bilinear form, Table 2 'group size', a divisor of the role's width; "
+            "0 = all (full bilinear)",
         )
         role_width: Count | None = option(
             None, "width of a role's projection; none = the encoder's. The published code uses 768 for every encoder"
