@@ -100,7 +100,7 @@ def paper(name: str) -> type[PairClassifier]:
 class DocRE(nn.Module, ModelHubMixin):
     """Documents in, predictions out: tokenizer, encoder, shared pooling and a paper.
 
-    `about` holds what is known of its training (see `train.described`), with the epoch and dev scores of these very
+    `about` holds what is known of its training (see `train.described`), with the epoch and dev scores of exactly these
     weights; it is empty for a model that is new or in the middle of an epoch.
     """
 

@@ -251,8 +251,8 @@ def test_folders_come_before_the_hub(run, shelf, tmp_path, monkeypatch):
     monkeypatch.chdir(run.parent)
     assert load("run/model").about and not shelf.asked
     with pytest.raises(ValueError, match="no model.json here"):
-        load("run/modell")  # a slip in a path
-    assert not shelf.asked and hub.parsed("run/modell") is None and hub.parsed("atlop") is None
+        load("run/models")  # a slip in a path
+    assert not shelf.asked and hub.parsed("run/models") is None and hub.parsed("atlop") is None
     with pytest.raises(ValueError, match="revision=main is for models of the hub, and this is a folder"):
         load("run/model", revision="main")
     assert trained() and load("atlop", revision=None).classifier.name == "atlop"
