@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from huggingface_hub import CommitInfo, ModelCard, ModelHubMixin
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +22,7 @@ from .encoder import Encoder, PretrainedEncoder, TinyConfig, TinyEncoder, tiny_t
 from .objectives import Objective
 from .support import PACKAGE, DataError, hub, shipped
 from .support.settings import Variant, fields, update
-from .support.store import ANEW, read_json, read_tensors, write_json, write_tensors
+from .support.store import ANEW, read_json, read_tensors, write_tensors
 from .support.subwords import warn_of_unknown
 from .types import Batch, Document, PairFeatures, Prediction, Relations
 
@@ -97,14 +96,8 @@ def paper(name: str) -> type[PairClassifier]:
     return found[name]
 
 
-class DocRE(nn.Module, ModelHubMixin):
-    """Documents in, predictions out: tokenizer, encoder, shared pooling and a paper.
-
-    `about` holds what is known of its training (see `train.described`), with the epoch and dev scores of exactly these
-    weights; it is empty for a model that is new or in the middle of an epoch.
-    """
-
-    _hub_mixin_config: ClassVar = {"library_name": "docre_lite"}  # model.json has the rest
+class DocRE(nn.Module, hub.Shared):
+    """Documents in, predictions out: tokenizer, encoder, shared pooling and a paper."""
 
     def __init__(self, tokenizer: Tokenizer, encoder: Encoder, classifier: PairClassifier):
         super().__init__()
@@ -114,7 +107,6 @@ class DocRE(nn.Module, ModelHubMixin):
             )
         encoder.resize(len(tokenizer.subwords))
         self.tokenizer, self.encoder, self.classifier = tokenizer, encoder, classifier
-        self.about: dict[str, Any] = {}
 
     @property
     def device(self) -> torch.device:
@@ -180,42 +172,6 @@ class DocRE(nn.Module, ModelHubMixin):
             "types": list(self.tokenizer.types),
         }
 
-    def save(
-        self, folder: str | Path, half: bool = False, shares: str | None = None, license: str | None = None
-    ) -> None:
-        """Saves everything that prediction needs, as JSON and safetensors; `half`: weights in 16 bits.
-
-        With `shares`, the path from here to another saved model's folder, encoder and words are not written but taken
-        from there: they must be the same. If its training is known, a card joins it: `card.json` for programs and
-        `README.md`, which also names the `license`, such as "mit" (default: not stated).
-        """
-        self.write(folder, half, shares)
-        if license:
-            self.about = self.about | {"license": license}
-        if self.about:
-            write_json(Path(folder, "card.json"), self.about)
-            self.generate_model_card().save(Path(folder, "README.md"))
-
-    def generate_model_card(self, name: str | None = None) -> ModelCard:
-        """The card, see `support.hub.card`; `name` is the model's name on the hub."""
-        return hub.card(self.spec(), self.about, self.classifier.title, name)
-
-    def push_to_hub(self, repo_id: str, *, license: str | None = None, **how: Any) -> CommitInfo:
-        """Puts the model on the hub as `repo_id`, "user/name", with its card. Returns the commit, with its address.
-
-        `license` as in `save`; `how` goes to the hub library: `private=True`, `token`, `commit_message`, `branch`.
-        Raises ValueError, in one line, without a connection, a token, or the right to write there.
-        """
-        if license:
-            self.about = self.about | {"license": license}
-        with hub.explained(f"model {repo_id!r} could not be pushed", "see `hf auth login` and your rights there"):
-            return super().push_to_hub(repo_id, model_card_kwargs={"name": repo_id}, **how)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        self.write(save_directory)
-        if self.about:
-            write_json(save_directory / "card.json", self.about)
-
     def write(self, folder: str | Path, half: bool = False, shares: str | None = None) -> None:
         """The files of `save` without a card."""
         folder = Path(folder)
@@ -241,11 +197,6 @@ class DocRE(nn.Module, ModelHubMixin):
         no whole model, or an option is unknown or requires other weights.
         """
         return cls._read(located(folder, revision), options)
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id, revision, cache_dir, force_download, local_files_only, token, **options):
-        how = {"cache_dir": cache_dir, "force_download": force_download, "token": token}
-        return cls._read(located(model_id, revision, local_files_only=local_files_only, **how), options)
 
     @classmethod
     def _read(cls, folder: Path, options: dict[str, Any]) -> DocRE:

@@ -22,6 +22,7 @@ from .model import DocRE, expand, paper
 from .predict import predict, run, tune
 from .support import DataError, checkpoint
 from .support.machine import arithmetic, environment, peak_memory, processes, settled, warn_of_emulation
+from .support.record import best_epoch, described
 from .support.schedule import Stages, parameter_groups
 from .support.settings import Amount, Count, Rate, Share, option, settings, update
 from .support.store import ANEW
@@ -354,37 +355,6 @@ def order_of(encoded: Sequence[Tokens], config: TrainConfig, epoch: int) -> list
         near = sorted(order[i : i + chunk], key=lambda k: len(encoded[k].ids))
         found += [near[j : j + size] for j in range(0, len(near), size)]
     return [found[k] for k in torch.randperm(len(found), generator=draw).tolist()]
-
-
-def best_epoch(history: Sequence[Mapping[str, Any]], select: str = "f1") -> int | None:
-    """The epoch whose model is kept: the first of the best by dev score, the last one without; of two stages, the last.
-
-    `history` as in `metrics.json`; None if it is empty.
-    """
-    rows = [row for row in history if row.get("stage") == history[-1].get("stage")]
-    if not rows:
-        return None
-    best = max(rows, key=lambda row: row["dev"][select] or 0.0) if "dev" in rows[-1] else rows[-1]
-    return best["epoch"]
-
-
-def described(model: DocRE, config: TrainConfig, train: int, dev: int, device: torch.device) -> dict[str, Any]:
-    """A run in facts: paper, encoder, numbers of documents and parameters, every setting's final value, precision."""
-    return {
-        "paper": model.classifier.name,
-        "encoder": model.encoder.source,
-        "documents": {"train": train, "dev": dev},
-        "relations": len(model.relations) - 1,
-        "types": len(model.tokenizer.types),
-        "parameters": {
-            part: sum(p.numel() for p in network.parameters())
-            for part, network in (("encoder", model.encoder), ("paper", model.classifier))
-        },
-        "seed": config.seed,
-        "settings": asdict(config) | model.settings,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "precision": settled(config.precision, device),
-    }
 
 
 def identity(model: DocRE, config: TrainConfig, train: Sequence[Document], dev: Sequence[Document]) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from ..formats.readers import read, read_relations
 from ..model import DocRE, build, paper
 from ..support.checkpoint import place
 from ..support.machine import processes
+from ..support.record import described
 from ..support.settings import fields, update
 from ..support.store import ANEW, alone, read_json, write_json, writing
-from ..train import Step, TrainConfig, configure, described, fit, last_checkpoint
+from ..train import Step, TrainConfig, configure, fit, last_checkpoint
 
 KEYS = ("paper", "encoder", "recipe", "settings", "seed", "train", "dev", "relations", "limit")  # of run.json
 

@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from huggingface_hub import ModelCard, ModelCardData, snapshot_download
+from huggingface_hub import CommitInfo, ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from huggingface_hub.utils import logging
 
 from .. import __version__
+from .store import write_json
 
 NAME = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 FILES = ("model.json", "tiny.json", "config.json", "tokenizer*.json", "card.json", "model.safetensors")
@@ -67,6 +68,60 @@ def explained(what: str, way_out: str) -> Iterator[None]:
         raise ValueError(f"{what}: {kind.get(type(error).__name__, why)}; {way_out}") from None
     finally:
         logging.set_verbosity(level)
+
+
+class Shared(ModelHubMixin):
+    """A model that travels: the hub library's mixin, with our files and our card.
+
+    `about` holds what is known of its training (see `support.record`), with the epoch and dev scores of exactly these
+    weights; it is empty for a model that is new or in the middle of an epoch.
+    Subclasses have `write` and `_read` for the files of a model, `spec`, and a `classifier` with a title.
+    """
+
+    _hub_mixin_config: ClassVar = {"library_name": "docre_lite"}  # model.json has the rest
+    about: dict[str, Any] = {}  # replaced, never changed in place
+
+    def save(
+        self, folder: str | Path, half: bool = False, shares: str | None = None, license: str | None = None
+    ) -> None:
+        """Saves everything that prediction needs, as JSON and safetensors; `half`: weights in 16 bits.
+
+        With `shares`, the path from here to another saved model's folder, encoder and words are not written but taken
+        from there: they must be the same. If its training is known, a card joins it: `card.json` for programs and
+        `README.md`, which also names the `license`, such as "mit" (default: not stated).
+        """
+        self.write(folder, half, shares)
+        if license:
+            self.about = self.about | {"license": license}
+        if self.about:
+            write_json(Path(folder, "card.json"), self.about)
+            self.generate_model_card().save(Path(folder, "README.md"))
+
+    def generate_model_card(self, name: str | None = None) -> ModelCard:
+        """The card, see `card`; `name` is the model's name on the hub."""
+        return card(self.spec(), self.about, self.classifier.title, name)
+
+    def push_to_hub(self, repo_id: str, *, license: str | None = None, **how: Any) -> CommitInfo:
+        """Puts the model on the hub as `repo_id`, "user/name", with its card. Returns the commit, with its address.
+
+        `license` as in `save`; `how` goes to the hub library: `private=True`, `token`, `commit_message`, `branch`.
+        Raises ValueError, in one line, without a connection, a token, or the right to write there.
+        """
+        if license:
+            self.about = self.about | {"license": license}
+        with explained(f"model {repo_id!r} could not be pushed", "see `hf auth login` and your rights there"):
+            return super().push_to_hub(repo_id, model_card_kwargs={"name": repo_id}, **how)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id, revision, cache_dir, force_download, local_files_only, token, **options):
+        how = {"cache_dir": cache_dir, "force_download": force_download, "local_files_only": local_files_only}
+        folder = Path(model_id)
+        return cls._read(folder if folder.is_dir() else fetch(model_id, revision, token=token, **how), options)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.write(save_directory)
+        if self.about:
+            write_json(save_directory / "card.json", self.about)
 
 
 def card(spec: Mapping[str, Any], about: Mapping[str, Any], title: str, name: str | None = None) -> ModelCard:
