@@ -192,10 +192,9 @@ class _Run:
         self.steps = self.per_epoch * config.epochs
         self.model, self.plan = model, Stages(model.classifier, config, self.per_epoch)
         self.wrapped = self.accelerator.prepare(model)  # moves the model before the optimiser sees it
-        self.optimizer = adamw(parameter_groups(model, config), config)
+        self.optimizer, self.order = adamw(parameter_groups(model, config), config), []
         device = self.accelerator.device
         self.scaler = torch.amp.GradScaler(device.type, enabled=settled(config.precision, device) == "fp16")
-        self.order: list[list[int]] = []
         self.identity = identity(model, config, train, dev)
         self.about = described(model, config, len(train), len(dev), device) | about
 
