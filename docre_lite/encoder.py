@@ -36,7 +36,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging
 
 from .encode import STAR
-from .ops import drop, full_precision
+from .ops import drop, exporting, full_precision
 from .support.attention import fused_rows, kind_of, map_rows, masked, note, watched
 from .support.settings import Count, Part, option, settings
 from .support.store import read_json
@@ -47,8 +47,9 @@ Rows = Callable[[Int[Tensor, "W P"]], Float[Tensor, "W A P T"]]
 
 
 def shares(scores: Float[Tensor, "W A P T"], mask: Bool[Tensor, "W T"]) -> Float[Tensor, "W A P T"]:
-    """Attention from its scores, with none on padding."""
-    return full_precision(scores).masked_fill(~mask[:, None, None], -torch.inf).softmax(-1).to(scores.dtype)
+    """Attention from its scores, with none on padding; never in fp16, see `ops.of_attention`."""
+    found = full_precision(scores).masked_fill(~mask[:, None, None], -torch.inf).softmax(-1)
+    return found if scores.dtype == torch.float16 else found.to(scores.dtype)
 
 
 class Encoder(nn.Module):
@@ -58,6 +59,7 @@ class Encoder(nn.Module):
     width: int
     heads: int
     longest: int  # tokens of one window at most
+    source: str | None = None  # the hub name, or the name of the folder, that the weights came from at first
 
     def read_windows(
         self, ids: Int[Tensor, "W T"], mask: Bool[Tensor, "W T"], rows: bool = True
@@ -74,7 +76,7 @@ class Encoder(nn.Module):
         renormalised.
         """
         hidden, rows_from = self.read_windows(batch.windows, batch.window_mask, positions is not None)
-        whole = len(batch.windows) == len(batch.token_mask)  # True: no document is longer than a window
+        whole = batch.windows.shape[0] == batch.token_mask.shape[0]  # True: no document is longer than a window
         tokens = hidden if whole else self._join(hidden, batch)
         if positions is None:
             return tokens, None
@@ -96,8 +98,8 @@ class Encoder(nn.Module):
         windows, heads, positions, length = rows.shape
         flat = self._scatter(rows.permute(0, 3, 1, 2).reshape(windows, length, heads * positions), batch)
         seen = self._scatter(present[:, None].expand(-1, length, -1).to(rows.dtype), batch).clamp_min(1)
-        flat = flat.view(*flat.shape[:2], heads, positions) / seen.unsqueeze(2)
-        return (flat / flat.sum(1, keepdim=True).clamp_min(1e-10)).permute(0, 2, 3, 1)
+        flat = full_precision(flat.view(*flat.shape[:2], heads, positions)) / seen.unsqueeze(2)
+        return (flat / flat.sum(1, keepdim=True).clamp_min(1e-10)).to(rows.dtype).permute(0, 2, 3, 1)
 
     def _scatter(self, values: Tensor, batch: Batch) -> Tensor:
         """Sums window tokens [W, T, X] into document columns [B, L, X]."""
@@ -166,7 +168,9 @@ class PretrainedEncoder(Encoder):
             raise _refused(name, f"a file is cut short or damaged, {why}" if torn else why) from None
         if other := sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}):
             raise _refused(name, f"its weights do not match its config.json, such as {other[0]}")
-        return cls(model), subwords
+        encoder = cls(model)
+        encoder.source = Path(name).name if Path(name).is_dir() else name  # a path is nobody else's business
+        return encoder, subwords
 
     @classmethod
     def from_folder(cls, folder: Path) -> PretrainedEncoder:
@@ -247,7 +251,7 @@ class TinyEncoder(Encoder):
     the product of two entities' attention is the same for every pair, and localized context has nothing to pool.
     """
 
-    file = "tiny.json"
+    file, source = "tiny.json", "tiny"
     REACH = 64  # larger distances share one bias
 
     def __init__(self, vocabulary: int, config: TinyConfig):
@@ -273,7 +277,7 @@ class TinyEncoder(Encoder):
         return self.norm(x), lambda local: shares(self._scores(query, key, local), mask)
 
     def _scores(self, query: Tensor, key: Tensor, local: Int[Tensor, "W P"]) -> Float[Tensor, "W A P T"]:
-        split = (len(query), -1, self.heads, self.width // self.heads)
+        split = (query.shape[0], -1, self.heads, self.width // self.heads)
         picked = query.gather(1, local.unsqueeze(-1).expand(-1, -1, query.shape[-1]))
         scores = picked.view(split).transpose(1, 2) @ key.view(split).permute(0, 2, 3, 1)
         return scores / math.sqrt(split[-1]) + self._bias(local, torch.arange(scores.shape[-1], device=scores.device))
@@ -283,6 +287,9 @@ class TinyEncoder(Encoder):
 
     def _all_biases(self, length: int) -> Float[Tensor, "A T T"]:
         """Biases from every token to every other: windows sliding over one line, since looking up T² places is slow."""
+        if exporting():  # the windows of a graph would keep their length
+            places = torch.arange(length, device=self.bias.device)
+            return self._at(places - places[:, None])
         line = self._at(torch.arange(1 - length, length, device=self.bias.device))
         return line.unfold(1, length, 1).flip(1)
 

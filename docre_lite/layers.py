@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .ops import full_precision, group_bilinear
+from .ops import exporting, full_precision, group_bilinear
 from .types import PairFeatures
 
 
@@ -34,7 +34,8 @@ class RoleBilinear(nn.Module):
         super().__init__()
         block = min(block, width)
         if block < 1 or width % block:
-            raise ValueError(f"block={block} must divide the width {width} of a role")
+            near = next((size for size in range(block, 0, -1) if width % size == 0), width)
+            raise ValueError(f"block={block} must divide the width {width} of a role's projection; {near} does")
         self.width, self.block = width, block
         self.entity_width = entity_width or width
         self.head = nn.Linear(self.entity_width + pair_width, width)
@@ -53,18 +54,34 @@ class RoleBilinear(nn.Module):
 
         `tails` are the entities as tails, if they differ from `entities` as heads.
         """
+        tails = entities if tails is None else tails
+        if exporting():  # a graph projects all pairs: how many are under the mask must not shape it
+            return self._dense(entities, pair, mask, tails)
         document, head, tail = mask.nonzero(as_tuple=True)
         information = None if pair is None else pair[document, head, tail]
         z_head = self._project(self.head, entities, (document, head), information)
-        tails = entities if tails is None else tails
         z_tail = self._project(self.tail, tails, (document, tail), information)
         relations = self.bilinear.out_features
-        weight = self.bilinear.weight.view(relations, -1, self.block**2).permute(1, 2, 0)
         # no -1: there may be no pairs
         groups = (len(document), self.width // self.block, self.block)
-        flat = group_bilinear(z_head.view(groups), z_tail.view(groups), weight)
+        flat = group_bilinear(z_head.view(groups), z_tail.view(groups), self._weight())
         flat = flat + self.bilinear.bias
         return flat.new_zeros(*mask.shape, relations).index_put_((document, head, tail), flat)
+
+    def _dense(self, entities: Tensor, pair: Tensor | None, mask: Tensor, tails: Tensor) -> Float[Tensor, "B N N R"]:
+        where = (slice(None), slice(None), None), (slice(None), None, slice(None))
+        roles = zip((self.head, self.tail), (entities, tails), where, strict=True)
+        shape = (*mask.shape, self.width)
+        z_head, z_tail = (
+            self._project(role, x, at, pair).expand(shape).unflatten(-1, (-1, self.block)).flatten(0, 2)
+            for role, x, at in roles
+        )
+        logits = group_bilinear(z_head, z_tail, self._weight()) + self.bilinear.bias
+        return logits.view(*mask.shape, -1) * mask.unsqueeze(-1)
+
+    def _weight(self) -> Float[Tensor, "G bb R"]:
+        split = self.bilinear.weight.view(self.bilinear.out_features, -1, self.block**2)
+        return split.permute(1, 2, 0)
 
     def _project(
         self,
@@ -117,7 +134,7 @@ Sides = Int[Tensor, "B"] | None
 
 def sides_of(entity_mask: Bool[Tensor, "B N"]) -> Sides:
     """The number of entities of each document; None if it is N for all."""
-    return None if entity_mask.all() else entity_mask.sum(1)
+    return None if not exporting() and entity_mask.all() else entity_mask.sum(1)
 
 
 def inside(sides: Int[Tensor, "B"], n: int) -> Bool[Tensor, "B 1 n n"]:
@@ -144,7 +161,7 @@ def wrap(
         return F.pad(blank(image, sides), (before, after, before, after))
     line = torch.arange(length, device=image.device) - before
     line = line % (n if sides is None else sides.clamp_min(1)[:, None])  # each document wraps at its own side
-    return pick(image, line.expand(len(image), -1))
+    return pick(image, line.expand(image.shape[0], -1))
 
 
 def pick(image: Float[Tensor, "B C N N"], line: Int[Tensor, "B n"]) -> Float[Tensor, "B C n n"]:
@@ -189,7 +206,7 @@ class MapNorm(nn.Module):
         if sides is None and self.kind == "group":
             # not torch's function, which refuses a matrix of one cell
             return torch.group_norm(full_precision(image), self.groups, self.weight, self.bias, 1e-5)
-        keep = blank(image.new_ones(len(image), 1, *image.shape[2:]), sides).bool()
+        keep = blank(image.new_ones(image.shape[0], 1, *image.shape[2:]), sides).bool()
         groups = self.groups if self.kind == "group" else len(self.weight)
         values, keep = full_precision(image).unflatten(1, (groups, -1)), keep.unsqueeze(1)  # [B, G, C/G, N, N]
         weight, bias = (p.view(groups, -1, 1, 1) for p in (self.weight, self.bias))

@@ -20,7 +20,7 @@ from . import ops
 from .encode import Reading, Tokenizer, typed_pairs
 from .encoder import Encoder, PretrainedEncoder, TinyConfig, TinyEncoder, tiny_tokenizer
 from .objectives import Objective
-from .support import PACKAGE, DataError, shipped
+from .support import PACKAGE, DataError, hub, shipped
 from .support.settings import Variant, fields, update
 from .support.store import ANEW, read_json, read_tensors, write_tensors
 from .support.subwords import warn_of_unknown
@@ -96,7 +96,7 @@ def paper(name: str) -> type[PairClassifier]:
     return found[name]
 
 
-class DocRE(nn.Module):
+class DocRE(nn.Module, hub.Shared):
     """Documents in, predictions out: tokenizer, encoder, shared pooling and a paper."""
 
     def __init__(self, tokenizer: Tokenizer, encoder: Encoder, classifier: PairClassifier):
@@ -157,6 +157,12 @@ class DocRE(nn.Module):
     def forward(self, batch: Batch) -> Prediction:
         return self.classifier(self.features(batch), batch.labels)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting that made the model, by the name that `--set` has for it, with its final value."""
+        tiny = asdict(self.encoder.config) if isinstance(self.encoder, TinyEncoder) else {}
+        return asdict(self.classifier.options) | asdict(self.tokenizer.reading) | tiny
+
     def spec(self) -> dict[str, Any]:
         """The full description of the model, except for the encoder's sizes and the weights."""
         return {
@@ -169,12 +175,8 @@ class DocRE(nn.Module):
             "types": list(self.tokenizer.types),
         } | ({} if self.tokenizer.pairs is None else {"pairs": [list(pair) for pair in self.tokenizer.pairs]})
 
-    def save(self, folder: str | Path, half: bool = False, shares: str | None = None) -> None:
-        """Saves everything that prediction needs, as JSON and safetensors; `half`: weights in 16 bits.
-
-        With `shares`, the path from here to another saved model's folder, encoder and words are not written but taken
-        from there: they must be the same.
-        """
+    def write(self, folder: str | Path, half: bool = False, shares: str | None = None) -> None:
+        """The files of `save` without a card."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         spec = self.spec() | ({"shares": shares} if shares else {})
@@ -188,19 +190,26 @@ class DocRE(nn.Module):
         write_tensors(folder / "model.safetensors", weights)
 
     @classmethod
-    def load(cls, folder: str | Path, **options: Any) -> DocRE:
-        """A saved model: a folder, or a paper's name for the model that comes with the package (`trained`).
+    def load(cls, folder: str | Path, revision: str | None = None, **options: Any) -> DocRE:
+        """A saved model: a folder, a paper's name for the model that comes with the package (`trained`), or the name
+        "user/name" of one on the hub.
 
+        `revision` is a commit, tag or branch of the hub (default: the newest, whose commit is then given in a warning).
         `options` change settings of the paper that affect prediction, such as `rounds` of DocRE-II. No code in the
-        folder is run: only JSON and safetensors are read. Raises ValueError if there is
+        folder or from the hub is run: only JSON and safetensors are read. Raises ValueError if there is
         no whole model, or an option is unknown or requires other weights.
         """
-        folder = located(folder)
+        return cls._read(located(folder, revision), options)
+
+    @classmethod
+    def _read(cls, folder: Path, options: dict[str, Any]) -> DocRE:
         if not (folder / "model.json").is_file():
             raise ValueError(f"{folder}: no model.json here; {_way_to_a_model(folder)}")
         spec = read_json(folder / "model.json")
         network = PretrainedEncoder if spec.get("encoder") == "pretrained" else TinyEncoder
         home = folder / str(spec.get("shares", ""))
+        if home != folder and home.resolve().parent != folder.resolve().parent:
+            raise DataError(f"{folder}: shares an encoder that is not beside it ({home}); put both into one folder")
         for name in (network.file, "tokenizer.json", "tokenizer_config.json"):
             read_json(home / name)  # their own readers do not name a file that is torn
         weights = read_tensors(folder / "model.safetensors")
@@ -234,6 +243,9 @@ class DocRE(nn.Module):
                 f"{folder}: model.safetensors does not belong to the model that model.json and {network.file} describe "
                 f"({fault}); use files that were saved together"
             ) from None
+        if (folder / "card.json").is_file():
+            model.about = read_json(folder / "card.json")
+            encoder.source = encoder.source or model.about.get("encoder")
         return model.eval()
 
 
@@ -243,9 +255,18 @@ def trained() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(folder.glob("*/model.json"))}
 
 
-def located(model: str | Path) -> Path:
-    """The folder of a model: as given, or if there is none, the one of `trained` with that name."""
-    return Path(model) if Path(model).exists() else trained().get(str(model), Path(model))
+def located(model: str | Path, revision: str | None = None, **how: Any) -> Path:
+    """The folder of a model: as given, or if there is none, the one of `trained` with that name, or from the hub.
+
+    On the hub, "user/name@revision" is short for a revision; `how` as in `hub.fetch`. Raises ValueError for a revision
+    of a model that is not from there.
+    """
+    folder = Path(model) if Path(model).exists() else trained().get(str(model))
+    if folder is None and (found := hub.parsed(model)):
+        return hub.fetch(found[0], revision or found[1], **how)
+    if revision:
+        raise ValueError(f"{model}: revision={revision} is for models of the hub, and this is a folder; leave it out")
+    return folder or Path(model)
 
 
 def _way_to_a_model(folder: Path) -> str:
@@ -253,12 +274,12 @@ def _way_to_a_model(folder: Path) -> str:
     if inside.is_dir():
         return f"give {inside}"
     way = "`docre-lite train` writes it into model/ in its --out folder"
-    return way if folder.exists() else f"{way}; the package contains {', '.join(trained())}"
+    return way if folder.exists() else f"{way}; the package contains {', '.join(trained())}; the hub has user/name"
 
 
-def load(model: str | Path, **options: Any) -> DocRE:
-    """`DocRE.load`: the model in a folder, or, by a paper's name, the one that comes with the package."""
-    return DocRE.load(model, **options)
+def load(model: str | Path, revision: str | None = None, **options: Any) -> DocRE:
+    """`DocRE.load`: the model in a folder, or by name: a paper's, which comes with the package, or one of the hub."""
+    return DocRE.load(model, revision, **options)
 
 
 def build(

@@ -18,6 +18,11 @@ def full_precision(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
+def exporting() -> bool:
+    """Is this being traced into a graph? Then no size and no value may decide what is computed."""
+    return torch.compiler.is_compiling()
+
+
 def drop(values: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
     """Dropout of `share`, to 1 in 32,768: 16 random bits per value on a CPU, several times as fast as torch's own."""
     if values.device.type != "cpu":
@@ -36,7 +41,7 @@ def mention_vectors(
 ) -> Float[Tensor, "B M D"]:
     """One vector per mention: its start marker (ATLOP), the mean of both markers (DRE-MIR) or of its whole span."""
     if read == "span":
-        sums = torch.nn.functional.pad(tokens.cumsum(1), (0, 0, 1, 0))
+        sums = torch.nn.functional.pad(full_precision(tokens).cumsum(1), (0, 0, 1, 0))
         length = (end - start + 1).clamp_min(1).unsqueeze(-1)
         return (gather_rows(sums, end.clamp_min(0) + 1) - gather_rows(sums, start.clamp_min(0))) / length
     first = gather_rows(tokens, start.clamp_min(0))
@@ -87,11 +92,24 @@ def averaging_matrix(
     return weight / weight.sum(-1, keepdim=True).clamp_min(1)
 
 
+def in_fp16(device: torch.device) -> bool:
+    """Does autocast compute in fp16 here?"""
+    return torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
+
+
+def of_attention(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """A matrix product of attention. Small shares matter, and fp16 has no number below 6e-8: there it is float32."""
+    if not in_fp16(left.device):
+        return left @ right
+    with torch.autocast(left.device.type, enabled=False):
+        return full_precision(left) @ full_precision(right)
+
+
 def entity_attention(
     rows: Float[Tensor, "B A M L"], mention_entity: Int[Tensor, "B M"], entities: int
 ) -> Float[Tensor, "B A N L"]:
     """Where an entity looks: the mean of its mentions' rows. Each head's sums to 1."""
-    return averaging_matrix(mention_entity, entities, rows.dtype).unsqueeze(1) @ rows
+    return of_attention(averaging_matrix(mention_entity, entities, rows.dtype).unsqueeze(1), rows)
 
 
 def common_attention(
@@ -107,12 +125,14 @@ def common_attention(
     head and tail; zero if they have nothing in common.
     """
     by_token = attention.permute(0, 3, 2, 1).contiguous()  # [B, L, N, A]
-    product = (by_token @ by_token.transpose(-1, -2)).permute(0, 2, 3, 1)  # [B, N, N, L]
+    product = of_attention(by_token, by_token.transpose(-1, -2)).permute(0, 2, 3, 1)  # [B, N, N, L]
     if how == "softmax":
         if token_mask is not None:
             product = product.masked_fill(~token_mask[:, None, None], -torch.inf)
         return product.softmax(-1)
-    return product / (product.sum(-1, keepdim=True) + EPSILON)
+    total = product.sum(-1, keepdim=True)
+    # ONNX's optimiser takes a sum with so small a number for the sum without it
+    return product / (total.clamp_min(EPSILON) if exporting() else total + EPSILON)
 
 
 def pool_context(
@@ -132,7 +152,7 @@ def mapped_context(
     That pays unless a long document has few pairs.
     """
     length, pairs, (out, width) = tokens.shape[1], weights.shape[1] * weights.shape[2], matrix.shape
-    if length * out * (width + pairs) <= pairs * width * (length + out):
+    if exporting() or length * out * (width + pairs) <= pairs * width * (length + out):
         return pool_context(weights, linear(tokens, matrix))
     return linear(pool_context(weights, tokens), matrix)
 
@@ -212,4 +232,7 @@ def group_bilinear(
     if torch.is_autocast_enabled(head.device.type):  # a custom function is opaque to autocast
         kind = torch.get_autocast_dtype(head.device.type)
         head, tail, weight = head.to(kind), tail.to(kind), weight.to(kind)
+    if exporting():
+        outer = (head.unsqueeze(-1) * tail.unsqueeze(-2)).flatten(-2)  # [P, G, b·b]: a graph has no custom function
+        return outer.flatten(1) @ weight.flatten(0, 1)
     return GroupBilinear.apply(head, tail, weight)

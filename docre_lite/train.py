@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
@@ -22,7 +22,8 @@ from .model import DocRE, expand, paper
 from .predict import predict, run, tune
 from .support import DataError, checkpoint
 from .support.checks import check
-from .support.machine import arithmetic, peak_memory, processes, warn_of_emulation
+from .support.machine import arithmetic, environment, peak_memory, processes, settled, warn_of_emulation
+from .support.record import best_epoch, described
 from .support.schedule import Stages, parameter_groups
 from .support.settings import Amount, Count, Rate, Share, option, settings, update
 from .support.store import ANEW
@@ -37,7 +38,11 @@ class TrainConfig:
 
     epochs: Count = option(30, "passes over the training documents")
     batch_size: Count = option(4, "documents per step, over all processes")
-    accumulation: Count = option(1, "batches whose mean gradient moves the weights together")
+    accumulation: Count = option(
+        1,
+        "batches whose mean gradient moves the weights together: batch_size=1 with accumulation=4 comes close to "
+        "batch_size=4, in the memory of one document, so that a large encoder fits",
+    )
     encoder_lr: Rate = option(5e-5, "peak learning rate of the encoder")
     classifier_lr: Rate = option(1e-4, "peak learning rate of everything else")
     matrix_lr: Rate | None = option(None, "peak learning rate of a paper's matrix network (none = classifier_lr)")
@@ -48,8 +53,10 @@ class TrainConfig:
     shuffle_entities: bool = option(
         False, "number the entities of each training document at random in each epoch, to see if their order matters"
     )
-    precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "bf16 autocast, or fp32; auto = bf16 on a GPU whose hardware multiplies it (not a T4)"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "auto",
+        "autocast to bf16, or to fp16 with the loss scaled, or fp32; auto = bf16 on a GPU whose hardware multiplies it "
+        "(not a T4, for which fp16 is the fast one)",
     )
     select: Literal["f1", "ign_f1"] = option("f1", "dev score that decides which epoch's model is kept")
     save_minutes: Rate = option(10.0, "least minutes from one checkpoint to the next; 0 = one after every step")
@@ -104,22 +111,28 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     scored: Callable[[int], None] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
-    """Trains `model` in place and yields after every step; stop by leaving the loop.
+    """Trains `model` in place and yields after every step; stop by leaving the loop. Faults show at the call.
 
-    With `out`, the folder receives `metrics.json` (scores of every epoch), `model/` (the best epoch by dev score,
-    the last one without dev documents) and `last/` (the checkpoint that `resume=True` continues from, written every
-    `save_minutes`, at the end, and when you leave the loop). `scored` is called with the number of dev documents
-    read since its last call. On a CPU with the same number of threads, a resumed run ends bit for bit where an
-    uninterrupted one ends; a GPU adds in an order of its own.
+    With `out`, the folder receives `metrics.json` (scores of every epoch, all settings, precision, versions), `model/`
+    (the best epoch by dev score, the last one without dev documents, with a card) and `last/` (the checkpoint that
+    `resume=True` continues from, written every `save_minutes`, at the end, and when you leave the loop). `scored` is
+    called with the number of dev documents read since its last call. `about` adds to what the card says of the run,
+    such as `{"files": {"train": "train.json"}}`. On a CPU with the same number of threads, a resumed run ends bit for
+    bit where an uninterrupted one ends; a GPU adds in an order of its own.
     Without `config`, uses the paper's recipe for the tiny encoder or for DocRED.
     """
     check(train, "training documents")
     check(dev, "dev documents")
     if config is None:
         config, _ = configure(model.classifier.name, "tiny" if isinstance(model.encoder, TinyEncoder) else "docred")
-    run = _Run(model, train, dev, config, None if out is None else Path(out), scored)
+    run = _Run(model, train, dev, config, None if out is None else Path(out), scored, about or {})
     run.start(resume)
+    return _steps(run)
+
+
+def _steps(run: _Run) -> Iterator[Step]:
     while run.state.step < run.steps:
         step = run.advance()
         try:
@@ -144,6 +157,7 @@ def fit_frozen(model: DocRE, train: Sequence[Document], config: TrainConfig | No
         for _, _, pairs, _ in run(model, train, config.batch_size):
             cached.append(replace(pairs, attention=None, pooled=pairs.context))
     classifier, steps = model.classifier.train(), len(cached) * config.epochs
+    model.about = {}
     groups = [g for g in parameter_groups(model, config) if g["part"] != "encoder."]
     optimizer = adamw(groups, config)
     plan = Stages(classifier, config, len(cached))
@@ -167,7 +181,7 @@ def fit_frozen(model: DocRE, train: Sequence[Document], config: TrainConfig | No
 
 
 class _Run:
-    def __init__(self, model: DocRE, train, dev, config: TrainConfig, out: Path | None, scored):
+    def __init__(self, model: DocRE, train, dev, config: TrainConfig, out: Path | None, scored, about):
         if not train:
             raise ValueError("no training documents; give at least one")
         self.config, self.out, self.scored, self.state = config, out, scored or False, State()
@@ -181,9 +195,11 @@ class _Run:
         self.steps = self.per_epoch * config.epochs
         self.model, self.plan = model, Stages(model.classifier, config, self.per_epoch)
         self.wrapped = self.accelerator.prepare(model)  # moves the model before the optimiser sees it
-        self.optimizer = adamw(parameter_groups(model, config), config)
-        self.order: list[list[int]] = []
+        self.optimizer, self.order = adamw(parameter_groups(model, config), config), []
+        device = self.accelerator.device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settled(config.precision, device) == "fp16")
         self.identity = identity(model, config, train, dev)
+        self.about = described(model, config, len(train), len(dev), device) | about
 
     def start(self, resume: bool) -> None:
         set_seed(self.config.seed + self.accelerator.process_index)  # no two processes drop the same units
@@ -210,14 +226,17 @@ class _Run:
             state.best = -1.0  # a base alone does not compete with the whole model
         parts = self.order[within * config.accumulation : (within + 1) * config.accumulation]
         self.model.train()
+        self.model.about = {}  # until the epoch ends
         losses: dict[str, float] = {}
         for where in parts:
             values, figures = self._backward(where, len(parts))
             for name, value in values.items():
                 losses[name] = losses.get(name, 0.0) + value / len(parts)
+        self.scaler.unscale_(self.optimizer)
         self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
         self.plan.set_rates(self.optimizer, state.step + 1)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)  # not where a gradient has overflowed: then the scale falls
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         loss = sum(losses.values())
         state.step += 1
@@ -248,7 +267,7 @@ class _Run:
         if accelerator.num_processes > 1:  # losses are means over pairs: weight processes by their number of pairs
             pairs = batch.mask.sum() * float(bool(mine))
             share = pairs / accelerator.reduce(pairs).clamp_min(1)
-        accelerator.backward(loss * share * accelerator.num_processes / parts)
+        accelerator.backward(self.scaler.scale(loss * share * accelerator.num_processes / parts))
         values = {name: float(accelerator.reduce(value.detach() * share)) for name, value in losses.items()}
         if not all(map(math.isfinite, values.values())):
             titles = ", ".join(repr(self.documents[k].title) for k in where)
@@ -274,11 +293,13 @@ class _Run:
             row["dev"] = {k: v for k, v in scores.to_dict().items() if k != "by_relation"}
         state.history.append(row)
         state.loss_sum = 0.0
+        self.model.about = self.about | {"epoch": epoch, "dev": row.get("dev"), "environment": environment()}
         figure = (getattr(scores, self.config.select) or 0.0) if scores else math.inf
         if figure > state.best or not scores:
             state.best = figure if scores else -1.0
             self.folder.write_model(self.model)
-        self.folder.write_metrics(state.history)
+        best = {"best_epoch": best_epoch(state.history, self.config.select)}
+        self.folder.write_metrics(self.about | best | {"history": state.history, "environment": environment()})
         # after everything else that an epoch writes: a checkpoint implies that those files are written
         self._save_if(self.folder.is_due() or state.step == self.steps)
         if state.step == self.steps:
@@ -291,7 +312,7 @@ class _Run:
 
     def _save_if(self, due: bool) -> None:
         if due:
-            place = asdict(self.state) | {"run": self.identity}
+            place = asdict(self.state) | {"run": self.identity, "scaler": self.scaler.state_dict()}
             self.folder.write_checkpoint(self.model, self.optimizer, place)
 
     def _restore(self, folder: Path) -> None:
@@ -301,6 +322,8 @@ class _Run:
             raise ValueError(
                 f"{folder}: this run had other {', '.join(changed)}; resume with the same ones, or start a new --out"
             )
+        if scaler := saved.pop("scaler", None):  # earlier versions had none
+            self.scaler.load_state_dict(scaler)
         self.state = State(**saved)
         epoch, within = divmod(self.state.step, self.per_epoch)
         self.order = order_of(self.encoded, self.config, epoch) if within else []

@@ -24,7 +24,7 @@ from docre_lite.formats.readers import read, write_docred
 from docre_lite.model import DocRE, paper
 from docre_lite.predict import predict
 from docre_lite.support import DataError
-from docre_lite.support.machine import in_bf16
+from docre_lite.support.machine import settled
 from docre_lite.support.store import alone
 from docre_lite.train import configure, last_checkpoint
 
@@ -288,16 +288,16 @@ def test_a_plan_for_a_cpu_is_scored_as_it_is_trained(monkeypatch):
     """A GPU beside it changes nothing: bf16 is for what calculates there."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
     config, _ = configure("atlop", "tiny")
-    assert in_bf16(config.precision, torch.device("cuda")) and not in_bf16(config.precision, torch.device("cpu"))
-    assert in_bf16("bf16", torch.device("cpu"))
+    assert [settled(config.precision, torch.device(kind)) for kind in ("cuda", "cpu")] == ["bf16", "fp32"]
+    assert settled("bf16", torch.device("cpu")) == "bf16"
 
 
 def test_a_gpu_that_emulates_bf16_calculates_in_fp32(monkeypatch):
     """A T4 says that it supports bf16. It is slow with it, and has no convolutions in it."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
-    assert not in_bf16("auto", torch.device("cuda")) and in_bf16("bf16", torch.device("cuda"))
-    with pytest.raises(ValueError, match="no precision 'fp16'; have auto, fp32, bf16"):
-        in_bf16("fp16", torch.device("cuda"))
+    assert [settled(kind, torch.device("cuda")) for kind in ("auto", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
+    with pytest.raises(ValueError, match="no precision 'fp8'; have auto, fp32, bf16, fp16"):
+        settled("fp8", torch.device("cuda"))
 
 
 def test_the_embedded_corpus_and_its_splits(place, capsys):

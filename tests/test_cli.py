@@ -44,7 +44,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 TINY = [f"--set={s}" for s in "layers=1 width=16 heads=2 min_count=1 batch_size=2 precision=fp32".split()]
 PARTS = (last_checkpoint, lambda out: out / "model")
 COMMANDS = [["corpus"], ["train"], ["predict"], ["extract"], ["score"], ["data", "fetch"], ["data", "info"]]
-COMMANDS += [["annotate"], ["convert"], ["page"], ["bench", "run"], ["bench", "table"], ["bench", "speed"]]
+COMMANDS += [["annotate"], ["convert"], ["page"], ["export"], ["push"]]
+COMMANDS += [["bench", "run"], ["bench", "table"], ["bench", "speed"]]
 PREDICT = ["--run", "r", "--data", "d", "--out", "o"]
 EXTRACT = ["--run", "r", "--input", "i", "--out", "o"]
 
@@ -316,6 +317,10 @@ def test_interrupted_and_resumed(data, tmp_path):
     stdout, rest = process.communicate(timeout=patience(60))
     said += rest.decode()
     assert process.returncode == 130, said
+    first, second, *_ = said.splitlines()
+    assert first.startswith("atlop: 8 documents to train on, 3 for dev; 3 relations and 3 entity types; 0.00")
+    assert second == "on cpu in fp32: 80 steps, 10 epochs of 8"
+    assert "\r" not in said and re.search(r"^atlop: +\d+%, \d\d:\d\d<.*step=5/80$", said, re.M), said
     found = re.search(r"stopped after step (\d+); continue with: docre-lite train --resume", said)
     assert found and stdout == b"" and "Traceback" not in said
     stopped = int(found[1])
@@ -333,6 +338,25 @@ def test_interrupted_and_resumed(data, tmp_path):
         for folder in (out, tmp_path / "whole")
     ]
     assert histories[0] == histories[1] and len(histories[0]) == 10
+
+
+def test_a_resumed_run_finds_its_files_and_threads_again(data, bert, tmp_path, monkeypatch, capsys):
+    """Given by relative paths, and resumed in another folder; a run.json of an earlier version has no threads."""
+    monkeypatch.chdir(bert.parent)
+    monkeypatch.setattr(torch, "set_num_threads", (asked := []).append)
+    call = ["--encoder", bert.name, "--epochs", "2", "--threads", "1", "--set=block=4", "--dev", data / "dev.json"]
+    assert train(data, tmp_path / "run", *call) == 0
+    held = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert held["threads"] == 1 and held["encoder"] == str(bert.resolve()) and asked == [1]
+    card = json.loads((tmp_path / "run" / "model" / "card.json").read_text())
+    assert card["encoder"] == bert.name and DocRE.load(tmp_path / "run" / "model").encoder.source == bert.name
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert main(["train", "--resume", "run"]) == 0 and asked == [1, 1]
+    assert "8 steps, 2 epochs of 4, 8 of them done" in capsys.readouterr().err
+    del held["threads"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(held))
+    assert main(["train", "--resume", "run"]) == 0 and asked == [1, 1]
 
 
 def test_a_log_file_gets_few_lines_of_progress(data, tmp_path):
@@ -391,7 +415,7 @@ def fails(capsys, call, *arguments, says: str, absent: Path | None = None) -> No
         (["train", "--epochs", "0"], "epochs"),
         (["train", "--epochs", "two"], "epochs"),
         (["train", "--limit", "-1"], "limit"),
-        (["predict", *PREDICT, "--precision", "fp16"], "precision"),
+        (["predict", *PREDICT, "--precision", "fp8"], "precision"),
     ],
 )
 def test_numbers_that_cannot_be(given, option, capsys):
@@ -453,7 +477,7 @@ def test_a_warning_is_a_line_without_code(run, data, tmp_path, capsys):
         (["--set", "epochs=0"], "epochs is a number from 1, not '0'"),
         (["--set", "marker=stars"], "marker is one of 'star', 'type', 'type_id' or 'none', not 'stars'"),
         (["--set", "attention_dropout=maybe"], "attention_dropout is true or false, not 'maybe'"),
-        (["--set", "precision=fp16"], "precision is one of"),
+        (["--set", "precision=fp8"], "precision is one of"),
         (["--set", "stride=999"], "stride=999 with window=512"),
         (["--set", "heads=5"], "heads=5"),
         (["--set", "block=7"], "block=7 must divide"),
@@ -660,9 +684,11 @@ def test_torn_files(kept, data, run, tmp_path, capsys):
     """Cut anywhere, a file of a model, a checkpoint or a plan is named, and nothing is made of it."""
     predict_to = ["predict", "--run", str(tmp_path / "run"), "--data", str(data / "dev.json"), "--out", "result.json"]
     resume = ["train", "--resume", str(tmp_path / "run")]
-    calls = {path: predict_to for path in (run / "model").iterdir()} | {run / "run.json": resume}
+    calls = {path: predict_to for path in (run / "model").iterdir() if path.suffix != ".md"} | {
+        run / "run.json": resume
+    }
     calls |= {path: resume for path in last_checkpoint(run).iterdir()}
-    assert len(calls) == 5 + 1 + 8
+    assert len(calls) == 6 + 1 + 8
     for path, call in calls.items():
         own = shutil.copytree(run, tmp_path / "run", dirs_exist_ok=True) / path.relative_to(run)
         content = own.read_bytes().rstrip()
@@ -672,6 +698,8 @@ def test_torn_files(kept, data, run, tmp_path, capsys):
             continue
         fails(capsys, main, call, says=rf"{own}: cut short or damaged \(.+\); copy it again .* or train again")
         own.unlink()
+        if path.name == "card.json":  # which a model can do without
+            continue
         fails(capsys, main, call, says=f"({own}|{own.parent}): .*([Nn]o such file|no model.json|no run.json)")
     (tmp_path / "run" / "model" / "model.safetensors").write_bytes(b"")
     (tmp_path / "in.jsonl").write_text("{}\n")

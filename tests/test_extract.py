@@ -464,8 +464,8 @@ def test_bf16_is_another_calculation(home, whole, tmp_path, monkeypatch):
     assert len(facts[0] & facts[1]) > 0.8 * len(facts[0] | facts[1])
     with pytest.raises(ValueError, match="precision"):
         again(home, tmp_path / "out")
-    with pytest.raises(ValueError, match="precision is one of 'fp32' or 'bf16'"):
-        again(home, tmp_path / "half", precision="fp16")
+    with pytest.raises(ValueError, match="precision is one of 'fp32', 'bf16' or 'fp16'"):
+        again(home, tmp_path / "half", precision="fp8")
     assert not (tmp_path / "half").exists()
 
 

@@ -59,7 +59,9 @@ def nothing_is_torn(out: Path) -> None:
         json.loads(path.read_text())
     for folder in filter(None, (out / "model", last_checkpoint(out))):
         for path in folder.glob("*"):
-            json.loads(path.read_text()) if path.suffix == ".json" else load_file(path)
+            {".json": lambda path: json.loads(path.read_text()), ".md": Path.read_text}.get(path.suffix, load_file)(
+                path
+            )
 
 
 # Processes that are killed

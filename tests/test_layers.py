@@ -281,3 +281,8 @@ def test_a_roles_projection_may_be_wider_than_the_encoder(width, tmp_path):
     again, batch = DocRE.load(tmp_path), model.batch(several())
     with torch.no_grad():
         assert torch.equal(again.eval()(batch).logits, model.eval()(batch).logits)
+
+
+def test_a_group_that_does_not_divide_the_width_is_refused_with_one_that_does():
+    with pytest.raises(ValueError, match="block=64 must divide the width 312 of a role's projection; 52 does"):
+        RoleBilinear(312, 0, 3, 64)

@@ -135,20 +135,20 @@ def test_killed_while_writing(whole, tmp_path, monkeypatch, number):
     """The checkpoint before stays whole when writing the next one fails half-way."""
     out = tmp_path / "run"
     config = replace(CONFIG, save_minutes=0)
-    real, calls = DocRE.save, []
+    real, calls = DocRE.write, []
 
-    def save(self, folder):
-        real(self, folder)
+    def write(self, folder, *how):
+        real(self, folder, *how)
         calls.append(folder.name)
         if len(calls) == number:
             raise OSError("no space left on device")
 
-    monkeypatch.setattr(DocRE, "save", save)
+    monkeypatch.setattr(DocRE, "write", write)
     with pytest.raises(DataError, match=r"run: cannot be written \(no space.*train --resume .*run` continues"):
         train(fresh(), out, config=config)
     assert not list(out.glob("*.new"))
     assert calls == ["0", "1", "0", "model.new", "1"][:number]
-    monkeypatch.setattr(DocRE, "save", real)
+    monkeypatch.setattr(DocRE, "write", real)
     assert json.loads((last_checkpoint(out) / "state.json").read_text())["step"] == 3
     train(fresh(seed=9), out, resume=True, config=config)
     same(out, whole)
@@ -233,6 +233,28 @@ def test_bf16_that_is_only_emulated_is_told(monkeypatch, recwarn, own, precision
     monkeypatch.setattr("docre_lite.support.machine.bf16_in_hardware", lambda device: own)
     train(fresh(), stop=1, config=replace(CONFIG, precision=precision), dev=())
     assert sum("precision=fp32" in str(w.message) for w in recwarn) == said
+
+
+@pytest.mark.filterwarnings("ignore:precision=fp16")
+def test_fp16_scales_the_loss_and_resumes_bit_for_bit(tmp_path):
+    """A gradient that overflows moves no weight and halves the scale; the scale is part of the checkpoint."""
+    config, scalers = replace(CONFIG, precision="fp16"), []
+    train(fresh(), tmp_path / "whole", config=config)
+    train(fresh(), tmp_path / "parts", 3, config=config)
+    train(fresh(seed=9), tmp_path / "parts", resume=True, config=config)
+    same(tmp_path / "parts", tmp_path / "whole")
+    for out in ("whole", "parts"):
+        scalers.append(json.loads((last_checkpoint(tmp_path / out) / "state.json").read_text())["scaler"])
+    assert scalers[0] == scalers[1] and scalers[0]["scale"] == 2**15  # it fell once on the way
+    assert json.loads((tmp_path / "whole" / "metrics.json").read_text())["precision"] == "fp16"
+
+    model = fresh()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    hook = model.classifier.bilinear.bilinear.weight.register_hook(lambda grad: grad * float("inf"))
+    (step,) = train(model, tmp_path / "over", 1, config=config)
+    hook.remove()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert json.loads((last_checkpoint(tmp_path / "over") / "state.json").read_text())["scaler"]["scale"] == 2**15
 
 
 def test_resume_refuses_another_run(tmp_path):

@@ -21,7 +21,9 @@ from ..encoder import TinyConfig
 from ..formats.describe import equal_texts
 from ..formats.readers import read, read_relations
 from ..model import DocRE, build, paper
+from ..support.checkpoint import place
 from ..support.machine import processes
+from ..support.record import described
 from ..support.settings import fields, update
 from ..support.store import ANEW, alone, read_json, write_json, writing
 from ..train import Step, TrainConfig, configure, fit, last_checkpoint
@@ -51,6 +53,8 @@ def carry_out(plan: dict[str, Any], out: Path, resume: bool) -> int:
 
     Raises ValueError if plan or files are faulty, FloatingPointError if the loss is no longer finite.
     """
+    if not resume and Path(plan["encoder"]).is_dir() and plan["encoder"] != "tiny":
+        plan = plan | {"encoder": str(Path(plan["encoder"]).resolve())}  # a resumed run may start in another folder
     model, documents, dev, config = _prepared(plan, out, resume)
     together = processes()
     together.wait_for_everyone()  # no process may find the run.json that another one writes
@@ -63,7 +67,34 @@ def carry_out(plan: dict[str, Any], out: Path, resume: bool) -> int:
             write_json(out / "run.json", plan)
     passes = 2 if model.classifier.objective.tunable else 1  # over dev: to set thresholds, and to score
     progress = Progress(plan["paper"], len(documents), passes * len(dev), config)
-    return _follow(fit(model, documents, dev, config, out, resume, progress.scored), progress)
+    steps = fit(model, documents, dev, config, out, resume, progress.scored, _names(plan))
+    _announce(model, documents, dev, config, out, resume)
+    return _follow(steps, progress)
+
+
+def _names(plan: dict[str, Any]) -> dict[str, Any]:
+    """What a plan adds to a model's card: names, never paths, since a card travels."""
+    encoder, files = plan["encoder"], {key: plan[key] for key in ("train", "dev", "relations") if plan[key]}
+    about = {"encoder": Path(encoder).name if Path(encoder).is_absolute() else encoder, "recipe": plan["recipe"]}
+    about |= {"variant": plan["settings"]["variant"]} if "variant" in plan["settings"] else {}
+    return about | {"files": {key: Path(path).name for key, path in files.items()}}
+
+
+def _announce(model: DocRE, documents, dev, config: TrainConfig, out: Path, resume: bool) -> None:
+    """Tells in two lines what is trained, and how."""
+    together = processes()
+    about = described(model, config, len(documents), len(dev), together.device)
+    encoder, rest = (f"{number / 1e6:.3g}" for number in about["parameters"].values())
+    epoch = math.ceil(len(documents) / (config.batch_size * config.accumulation))
+    before = last_checkpoint(out) if resume else None
+    behind = f", {place(before)['step']} of them done" if before else ""
+    on = about["device"] + (f" × {together.num_processes}" if together.num_processes > 1 else "")
+    for line in (
+        f"{about['paper']}: {len(documents)} documents to train on, {len(dev)} for dev; {about['relations']} relations "
+        f"and {about['types']} entity types; {encoder} (encoder) + {rest} (paper) million parameters",
+        f"on {on} in {about['precision']}: {config.epochs * epoch} steps, {config.epochs} epochs of {epoch}{behind}",
+    ):
+        together.print(line, file=sys.stderr)
 
 
 def _prepared(plan: dict[str, Any], out: Path, resume: bool):
@@ -95,6 +126,17 @@ def _prepared(plan: dict[str, Any], out: Path, resume: bool):
 FORWARD = 1 / 3  # of a training document's work: to score one takes no way back, which costs twice the way there
 
 
+class Lines:
+    """A log instead of a screen: each state of a bar is a line of its own, where a terminal would draw it anew."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            print(line, file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        pass
+
+
 class Progress:
     """A bar over a whole training: its steps, and the scoring after each epoch as so many steps as it takes.
 
@@ -110,7 +152,9 @@ class Progress:
         # into a file, a line a minute is enough
         often = sys.stderr.isatty() or "TQDM_MININTERVAL" in os.environ or "ipykernel" in sys.modules
         pace = {} if often else {"mininterval": 60.0, "maxinterval": 60.0}
-        how = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        drawn = sys.stderr.isatty() or "ipykernel" in sys.modules
+        screen = {} if drawn else {"file": Lines()}
+        how = "{desc}: {percentage:3.0f}%" + ("|{bar}|" if drawn else ",") + " {elapsed}<{remaining}{postfix}"
         self.bar = tqdm(
             desc=name,
             total=config.epochs * (self.per_epoch + self.scoring),
@@ -119,6 +163,7 @@ class Progress:
             disable=not processes().is_main_process,
             delay=1e-6,  # no bar before the first step
             **pace,
+            **screen,
         )
         self.begun, self.step, self.documents = False, 0, 0
 

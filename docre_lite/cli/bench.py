@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from .options import Precision, count, folder
+from .options import count, folder
 
 Plan = Annotated[str, Argument(help="name of a plan (lite, redocred-mini, …) or JSON file", metavar="PLAN")]
 Results = Annotated[Path | None, folder("folder of stored rows (default: benchmarks/results of a checkout)")]
@@ -74,7 +74,7 @@ def speed(
     variant: Annotated[
         str | None, Option(help="ablation of the paper (default: the full model)", metavar="NAME")
     ] = None,
-    precision: Annotated[Precision, Option(help="precision of the computation")] = "fp32",
+    precision: Annotated[Literal["fp32", "bf16"], Option(help="precision of the computation")] = "fp32",
     device: Annotated[Literal["cpu", "cuda"] | None, Option(help="default: the GPU if there is one")] = None,
     batch_size: Annotated[int, count("documents per batch")] = 4,
     repeats: Annotated[int, count("repeats, of which the median counts")] = 5,

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from . import annotate, bench, corpus, data, extract, page, predict, score, train
+from . import annotate, bench, corpus, data, export, extract, page, predict, push, score, train
 
 # The commands import everything heavy themselves, so that `--help` answers at once.
 PLAIN = {"rich_markup_mode": None, "add_completion": False, "no_args_is_help": False}
@@ -25,6 +25,8 @@ for command, example in (
     (extract.extract, "extract --run runs/first --input documents/*.jsonl.gz --out triples --workers 4"),
     (page.page, "page --run atlop --out ask.html"),
     (data.convert, "convert annotations/ --from brat --to documents.json"),
+    (export.export, "export --run atlop --out atlop.onnx"),
+    (push.push, "push --run runs/first --to user/name --license mit"),
     (score.score, "score --predictions result.json --gold corpus/test.json --train corpus/train.json"),
 ):
     app.command(epilog=f"example: docre-lite {example}")(command)

@@ -26,19 +26,22 @@ def seed(help: str) -> Any:
     return Option(help=help, min=0, max=2**32 - 1, metavar="S")
 
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 Evidence = Annotated[
     float, Option(help="share of a pair's attention that makes a sentence evidence", min=0, max=1, metavar="SHARE")
 ]
 Arithmetic = Annotated[
-    Precision, Option(help="of the computation; bf16 is faster if the hardware multiplies it", show_choices=True)
+    Precision,
+    Option(
+        help="of the computation; bf16 and fp16 (a T4) are faster if the hardware multiplies them", show_choices=True
+    ),
 ]
 Model = Annotated[
     Path,
     Option(
         "--run",
-        help="folder that `train --out` wrote; or a paper's name, such as atlop, for the tiny model that comes with "
-        "the package (trained on the embedded corpus)",
+        help="folder that `train --out` wrote; a paper's name, such as atlop, for the tiny model that comes with "
+        "the package (trained on the embedded corpus); or user/name@revision for one of the hub",
         metavar="DIR",
     ),
 ]
@@ -80,7 +83,7 @@ def settings(items: list[str] | None) -> dict[str, Any]:
 
 
 def model_folder(run: Path) -> Path:
-    """The model in the folder of a run, in the folder itself, or the model of that name that comes with the package."""
+    """The model in the folder of a run, in the folder itself, or by name as for `DocRE.load`."""
     from ..model import located
     from ..support.store import whole
 

@@ -58,7 +58,9 @@ def train(
         Option("--lenient", help="leave out faulty mentions, labels and lines of the files, and count them"),
     ] = None,
     limit: Annotated[int | None, count("use only the first N training documents")] = None,
-    threads: Annotated[int | None, count("CPU threads (default: torch's own choice, or OMP_NUM_THREADS)")] = None,
+    threads: Annotated[
+        int | None, count("CPU threads (default: torch's own choice, or OMP_NUM_THREADS; --resume keeps them)")
+    ] = None,
     resume: Annotated[Path | None, folder("continue the run in DIR, which holds all other arguments")] = None,
     help_paper: Annotated[
         str | None, Option(help="list a paper's recipes, variants and settings, and stop", metavar="PAPER")
@@ -76,16 +78,17 @@ def train(
     from ..support.machine import keep_freed
 
     keep_freed()
-    if threads:
+    plan = training.read_plan(resume) if resume else {}
+    if number := threads or plan.get("threads"):
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(number)
     if resume:
         if others := [key for key in given if key not in ("resume", "threads")]:
             raise ValueError(
                 f"--resume continues a run with its original arguments; leave out --{' and --'.join(others)}"
             )
-        return _carried_out(training.read_plan(resume), resume, resume=True)
+        return _carried_out(plan, resume, resume=True)
     if missing := [key for key in ("train", "out") if key not in given]:
         raise ValueError(f"train needs --{' and --'.join(missing)} (or --resume DIR)")
     training.is_new(out)
@@ -94,7 +97,7 @@ def train(
     encoder = encoder or "tiny"
     plan = {"paper": paper or "atlop", "encoder": encoder}
     plan |= {"recipe": recipe or ("tiny" if encoder == "tiny" else "docred"), "settings": chosen}
-    plan |= {"seed": 66 if seed is None else seed, **files, "limit": limit}
+    plan |= {"seed": 66 if seed is None else seed, **files, "limit": limit, "threads": threads}
     plan |= {"pairs": pairs or ([plan["recipe"]] if plan["recipe"] in PAIRS else None), "lenient": bool(lenient)}
     return _carried_out(plan, out, resume=False)
 

@@ -22,7 +22,9 @@ class ATLOP(PairClassifier):
     @settings
     class Options:
         block: Amount = option(
-            64, "dimensions of a group in the bilinear form, Table 2 'group size'; 0 = all (full bilinear)"
+            64,
+            "dimensions of a group in the bilinear form, Table 2 'group size', a divisor of the role's width; "
+            "0 = all (full bilinear)",
         )
         role_width: Count | None = option(
             None, "width of a role's projection; none = the encoder's. The published code uses 768 for every encoder"
@@ -36,6 +38,8 @@ class ATLOP(PairClassifier):
     recipes = {
         # Table 2; weight decay 0 and Adam's epsilon are those of the published code's optimiser
         "docred": {"batch_size": 4, "epochs": 30, "encoder_lr": 5e-5, "classifier_lr": 1e-4},
+        # RoBERTa-large, from the public code
+        "docred_large": {"batch_size": 4, "epochs": 30, "encoder_lr": 3e-5, "classifier_lr": 1e-4},
         "cdr": {"batch_size": 4, "epochs": 30, "encoder_lr": 2e-5, "classifier_lr": 1e-4, "top": 1},
         "gda": {"batch_size": 16, "epochs": 10, "encoder_lr": 2e-5, "classifier_lr": 1e-4, "top": 1},
         # ours, for the tiny encoder from scratch

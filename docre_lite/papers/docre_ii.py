@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..layers import PairVector, RoleBilinear, pair_cells
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveThreshold, simclr, simsiam, spread
-from ..ops import full_precision
+from ..ops import exporting, full_precision
 from ..support.settings import Amount, Count, Part, Rate, Variant, option, settings
 from ..types import PairFeatures
 
@@ -139,7 +139,7 @@ class DocREII(PairClassifier):
         cells = pair_cells(pairs.batch.entity_mask)
         features = self.base(pairs, cells)
         logits = self.base.classify(features)
-        if self.stage == 1 or self.options.rounds == 0:
+        if (not exporting() and self.stage == 1) or self.options.rounds == 0:
             return logits
         trace["base_logits"], features = logits, self.narrow(features)
         if self.training:
@@ -149,7 +149,7 @@ class DocREII(PairClassifier):
             before, read = read, self.read(rounds[-1], pairs.mask)
             # A round is a function of the answers it reads: if they stay the same, so does its output. (The sum of
             # rounds still moves then, and may change an answer later.)
-            stands = (read == before).flatten(1).all(1) if before is not None else read.new_zeros(len(read))
+            stands = (read == before).flatten(1).all(1) if before is not None else read.new_zeros(read.shape[0])
             own = self._round(features, read, cells, own, ~stands | self.keep_attention, trace)
             rounds.append(rounds[-1] + own if self.options.accumulate else own)
         # [B, K + 1, N, N, R]: the logits behind the answers: the base's, then each round's or the sum so far
@@ -160,6 +160,8 @@ class DocREII(PairClassifier):
         self, features: Matrix, read: Answers, cells: Cells, logits: Tensor, again: Tensor, trace: dict
     ) -> Tensor:
         """The next round's own logits of the documents in `again` [B], and the last round's of the others."""
+        if exporting():
+            return self.classify(self.refine(features, self.relation_matrix(read), cells, trace))
         if not again.any():
             return logits
         refined = self.classify(self.refine(features[again], self.relation_matrix(read[again]), cells[again], trace))

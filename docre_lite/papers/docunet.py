@@ -58,9 +58,11 @@ class DocuNet(PairClassifier):
         )
 
     _tiny = {"encoder_lr": 1e-3, "classifier_lr": 1e-3, "matrix_lr": 1e-3}
+    _docred = {"epochs": 30, "encoder_lr": 3e-5, "classifier_lr": 1e-4, "matrix_lr": 4e-4}
     recipes = {
         # learning rates and epochs of the published scripts; the text's 2e-5 for everything is too little for a U-Net
-        "docred": {"batch_size": 4, "epochs": 30, "encoder_lr": 3e-5, "classifier_lr": 1e-4, "matrix_lr": 4e-4},
+        "docred": {"batch_size": 4, **_docred},
+        "docred_large": {"batch_size": 2, "accumulation": 2, **_docred},  # RoBERTa-large
         "cdr": {"batch_size": 4, "epochs": 30, "encoder_lr": 2e-5, "classifier_lr": 1e-4, "matrix_lr": 3e-4, "top": 1},
         "gda": {"batch_size": 4, "epochs": 10, "encoder_lr": 2e-5, "classifier_lr": 1e-4, "matrix_lr": 3e-4, "top": 1},
         # ours, for the tiny encoder from scratch
@@ -298,5 +300,5 @@ def repeat_last(image: Float[Tensor, "B C N N"], sides: Sides, size: int) -> tup
     """
     n = image.shape[-1]
     last = n - 1 if sides is None else (sides - 1).clamp_min(0)[:, None]
-    line = torch.arange(max(size, n), device=image.device).expand(len(image), -1).clamp_max(last)
+    line = torch.arange(max(size, n), device=image.device).expand(image.shape[0], -1).clamp_max(last)
     return pick(image, line), None if sides is None else sides.clamp_min(size)

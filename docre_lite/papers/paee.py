@@ -52,7 +52,7 @@ class PAEE(PairClassifier):
         filter: bool = option(False, "choose relations for tagged pairs only, as in the abstract, but not in (5)-(8)")
         re_encoder: bool = option(True, "let entities and sentences attend to each other (6)")
         re_layers: Count = option(1, "layers of that transformer (not given in the paper)")
-        re_heads: Count = option(8, "its attention heads (not given in the paper)")
+        re_heads: Count = option(8, "its attention heads, a divisor of the encoder's width (not given in the paper)")
         re_dropout: Part = option(0.1, "its dropout (not given in the paper)")
         cross_matching: bool = option(True, "features of an entity as subject and as object of every relation (7)")
         block: Amount = option(64, "dimensions of a group in the bilinear form (not given in the paper); 0 = all")
@@ -232,7 +232,8 @@ class ReEncoder(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, dropout: float):
         super().__init__()
         if width % heads:
-            raise ValueError(f"re_heads={heads} must divide the encoder's width {width}")
+            near = next(size for size in range(heads, 0, -1) if width % size == 0)
+            raise ValueError(f"re_heads={heads} must divide the encoder's width {width}; {near} does")
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, batch_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.place = nn.Embedding(SENTENCES, width)

@@ -42,7 +42,7 @@ class How:
     batch_size: Count = option(8, "documents per batch")
     budget: Count = option(1 << 14, "most tokens, and most entity pairs, per batch; larger documents are set aside")
     evidence: Share = option(EVIDENCE, "share of a pair's attention that makes a sentence evidence")
-    precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is faster if the hardware multiplies it")
+    precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "16 bits are faster if the hardware multiplies them")
     seed: Amount = option(0, "seed of models that draw during prediction; each part starts from it")
     options: dict[str, Any] | None = option(None, "settings of the paper for prediction, see `DocRE.load`")
 

@@ -19,7 +19,6 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from . import DataError
-from .machine import environment
 from .store import (
     ANEW,
     read_json,
@@ -52,7 +51,7 @@ class Folder:
 
     def write_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer, place: dict[str, Any]) -> None:
         def write(slot: Path) -> None:
-            model.save(slot)
+            model.write(slot)  # without a card, which belongs to finished epochs
             write_state(slot, model, optimizer, place)
 
         def save(out: Path) -> None:
@@ -64,8 +63,7 @@ class Folder:
     def write_model(self, model: nn.Module) -> None:
         self._write(lambda out: replace_folder(out / "model", model.save))
 
-    def write_metrics(self, history: list[dict[str, Any]]) -> None:
-        metrics = {"history": history, "environment": environment()}
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
         self._write(lambda out: write_json(out / "metrics.json", metrics))
 
     def settle(self, ended: bool) -> None:

@@ -16,8 +16,10 @@ import psutil
 import torch
 from accelerate import PartialState
 
+from .. import __version__
 from . import PACKAGE
 
+PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
 
 
@@ -55,7 +57,8 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": processes().num_processes,
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "transformers", "accelerate")},
+        "docre_lite": __version__,
+        **{name: version(name) for name in ("torch", "transformers", "accelerate", "tokenizers", "safetensors")},
         "commit": _commit(),
     }
 
@@ -83,28 +86,35 @@ def bf16_in_hardware(device: torch.device) -> bool:
     return device.type != "cpu" or bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_says("flags", "Features"))
 
 
-def in_bf16(precision: str, device: torch.device) -> bool:
-    """Does this precision (fp32, bf16, or auto: bf16 on a GPU that multiplies it) mean bf16 on the device?
+def fp16_in_hardware(device: torch.device) -> bool:
+    """Does the device multiply fp16 numbers itself? Every GPU does; a CPU rarely."""
+    return device.type != "cpu" or bool({"avx512_fp16", "amx_fp16", "fphp"} & _cpu_says("flags", "Features"))
+
+
+def settled(precision: str, device: torch.device) -> str:
+    """What a precision means on the device: fp32, bf16 or fp16. "auto" is bf16 on a GPU that multiplies it, else fp32.
 
     Raises ValueError for any other name, which would silently mean fp32.
     """
-    if precision not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"no precision {precision!r}; have auto, fp32, bf16")
+    if precision not in PRECISIONS:
+        raise ValueError(f"no precision {precision!r}; have {', '.join(PRECISIONS)}")
     if precision == "auto":
-        return device.type == "cuda" and bf16_in_hardware(device)
-    return precision == "bf16"
+        return "bf16" if device.type == "cuda" and bf16_in_hardware(device) else "fp32"
+    return precision
 
 
 def arithmetic(precision: str, device: torch.device) -> torch.autocast:
     """The context for a computation in this precision."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(precision, device))
+    kind = settled(precision, device)
+    return torch.autocast(device.type, PRECISIONS[kind], enabled=kind != "fp32")
 
 
 def warn_of_emulation(precision: str, device: torch.device) -> None:
-    """Warns if bf16 is requested on a device that only emulates it, to explain the wait."""
-    if in_bf16(precision, device) and not bf16_in_hardware(device):
+    """Warns if 16 bits are requested on a device that only emulates them, to explain the wait."""
+    kind = settled(precision, device)
+    if not {"fp32": lambda _: True, "bf16": bf16_in_hardware, "fp16": fp16_in_hardware}[kind](device):
         warnings.warn(
-            f"precision=bf16, but this {device.type} only emulates it, at a fraction of the speed of fp32; "
+            f"precision={kind}, but this {device.type} only emulates it, at a fraction of the speed of fp32; "
             "use precision=fp32 unless you are repeating a run from another machine",
             stacklevel=2,
         )
