@@ -88,7 +88,7 @@ def head(
 def ship(model: DocRE, folder: Path, settings: dict, shares: str | None, curve: Sequence[dict] = ()) -> None:
     """Saves a model in 16 bits, and the scores of the saved model; `curve`: dev scores of each epoch."""
     shutil.rmtree(folder, ignore_errors=True)
-    model.save(folder, half=True, shares=shares)
+    model.write(folder, half=True, shares=shares)
     saved, test = DocRE.load(folder), generate("test", TEST)
     card: dict = {"paper": model.classifier.name, "seed": SEED, "settings": settings}
     card |= {"documents": {"encoder": READ, "part": READ if not shares else SHOWN, "test": TEST, "check": CHECK}}

@@ -10,7 +10,7 @@ lists the triples, `evaluate` scores them, and `train` repeats the whole path. B
     corpus/   the embedded corpus: documents with stated and composed facts, generated from a seed
     show/     what chapters show: documents, matrices, curves, tables, live source; widgets/ holds interactive pictures
     page/     the five models in a web page: an engine in JavaScript, and weights as files that it reads
-    scale/    triples of any number of documents, in parts that are never computed twice
+    scale/    triples of any number of documents, in parts that are never computed twice; models as ONNX graphs
     bench/    measurements: plans of training runs, their rows and tables, speed, probes
     cli/      the command line, one file per command
     support/  what every room relies on: settings, files written whole, locks, the machine

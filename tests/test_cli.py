@@ -422,13 +422,14 @@ def test_numbers_that_cannot_be(given, option, capsys):
     fails(capsys, main, given, says=f"Invalid value for '--{option}': .*; see `docre-lite {given[0]} --help`$")
 
 
-def test_predictions_in_bf16(run, data, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+def test_predictions_in_16_bits(kind, run, data, tmp_path, capsys, monkeypatch):
     call = ["predict", "--run", str(run), "--data", str(data / "dev.json"), "--evidence=0.1"]
     for hardware in (False, True):
-        monkeypatch.setattr("docre_lite.support.machine.bf16_in_hardware", lambda device, own=hardware: own)
-        assert main([*call, "--precision", "bf16", "--out", str(tmp_path / "half.json")]) == 0
+        monkeypatch.setattr(f"docre_lite.support.machine.{kind}_in_hardware", lambda device, own=hardware: own)
+        assert main([*call, "--precision", kind, "--out", str(tmp_path / "half.json")]) == 0
         said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("docre-lite: ")]
-        assert [line.startswith("docre-lite: precision=bf16, but this cpu only emulates it") for line in said] == (
+        assert [line.startswith(f"docre-lite: precision={kind}, but this cpu only emulates it") for line in said] == (
             [] if hardware else [True]
         )
     assert main([*call, "--out", str(tmp_path / "full.json")]) == 0

@@ -232,7 +232,7 @@ def test_pushed_and_loaded(run, shelf, tmp_path, capsys, recwarn):
 def test_what_the_hub_lacks_is_a_line(shelf, monkeypatch, tmp_path):
     shelf.models["ada/other"] = {"a" * 40: {"config.json": b"{}"}}
     for name, says in {
-        "ada/none": "'ada/none' could not be fetched: no such model, or it is private; give a folder, or",
+        "ada/none": "'ada/none' is no folder here, and could not be fetched: no such model, or it is private; give",
         "ada/other@b1": "could not be fetched: no such revision",
         "ada/other@" + "a" * 40: "'ada/other' has no model.json: it was not saved by docre_lite",
     }.items():

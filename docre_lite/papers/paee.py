@@ -232,8 +232,7 @@ class ReEncoder(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, dropout: float):
         super().__init__()
         if width % heads:
-            near = next(size for size in range(heads, 0, -1) if width % size == 0)
-            raise ValueError(f"re_heads={heads} must divide the encoder's width {width}; {near} does")
+            raise ValueError(f"re_heads={heads} must divide the encoder's width {width}")
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, batch_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.place = nn.Embedding(SENTENCES, width)

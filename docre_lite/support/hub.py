@@ -39,7 +39,8 @@ def fetch(name: str, revision: str | None = None, **how: Any) -> Path:
     Without a revision, it takes the newest and warns with its commit, which pins it the next time.
     Raises ValueError, in one line, if there is no such model or revision, or no connection.
     """
-    with explained(f"model {name!r} could not be fetched", "give a folder, or a model of the hub with the network on"):
+    what = f"model {name!r} is no folder here, and could not be fetched"
+    with explained(what, "give a folder, or a model of the hub with the network on"):
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES), **how))
     if not (folder / "model.json").is_file():
         raise ValueError(f"model {name!r} has no model.json: it was not saved by docre_lite; choose another one")
