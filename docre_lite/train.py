@@ -19,14 +19,15 @@ from .encode import Tokens
 from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
 from .model import DocRE, expand, paper
-from .predict import predict, run, tune
+from .predict import BUDGET, check_budget, predict, run, tune
 from .support import DataError, checkpoint
-from .support.machine import arithmetic, peak_memory, processes, warn_of_emulation
+from .support.machine import arithmetic, enough_memory, peak_memory, processes, warn_of_emulation
 from .support.schedule import Stages, parameter_groups
 from .support.settings import Amount, Count, Rate, Share, option, settings, update
 from .support.store import ANEW
 from .types import Batch, Document, Prediction, fingerprint
 
+LESS = "set a smaller batch_size with more accumulation, or leave it out; a smaller budget names it beforehand"
 BUCKET = 32  # batches sorted together by document length, so that each holds documents of similar length
 
 
@@ -51,6 +52,11 @@ class TrainConfig:
         "auto", "bf16 autocast, or fp32; auto = bf16 on a GPU whose hardware multiplies it (not a T4)"
     )
     select: Literal["f1", "ign_f1"] = option("f1", "dev score that decides which epoch's model is kept")
+    budget: Count = option(
+        BUDGET,
+        "most tokens, entity pairs, rows of attention (mentions times heads) or sentences of a document; a larger one "
+        "stops the run before it begins",
+    )
     save_minutes: Rate = option(10.0, "least minutes from one checkpoint to the next; 0 = one after every step")
     seed: Amount = option(66, "seed of initial weights, order of documents and dropout")
 
@@ -173,6 +179,8 @@ class _Run:
         self.documents, self.dev = train, dev
         self.encoded = model.tokenizer.encode(train)
         model.tokenizer.check(train)
+        for encoded in (self.encoded, model.tokenizer.encode(dev)):
+            check_budget(model, encoded, config.budget, "or leave the document out")
         self.seen = seen_facts(train)
         self.per_epoch = math.ceil(len(train) / (config.batch_size * config.accumulation))
         self.steps = self.per_epoch * config.epochs
@@ -209,7 +217,8 @@ class _Run:
         self.model.train()
         losses: dict[str, float] = {}
         for where in parts:
-            values, figures = self._backward(where, len(parts))
+            with enough_memory([self.documents[k].title for k in where], LESS):
+                values, figures = self._backward(where, len(parts))
             for name, value in values.items():
                 losses[name] = losses.get(name, 0.0) + value / len(parts)
         self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
@@ -336,7 +345,7 @@ def order_of(encoded: Sequence[Tokens], config: TrainConfig, epoch: int) -> list
 def identity(model: DocRE, config: TrainConfig, train: Sequence[Document], dev: Sequence[Document]) -> dict[str, Any]:
     """The values that must stay the same for a run to be continued."""
     same = {
-        "settings": {k: v for k, v in asdict(config).items() if k != "save_minutes"},
+        "settings": {k: v for k, v in asdict(config).items() if k not in ("save_minutes", "budget")},
         "model": model.spec(),
         "training documents": fingerprint(train),
         "development documents": fingerprint(dev),

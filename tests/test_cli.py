@@ -828,3 +828,26 @@ def test_help_paper_lists_everything(name, capsys):
 def test_settings_with_one_name_are_refused():
     with pytest.raises(ValueError, match="two settings are named 'layers'"):
         fields(TinyConfig, TinyConfig)
+
+
+def test_a_document_over_the_budget_stops_predict_and_train_before_they_begin(tmp_path, capsys):
+    crowd = write_docred([made("small", 3), made("crowd", 12, sentences=9)], tmp_path / "crowd.json")
+    said = 'document "crowd": 156 tokens, more than the budget of 100; raise it if memory allows'
+    out = tmp_path / "result.json"
+    assert main(["predict", "--run", "atlop", "--data", str(crowd), "--out", str(out), "--budget", "100"]) == 2
+    assert said in " ".join(capsys.readouterr().err.split()) and not out.exists()
+    run = ["train", "--train", str(crowd), "--out", str(tmp_path / "run"), "--set", "min_count=1"]
+    assert main([*run, "--set", "budget=100"]) == 2
+    assert said in " ".join(capsys.readouterr().err.split()) and not (tmp_path / "run" / "model").exists()
+
+
+def test_memory_that_is_refused_is_a_line(tmp_path, capsys, monkeypatch):
+    data = write_docred([made("one", 3)], tmp_path / "one.json")
+    call = ["predict", "--run", "atlop", "--data", str(data), "--out", str(tmp_path / "result.json")]
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError("bad_alloc")):
+        monkeypatch.setattr(DocRE, "features", lambda *_, error=error: (_ for _ in ()).throw(error))
+        assert main(call) == 2
+        line = capsys.readouterr().err
+        assert 'document "one": needs more memory than there is' in line and line.count("\n") == 1
+    monkeypatch.setattr(DocRE, "load", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+    assert main(call) == 2 and "needs more memory than there is (MemoryError)" in capsys.readouterr().err

@@ -64,6 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:  # the last one: a loss that is not finite
         named = isinstance(error, OSError) and error.filename is not None
         return _fault(f"{error.filename}: {error.strerror}" if named else str(error))
+    except (MemoryError, RuntimeError) as error:
+        from ..support.machine import out_of_memory
+
+        if not out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())[:120]
+        return _fault(f"needs more memory than there is ({said or 'MemoryError'}); give a smaller file, or free some")
     except (KeyboardInterrupt, typer.Abort):
         print("docre-lite: interrupted", file=sys.stderr)
         return 130

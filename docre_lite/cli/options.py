@@ -50,6 +50,10 @@ HowToPredict = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
+Budget = Annotated[
+    int,
+    count("most tokens, entity pairs, rows of attention (mentions times heads) or sentences per batch"),
+]
 BatchSize = Annotated[int, count("documents per batch")]
 AsJson = Annotated[bool, Option("--json", help="print JSON instead of a table")]
 

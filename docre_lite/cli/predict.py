@@ -7,7 +7,19 @@ from typing import Annotated
 
 from typer import Option
 
-from .options import Arithmetic, BatchSize, Evidence, HowToPredict, Model, file, model_folder, seed, settings, show
+from .options import (
+    Arithmetic,
+    BatchSize,
+    Budget,
+    Evidence,
+    HowToPredict,
+    Model,
+    file,
+    model_folder,
+    seed,
+    settings,
+    show,
+)
 
 
 def predict(
@@ -23,6 +35,7 @@ def predict(
     zip: Annotated[bool, Option("--zip", help="also write result.zip beside it, for CodaLab")] = False,
     evidence: Evidence = 0.2,
     batch_size: BatchSize = 8,
+    budget: Budget = 1 << 14,
     precision: Arithmetic = "fp32",
     set: HowToPredict = None,
     seed: Annotated[int, seed("seed for the pairs that test_mask_rate hides (DRE-MIR)")] = 0,
@@ -46,7 +59,7 @@ def predict(
     set_seed(seed)
     warn_of_emulation(precision, model.device)
     with arithmetic(precision, model.device):
-        triples = find(model, documents, batch_size, progress=True, evidence=evidence)
+        triples = find(model, documents, batch_size, progress=True, evidence=evidence, budget=budget)
     with writing(out, "fix that, or choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_submission(triples, out, documents, zip=zip)
