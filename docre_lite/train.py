@@ -27,7 +27,7 @@ from .support.settings import Amount, Count, Rate, Share, option, settings, upda
 from .support.store import ANEW
 from .types import Batch, Document, Prediction, fingerprint
 
-LESS = "set a smaller batch_size with more accumulation, or leave it out; a smaller budget names it beforehand"
+LESS = "set a smaller batch_size with more accumulation, or leave it out; a smaller `largest` names it beforehand"
 BUCKET = 32  # batches sorted together by document length, so that each holds documents of similar length
 
 
@@ -52,9 +52,9 @@ class TrainConfig:
         "auto", "bf16 autocast, or fp32; auto = bf16 on a GPU whose hardware multiplies it (not a T4)"
     )
     select: Literal["f1", "ign_f1"] = option("f1", "dev score that decides which epoch's model is kept")
-    budget: Count = option(
+    largest: Count = option(
         BUDGET,
-        "most tokens, entity pairs, rows of attention (mentions times heads) or sentences of a document; a larger one "
+        "most tokens, entity pairs, rows of attention (mentions times heads) or sentences of a document; one with more "
         "stops the run before it begins",
     )
     save_minutes: Rate = option(10.0, "least minutes from one checkpoint to the next; 0 = one after every step")
@@ -180,7 +180,7 @@ class _Run:
         self.encoded = model.tokenizer.encode(train)
         model.tokenizer.check(train)
         for encoded in (self.encoded, model.tokenizer.encode(dev)):
-            check_budget(model, encoded, config.budget, "or leave the document out")
+            check_budget(model, encoded, config.largest, "it is the setting `largest`; or leave the document out")
         self.seen = seen_facts(train)
         self.per_epoch = math.ceil(len(train) / (config.batch_size * config.accumulation))
         self.steps = self.per_epoch * config.epochs
@@ -345,7 +345,7 @@ def order_of(encoded: Sequence[Tokens], config: TrainConfig, epoch: int) -> list
 def identity(model: DocRE, config: TrainConfig, train: Sequence[Document], dev: Sequence[Document]) -> dict[str, Any]:
     """The values that must stay the same for a run to be continued."""
     same = {
-        "settings": {k: v for k, v in asdict(config).items() if k not in ("save_minutes", "budget")},
+        "settings": {k: v for k, v in asdict(config).items() if k not in ("save_minutes", "largest")},
         "model": model.spec(),
         "training documents": fingerprint(train),
         "development documents": fingerprint(dev),

@@ -837,7 +837,7 @@ def test_a_document_over_the_budget_stops_predict_and_train_before_they_begin(tm
     assert main(["predict", "--run", "atlop", "--data", str(crowd), "--out", str(out), "--budget", "100"]) == 2
     assert said in " ".join(capsys.readouterr().err.split()) and not out.exists()
     run = ["train", "--train", str(crowd), "--out", str(tmp_path / "run"), "--set", "min_count=1"]
-    assert main([*run, "--set", "budget=100"]) == 2
+    assert main([*run, "--set", "largest=100"]) == 2
     assert said in " ".join(capsys.readouterr().err.split()) and not (tmp_path / "run" / "model").exists()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -63,22 +63,61 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Our own: some libraries for this are abandoned, and none waits for the disk.
     """
-    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a device or a pipe, such as /dev/stdout
+        path.write_bytes(data)
+        return
+    new = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _create(new)
         new.write_bytes(data)
         _to_disk(new)
         new.replace(path)
         _to_disk(path.parent)  # the name, too
     except OSError:
-        new.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            new.unlink(missing_ok=True)
         raise
+
+
+def check_writable(path: Path, way_out: str = "fix that, or choose another --out") -> None:
+    """Raises DataError if a file cannot be written at `path`: better now than after the work. Makes its folder."""
+    with writing(path, way_out):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if path.exists() and not path.is_file():
+            return
+        _create(new := _beside(path))
+        new.unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name[:50]}.{os.getpid()}.tmp")  # short: the name itself may be as long as can be
+
+
+def _create(path: Path) -> None:
+    """An empty file of our own: what a stranger put there, such as a link to a file of yours, is not written to."""
+    path.unlink(missing_ok=True)
+    path.touch(exist_ok=False)
+
+
+def no_link(path: str, flags: int) -> int:
+    """For `open(..., opener=no_link)`: refuses a link, which a stranger may have planted."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def to_disk(file: IO[bytes]) -> None:
+    """Waits until what was written to an open file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def write_over(path: Path, data: bytes) -> None:
     """Overwrites a file in place: creating, renaming or deleting another is slow on a network drive, which also keeps
     a copy in its trash. Stopping halfway leaves the file cut short: only for files, or folders, that exist twice.
     """
+    _no_link(path)
     path.write_bytes(data)
     _to_disk(path)
 
@@ -108,12 +147,15 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
     The old one stays as FOLDER.new, to be overwritten the next time, until `settle` removes it.
     """
+    folder = behind(folder)
     settle(folder, keep_spare=True)
     new, old = (folder.with_name(folder.name + end) for end in (".new", ".old"))
     try:
+        _no_link(new)
         new.mkdir(parents=True, exist_ok=True)
         write(new)
         for path in new.iterdir():
+            _no_link(path)
             _to_disk(path)
     except Exception:
         shutil.rmtree(new, ignore_errors=True)  # makes room on a full disk
@@ -125,18 +167,33 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         old.rename(new)
 
 
+def behind(folder: Path) -> Path:
+    """The folder that a symbolic link points to, such as one on a larger disk: it is swapped there, the link stays."""
+    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
+
+
+def _no_link(path: Path) -> None:
+    """Removes a link where we write: only a stranger plants one there."""
+    if path.is_symlink():
+        path.unlink()
+
+
 def whole(folder: Path) -> Path:
     """The folder, or its predecessor if the process was killed while swapping the two."""
+    folder = behind(folder)
     old = folder.with_name(folder.name + ".old")
     return old if old.is_dir() and not folder.is_dir() else folder
 
 
 def settle(folder: Path, keep_spare: bool = False) -> None:
     """Cleans up after a kill: the folder, old or new, is back in its place, with nothing but the spare beside it."""
+    folder = behind(folder)
     if (found := whole(folder)) != folder:
         found.rename(folder)
     for end in (".old",) if keep_spare else (".new", ".old"):
-        shutil.rmtree(folder.with_name(folder.name + end), ignore_errors=True)
+        spare = folder.with_name(folder.name + end)
+        _no_link(spare)
+        shutil.rmtree(spare, ignore_errors=True)
 
 
 class Busy(DataError):
@@ -153,6 +210,7 @@ def alone(folder: Path, way_out: str = "choose another --out", name: str = ".loc
         raise DataError(f"{folder}: is a file, but a folder is needed; {way_out}")
     with writing(folder, way_out):
         folder.mkdir(parents=True, exist_ok=True)
+        _no_link(folder / name)
         try:
             return FileLock(folder / name, **HARD).acquire(blocking=False)
         except Timeout:
