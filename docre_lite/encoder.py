@@ -10,8 +10,9 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -39,10 +40,11 @@ from .encode import STAR
 from .ops import drop, full_precision
 from .support.attention import fused_rows, kind_of, map_rows, masked, note, watched
 from .support.settings import Count, Part, option, settings
-from .support.store import read_json
+from .support.store import differs, read_json
 from .support.subwords import check_fits, read_subwords
 from .types import Batch, Document
 
+DEPTH = re.compile("layer|depth|group|stage|block|repeat")  # names of sizes that say how often something is built
 Rows = Callable[[Int[Tensor, "W P"]], Float[Tensor, "W A P T"]]
 
 
@@ -55,6 +57,7 @@ class Encoder(nn.Module):
     """Reads windows and reassembles documents. Subclasses define how to read one window."""
 
     file: ClassVar[str]  # the file that `save` writes and `from_folder` reads
+    table: str  # the name of its embedding among its weights
     width: int
     heads: int
     longest: int  # tokens of one window at most
@@ -127,6 +130,7 @@ class PretrainedEncoder(Encoder):
                     setattr(part, name, Dropout(child.p).train(child.training))
         model.set_attn_implementation("docre_lite" if self.kind.way == "fused" else "eager")
         self.model = model
+        self.table = next(f"model.{n}.weight" for n, m in model.named_modules() if m is model.get_input_embeddings())
 
     def read_windows(self, ids, mask, rows=True):
         if self.kind.way == "fused":
@@ -169,6 +173,15 @@ class PretrainedEncoder(Encoder):
         return cls(model), subwords
 
     @classmethod
+    def unlike(cls, folder: Path, weights: Mapping[str, Tensor]) -> str | None:
+        """As in `TinyEncoder`."""
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if fault := _too_deep(config, len(weights)):
+            return fault
+        with torch.device("meta"), _reported_by_us():
+            return differs(AutoModel.from_config(config, **_plain(config)).state_dict(prefix="model."), weights)
+
+    @classmethod
     def from_folder(cls, folder: Path) -> PretrainedEncoder:
         """The architecture of a saved model, without its weights."""
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -208,10 +221,26 @@ def _reported_by_us() -> Iterator[None]:
 
 
 def _how(config) -> dict:
+    """Arguments for creating a model of the library, after a small one of its kind was read.
+
+    Rejects unreadable models before any weight is loaded.
+    """
+    kind_of(config)
+    return _plain(config)
+
+
+def _too_deep(config, tensors: int) -> str | None:
+    """The field with more layers than so many tensors can hold: building them would take for ever."""
+    for name, value in config.to_dict().items():
+        if DEPTH.search(name) and type(value) is int and value > max(tensors, 1024):
+            return f"config.json has {name} = {value}, but there are {tensors} tensors"
+    return None
+
+
+def _plain(config) -> dict:
     """Arguments for creating a model of the library: no code of its own, no pooler, which would get no gradient."""
     kind = AutoModel._model_mapping[type(config)]
     pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
-    kind_of(config)  # rejects unreadable models before any weight is loaded
     how = {"attn_implementation": "eager", "dtype": torch.float32, "trust_remote_code": False}
     return how | ({"add_pooling_layer": False} if pooler else {})
 
@@ -247,7 +276,7 @@ class TinyEncoder(Encoder):
     the product of two entities' attention is the same for every pair, and localized context has nothing to pool.
     """
 
-    file = "tiny.json"
+    file, table = "tiny.json", "embedding.weight"
     REACH = 64  # larger distances share one bias
 
     def __init__(self, vocabulary: int, config: TinyConfig):
@@ -305,6 +334,20 @@ class TinyEncoder(Encoder):
     def from_folder(cls, folder: Path) -> TinyEncoder:
         spec = read_json(Path(folder, cls.file))
         return cls(spec.pop("vocabulary"), TinyConfig(**spec))
+
+    @classmethod
+    def unlike(cls, folder: Path, weights: Mapping[str, Tensor]) -> str | None:
+        """Why a saved model's weights are not those of `from_folder`, found before it is built; None if they are."""
+        config = TinyConfig(**{k: v for k, v in read_json(Path(folder, cls.file)).items() if k != "vocabulary"})
+        if (there := _layers(weights)) != config.layers:
+            return f"{there} layers, but {cls.file} has {config.layers}"
+        with torch.device("meta"):
+            return differs(cls.from_folder(folder).state_dict(), weights)
+
+
+def _layers(weights: Iterable[str]) -> int:
+    """Layers of the tiny encoder among weights of these names."""
+    return len({name.split(".")[1] for name in weights if name.startswith("layers.")})
 
 
 def biased_attention(

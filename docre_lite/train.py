@@ -100,6 +100,16 @@ class State:
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def check(self, steps: int) -> None:
+        """Raises TypeError if this is no state of a run of so many steps."""
+        if type(self.step) is not int or not 0 <= self.step <= steps:
+            raise TypeError(f"step is {self.step!r}, not a number up to {steps}")
+        for name in ("loss_sum", "best", "seconds"):
+            if type(value := getattr(self, name)) not in (int, float) or not math.isfinite(value):
+                raise TypeError(f"{name} is {value!r}, not a number")
+        if not isinstance(self.history, list) or not all(isinstance(row, dict) for row in self.history):
+            raise TypeError("history is not a list of epochs")
+
 
 def fit(
     model: DocRE,
@@ -197,8 +207,8 @@ class _Run:
         if folder := last_checkpoint(self.out):
             try:
                 self._restore(folder)
-            except (KeyError, TypeError) as error:
-                why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+                why = f"lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
                 raise DataError(f"{folder}: cannot resume from this checkpoint ({why}); {ANEW}") from error
             self.folder.checkpoint = folder
         self.accelerator.wait_for_everyone()  # some processes may still read the files that move now
@@ -308,6 +318,7 @@ class _Run:
                 f"{folder}: this run had other {', '.join(changed)}; resume with the same ones, or start a new --out"
             )
         self.state = State(**saved)
+        self.state.check(self.steps)
         epoch, within = divmod(self.state.step, self.per_epoch)
         self.order = order_of(self.encoded, self.config, epoch) if within else []
         index = self.accelerator.process_index

@@ -22,6 +22,7 @@ from . import DataError
 from .machine import environment
 from .store import (
     ANEW,
+    check_weights,
     read_json,
     read_tensors,
     replace_folder,
@@ -103,10 +104,12 @@ def _seal(slot: Path) -> dict[str, Any] | None:
     """The sealed content; None if it was never finished, or if something has been written since."""
     try:
         seal = json.loads((slot / SEAL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    whole = isinstance(seal, dict) and isinstance(seal.get("step"), int) and isinstance(seal.get("files"), dict)
-    return seal if whole else None
+    whole = isinstance(seal, dict) and type(seal.get("step")) is int and isinstance(seal.get("files"), dict)
+    if not whole or not seal["files"] or not all(isinstance(value, str) for value in seal["files"].values()):
+        return None
+    return seal if all(Path(name).name == name for name in seal["files"]) else None  # of this folder alone
 
 
 def _damage(slot: Path, files: dict[str, str]) -> str | None:
@@ -172,11 +175,14 @@ def restore(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, othe
     one that saved its state use, random numbers start from that seed.
     """
     weights, tensors = (read_tensors(slot / f"{name}.safetensors") for name in ("model", "training"))
+    check_weights(slot / "training.safetensors", tensors)
     model.load_state_dict(weights)
     for name, parameter in model.named_parameters():
         if f"optimizer.step.{name}" in tensors:
             # a copy: the tensor is the file itself, mapped into memory, and the file will be overwritten
             moments = {key: tensors[f"optimizer.{key}.{name}"].to(parameter.device, copy=True) for key in OF_ADAM}
+            if any(moments[key].shape != parameter.shape for key in OF_ADAM[1:]) or moments["step"].numel() != 1:
+                raise TypeError(f"the optimiser's numbers for {name} have another size")
             optimizer.state[parameter] = moments
     if other_seed is not None:
         set_seed(other_seed % 2**32)  # NumPy takes no larger one

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
 from pathlib import Path
@@ -23,6 +23,7 @@ from . import DataError
 # A lock that is a mere file, the fallback of newer versions, would outlive a killed process.
 HARD = {"fallback_to_soft": False} if "fallback_to_soft" in signature(FileLock.__init__).parameters else {}
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+THRESHOLDS = ".cut"  # may be infinite: a relation that is never, or always, claimed
 ANEW = "copy it again from an intact source, or train again"
 
 
@@ -34,6 +35,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {ANEW}") from None
     except ValueError as error:  # also bytes that are not text
         raise DataError(f"{path}: cut short or damaged ({error}); {ANEW}") from None
+    except RecursionError:
+        raise DataError(f"{path}: JSON nested too deeply; {ANEW}") from None
     if not isinstance(found, dict):
         raise DataError(f"{path}: holds a {type(found).__name__} where an object belongs; {ANEW}")
     return found
@@ -51,6 +54,28 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {ANEW}") from None
     except SafetensorError as error:
         raise DataError(f"{path}: cut short or damaged ({error}); {ANEW}") from None
+
+
+def check_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Raises DataError if a weight is not a finite number: a model with one would find nothing, without a word."""
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not name.endswith(THRESHOLDS) and not tensor.isfinite().all():
+            raise DataError(f"{path}: {name} holds numbers that are not finite; {ANEW}")
+
+
+def differs(meant: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
+    """The first weight that a network lacks or has in another size, in words; None if they belong together.
+
+    `meant` may be on the device "meta", where a network takes no memory.
+    """
+    for name, tensor in meant.items():
+        if name not in weights:
+            return f"no {name}"
+        if (there := tuple(weights[name].shape)) != (asked := tuple(tensor.shape)):
+            return f"size mismatch: {name} is {there}, not {asked}"
+        if tensor.is_floating_point() != weights[name].is_floating_point():
+            return f"{name} holds {weights[name].dtype}, not {tensor.dtype}"
+    return next((f"{name} too many" for name in weights if name not in meant), None)
 
 
 def write_json(path: Path, value: Any) -> None:
