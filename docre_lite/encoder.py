@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError
+from safetensors import safe_open
 from tokenizers import Tokenizer as WordTokenizer
 from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor, nn
@@ -45,6 +45,7 @@ from .support.subwords import check_fits, read_subwords
 from .types import Batch, Document
 
 DEPTH = re.compile("layer|depth|group|stage|block|repeat")  # names of sizes that say how often something is built
+MODEST = 10_000_000  # weights that can be built for nothing
 Rows = Callable[[Int[Tensor, "W P"]], Float[Tensor, "W A P T"]]
 
 
@@ -157,19 +158,28 @@ class PretrainedEncoder(Encoder):
         Raises ValueError, with a remedy, if it is damaged, something else, or out of reach.
         """
         try:
-            how = _how(AutoConfig.from_pretrained(name, trust_remote_code=False))
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            if fault := _too_large(config, Path(name)):
+                raise ValueError(fault)
+            how = _how(config)
             subwords = read_subwords(name)
             with _reported_by_us():
                 model, info = AutoModel.from_pretrained(
                     name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **how
                 )
             check_fits(subwords, model.get_input_embeddings().num_embeddings)
-        except (OSError, ValueError, SafetensorError) as error:
-            torn = isinstance(error, json.JSONDecodeError | SafetensorError)
-            why = str(error).partition("\n")[0].rstrip(".: ")
+        except MemoryError:
+            raise
+        except Exception as error:  # tokenizers raises a bare one; configurations that lie make the library raise any
+            torn = not isinstance(error, OSError | ValueError) or isinstance(error, json.JSONDecodeError)
+            why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200].rstrip(".: ")
+            if isinstance(error, OSError | ValueError):
+                why = str(error).partition("\n")[0].rstrip(".: ")
             raise _refused(name, f"a file is cut short or damaged, {why}" if torn else why) from None
         if other := sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}):
             raise _refused(name, f"its weights do not match its config.json, such as {other[0]}")
+        if odd := next((key for key, weight in model.state_dict().items() if not weight.isfinite().all()), None):
+            raise _refused(name, f"its weights are not finite numbers, such as {odd}")
         return cls(model), subwords
 
     @classmethod
@@ -234,6 +244,27 @@ def _too_deep(config, tensors: int) -> str | None:
     for name, value in config.to_dict().items():
         if DEPTH.search(name) and type(value) is int and value > max(tensors, 1024):
             return f"config.json has {name} = {value}, but there are {tensors} tensors"
+    return None
+
+
+def _too_large(config, folder: Path) -> str | None:
+    """Why the weights in a folder cannot be those of its configuration; None if they can, or are elsewhere.
+
+    The library would build the network first. On the device "meta" that takes no memory, but it takes time.
+    """
+    files = list(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if not files:
+        return None
+    shapes: list[list[int]] = []
+    for path in files:
+        with safe_open(path, "pt") as file:
+            shapes += [file.get_slice(name).get_shape() for name in file.keys()]
+    if fault := _too_deep(config, len(shapes)):
+        return fault
+    with torch.device("meta"), _reported_by_us():
+        asked = sum(p.numel() for p in AutoModel.from_config(config, **_plain(config)).parameters())
+    if asked > MODEST + 2 * (there := sum(map(math.prod, shapes))):  # what differs by less, the library names
+        return f"its config.json describes {asked:,} weights, but there are {there:,}"
     return None
 
 

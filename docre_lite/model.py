@@ -216,7 +216,6 @@ class DocRE(nn.Module):
             relations = Relations(tuple(spec["relations"]), spec["labels"])
             tokenizer = Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]))
             check_fits(subwords, len(read[encoder.table]))
-            subwords(["\ufffd"], is_split_into_words=True)  # does it know what to do with words that it does not know?
             kind = paper(spec["paper"])
             saved = kind.Options(**spec["options"])
         except _Foreign:

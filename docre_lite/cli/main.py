@@ -14,6 +14,7 @@ from . import bench, corpus, data, extract, page, predict, score, train
 # The commands import everything heavy themselves, so that `--help` answers at once.
 PLAIN = {"rich_markup_mode": None, "add_completion": False, "no_args_is_help": False}
 UsageError = typer.BadParameter.__mro__[1]  # click's, which typer imports, or contains since version 0.26
+LONGEST = 1600  # characters of a line that reports a fault, which may quote what it found
 SEVERAL = ("--input", "--entities", "--tokens")  # options that accept any number of values
 
 app = typer.Typer(help="Document-level relation extraction: five papers, one module.", name="docre-lite", **PLAIN)
@@ -67,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         from ..support.machine import out_of_memory
 
+        if isinstance(error, RecursionError):
+            return _fault("an input is nested too deeply; check the files that the command names")
         if not out_of_memory(error):
             raise
         said = " ".join(str(error).split())[:120]
@@ -90,7 +93,10 @@ def one_value_each(given: list[str]) -> list[str]:
 
 
 def _fault(said: str) -> int:
-    print(f"docre-lite: {' '.join(said.split())}", file=sys.stderr)
+    line = " ".join(said.split())
+    if len(line) > LONGEST:  # the end tells the way out
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    print(f"docre-lite: {line}", file=sys.stderr)
     return 2
 
 
