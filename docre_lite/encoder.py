@@ -40,7 +40,7 @@ from .encode import STAR
 from .ops import drop, full_precision
 from .support.attention import fused_rows, kind_of, map_rows, masked, note, watched
 from .support.settings import Count, Part, option, settings
-from .support.store import differs, read_json
+from .support.store import differs, read_json, write_over
 from .support.subwords import check_fits, read_subwords
 from .types import Batch, Document
 
@@ -359,7 +359,7 @@ class TinyEncoder(Encoder):
 
     def save(self, folder: Path) -> None:
         spec = asdict(self.config) | {"vocabulary": self.embedding.num_embeddings}
-        Path(folder, self.file).write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
+        write_over(Path(folder, self.file), (json.dumps(spec, indent=1) + "\n").encode())
 
     @classmethod
     def from_folder(cls, folder: Path) -> TinyEncoder:

@@ -22,7 +22,7 @@ from .encoder import Encoder, PretrainedEncoder, TinyConfig, TinyEncoder, tiny_t
 from .objectives import Objective
 from .support import PACKAGE, DataError, shipped
 from .support.settings import Variant, fields, update
-from .support.store import ANEW, check_weights, differs, read_json, read_tensors, write_tensors
+from .support.store import ANEW, check_weights, differs, read_json, read_tensors, staged, write_over, write_tensors
 from .support.subwords import check_fits, warn_of_unknown
 from .types import Batch, Document, PairFeatures, Prediction, Relations
 
@@ -170,12 +170,16 @@ class DocRE(nn.Module):
         """Saves everything that prediction needs, as JSON and safetensors; `half`: weights in 16 bits.
 
         With `shares`, the path from here to another saved model's folder, encoder and words are not written but taken
-        from there: they must be the same.
+        from there: they must be the same. Files appear once all are written: none is torn. Raises OSError.
         """
-        folder = Path(folder)
+        with staged(Path(folder)) as new:
+            self.write(new, half, shares)
+
+    def write(self, folder: Path, half: bool = False, shares: str | None = None) -> None:
+        """As `save`, file by file and in place: for a folder that exists twice, see `support.checkpoint`."""
         folder.mkdir(parents=True, exist_ok=True)
         spec = self.spec() | ({"shares": shares} if shares else {})
-        (folder / "model.json").write_text(json.dumps(spec, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_over(folder / "model.json", (json.dumps(spec, indent=1, ensure_ascii=False) + "\n").encode())
         if not shares:
             self.encoder.save(folder)
             self.tokenizer.subwords.save_pretrained(folder)

@@ -135,7 +135,7 @@ def test_killed_while_writing(whole, tmp_path, monkeypatch, number):
     """The checkpoint before stays whole when writing the next one fails half-way."""
     out = tmp_path / "run"
     config = replace(CONFIG, save_minutes=0)
-    real, calls = DocRE.save, []
+    real, calls = DocRE.write, []
 
     def save(self, folder):
         real(self, folder)
@@ -143,12 +143,12 @@ def test_killed_while_writing(whole, tmp_path, monkeypatch, number):
         if len(calls) == number:
             raise OSError("no space left on device")
 
-    monkeypatch.setattr(DocRE, "save", save)
+    monkeypatch.setattr(DocRE, "write", save)
     with pytest.raises(DataError, match=r"run: cannot be written \(no space.*train --resume .*run` continues"):
         train(fresh(), out, config=config)
     assert not list(out.glob("*.new"))
     assert calls == ["0", "1", "0", "model.new", "1"][:number]
-    monkeypatch.setattr(DocRE, "save", real)
+    monkeypatch.setattr(DocRE, "write", real)
     assert json.loads((last_checkpoint(out) / "state.json").read_text())["step"] == 3
     train(fresh(seed=9), out, resume=True, config=config)
     same(out, whole)

@@ -52,6 +52,8 @@ for name, help, commands in (
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Exit codes: 0 done, 2 bad input or arguments, 130 interrupted."""
     given = one_value_each(sys.argv[1:] if arguments is None else arguments)
+    if odd := [word for word in given if not _is_text(word)]:
+        return _fault(f"{odd[0]!a}: this name is not UTF-8, and could not be written down; rename the file")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _told
@@ -90,6 +92,11 @@ def one_value_each(given: list[str]) -> list[str]:
             found.append(option)
         found.append(word)
     return found
+
+
+def _is_text(word: str) -> bool:
+    """Python holds bytes of a file name that are not UTF-8 as halves of surrogates."""
+    return not any("\ud800" <= c <= "\udfff" for c in word)
 
 
 def _fault(said: str) -> int:

@@ -48,12 +48,13 @@ def predict(
     from ..model import DocRE
     from ..predict import predict as find
     from ..support.machine import arithmetic, processes, warn_of_emulation
-    from ..support.store import writing
+    from ..support.store import check_writable, writing
 
     if out.is_dir():
         raise ValueError(f"{out} is a folder; --out takes a file, such as {out / 'result.json'}")
     if out.exists() and out.samefile(data):
         raise ValueError(f"{out}: is the file of documents, which --out would overwrite; choose another file")
+    check_writable(out)
     documents = read(data)
     model = DocRE.load(model_folder(run), **settings(set)).to(processes().device)
     set_seed(seed)
@@ -61,6 +62,5 @@ def predict(
     with arithmetic(precision, model.device):
         triples = find(model, documents, batch_size, progress=True, evidence=evidence, budget=budget)
     with writing(out, "fix that, or choose another --out"):
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_submission(triples, out, documents, zip=zip)
     show({"documents": len(documents), "triples": len(triples), "out": str(out)})

@@ -112,6 +112,8 @@ def find(patterns: str | Sequence[str], out: Path) -> list[Source]:
         inputs = [path for path in files if path.parent not in (out, out / REJECTED)]
         if not inputs:
             raise DataError(f"{files[0]}: lies in the --out folder; choose another one")
+        if odd := [path for path in inputs if any("\ud800" <= c <= "\udfff" for c in str(path))]:
+            raise DataError(f"{str(odd[0])!a}: this file name is not UTF-8; rename the file")
         found.update(inputs)
     common = Path(os.path.commonpath([path.parent for path in found]))
     sources = [_source(path, path.relative_to(common).as_posix()) for path in sorted(found)]

@@ -22,6 +22,7 @@ from . import DataError
 from .machine import environment
 from .store import (
     ANEW,
+    behind,
     check_weights,
     read_json,
     read_tensors,
@@ -53,7 +54,7 @@ class Folder:
 
     def write_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer, place: dict[str, Any]) -> None:
         def write(slot: Path) -> None:
-            model.save(slot)
+            model.write(slot)
             write_state(slot, model, optimizer, place)
 
         def save(out: Path) -> None:
@@ -63,7 +64,7 @@ class Folder:
         self.saved = time.monotonic()
 
     def write_model(self, model: nn.Module) -> None:
-        self._write(lambda out: replace_folder(out / "model", model.save))
+        self._write(lambda out: replace_folder(out / "model", model.write))
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         metrics = {"history": history, "environment": environment()}
@@ -133,7 +134,13 @@ def save_slot(last: Path, before: Path | None, step: int, write: Callable[[Path]
         if (slot / SEAL).is_file():
             write_over(slot / SEAL, b"")
     here = slots[0]
-    here.mkdir(parents=True, exist_ok=True)
+    behind(last).mkdir(parents=True, exist_ok=True)  # a link stays, even if its folder is yet to be made
+    if here.is_symlink():
+        here.unlink()  # only a stranger plants one here
+    here.mkdir(exist_ok=True)
+    for path in here.iterdir():
+        if path.is_symlink():
+            path.unlink()
     write(here)
     seal(here, step)
     return here
@@ -150,7 +157,11 @@ def clear(last: Path) -> None:
     for path in last.rglob("*"):
         if path.is_file():
             write_over(path, b"")
-    shutil.rmtree(last, ignore_errors=True)
+    if not last.is_symlink():
+        shutil.rmtree(last, ignore_errors=True)
+        return
+    for name in SLOTS:  # the link stays: it is yours
+        shutil.rmtree(last / name, ignore_errors=True)
 
 
 def write_state(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, place: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -164,7 +165,10 @@ def _to_disk(path: Path) -> None:
 def sweep(folder: Path) -> None:
     """Removes the half-written files of killed writers. Only for the process that has the folder to itself."""
     for left in folder.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -201,6 +205,26 @@ def _no_link(path: Path) -> None:
     """Removes a link where we write: only a stranger plants one there."""
     if path.is_symlink():
         path.unlink()
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A folder to write files to, which move into `folder` once all are on the disk; none of them moves if one fails.
+
+    Files there that are not written stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder))
+    try:
+        yield new
+        files = sorted(new.iterdir())
+        for path in files:
+            _to_disk(path)
+        for path in files:
+            path.replace(folder / path.name)
+        _to_disk(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def whole(folder: Path) -> Path:
