@@ -7,20 +7,16 @@ full set of maps costs hundreds of times the memory.
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors import safe_open
 from tokenizers import Tokenizer as WordTokenizer
 from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor, nn
@@ -34,18 +30,16 @@ from transformers import (
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.utils import logging
 
 from .encode import STAR
 from .ops import drop, full_precision
+from .support import sizes
 from .support.attention import fused_rows, kind_of, map_rows, masked, note, watched
 from .support.settings import Count, Part, option, settings
 from .support.store import differs, read_json, write_over
 from .support.subwords import check_fits, read_subwords
 from .types import Batch, Document
 
-DEPTH = re.compile("layer|depth|group|stage|block|repeat")  # names of sizes that say how often something is built
-MODEST = 10_000_000  # weights that can be built for nothing
 Rows = Callable[[Int[Tensor, "W P"]], Float[Tensor, "W A P T"]]
 
 
@@ -159,11 +153,11 @@ class PretrainedEncoder(Encoder):
         """
         try:
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-            if fault := _too_large(config, Path(name)):
+            if fault := sizes.too_large(config, Path(name)):
                 raise ValueError(fault)
             how = _how(config)
             subwords = read_subwords(name)
-            with _reported_by_us():
+            with sizes.reported_by_us():
                 model, info = AutoModel.from_pretrained(
                     name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **how
                 )
@@ -186,10 +180,9 @@ class PretrainedEncoder(Encoder):
     def unlike(cls, folder: Path, weights: Mapping[str, Tensor]) -> str | None:
         """As in `TinyEncoder`."""
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        if fault := _too_deep(config, len(weights)):
+        if fault := sizes.too_deep(config, len(weights)):
             return fault
-        with torch.device("meta"), _reported_by_us():
-            return differs(AutoModel.from_config(config, **_plain(config)).state_dict(prefix="model."), weights)
+        return differs(sizes.weightless(config).state_dict(prefix="model."), weights)
 
     @classmethod
     def from_folder(cls, folder: Path) -> PretrainedEncoder:
@@ -219,61 +212,13 @@ AttentionInterface.register("docre_lite", attention)
 AttentionMaskInterface.register("docre_lite", sdpa_mask)
 
 
-@contextmanager
-def _reported_by_us() -> Iterator[None]:
-    """Silences the library's report on weights: unused pooler weights are intended, and we report faults ourselves."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-
-
 def _how(config) -> dict:
     """Arguments for creating a model of the library, after a small one of its kind was read.
 
     Rejects unreadable models before any weight is loaded.
     """
     kind_of(config)
-    return _plain(config)
-
-
-def _too_deep(config, tensors: int) -> str | None:
-    """The field with more layers than so many tensors can hold: building them would take for ever."""
-    for name, value in config.to_dict().items():
-        if DEPTH.search(name) and type(value) is int and value > max(tensors, 1024):
-            return f"config.json has {name} = {value}, but there are {tensors} tensors"
-    return None
-
-
-def _too_large(config, folder: Path) -> str | None:
-    """Why the weights in a folder cannot be those of its configuration; None if they can, or are elsewhere.
-
-    The library would build the network first. On the device "meta" that takes no memory, but it takes time.
-    """
-    files = list(folder.glob("*.safetensors")) if folder.is_dir() else []
-    if not files:
-        return None
-    shapes: list[list[int]] = []
-    for path in files:
-        with safe_open(path, "pt") as file:
-            shapes += [file.get_slice(name).get_shape() for name in file.keys()]
-    if fault := _too_deep(config, len(shapes)):
-        return fault
-    with torch.device("meta"), _reported_by_us():
-        asked = sum(p.numel() for p in AutoModel.from_config(config, **_plain(config)).parameters())
-    if asked > MODEST + 2 * (there := sum(map(math.prod, shapes))):  # what differs by less, the library names
-        return f"its config.json describes {asked:,} weights, but there are {there:,}"
-    return None
-
-
-def _plain(config) -> dict:
-    """Arguments for creating a model of the library: no code of its own, no pooler, which would get no gradient."""
-    kind = AutoModel._model_mapping[type(config)]
-    pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
-    how = {"attn_implementation": "eager", "dtype": torch.float32, "trust_remote_code": False}
-    return how | ({"add_pooling_layer": False} if pooler else {})
+    return sizes.plain(config)
 
 
 def _refused(name: str, why: str) -> ValueError:

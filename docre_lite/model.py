@@ -230,20 +230,7 @@ class DocRE(nn.Module):
         if unknown := sorted(set(options) - set(fields(kind.Options))):
             raise ValueError(f"{kind.name} has no setting {unknown[0]!r}; have {', '.join(fields(kind.Options))}")
         chosen = update(saved, options)
-        try:
-            inputs = _inputs(tokenizer, encoder)
-            with torch.device("meta"):  # takes no memory, however large its sizes are
-                meant = kind(inputs, chosen).state_dict(prefix="classifier.")
-            own = {name: w for name, w in weights.items() if not name.startswith("encoder.")}
-            fault = differs(meant, own)
-            model = None if fault else cls(tokenizer, encoder, kind(inputs, chosen))
-        except Exception as error:  # sizes that do not go together, for which papers have their own words
-            fault = str(error).partition("\n")[0] or type(error).__name__
-        if not fault:
-            try:
-                model.load_state_dict(weights)
-            except RuntimeError as error:
-                fault = " ".join(str(error).split())[:200]
+        model, fault = _filled(tokenizer, encoder, kind, chosen, weights)
         if fault and options:
             raise ValueError(
                 f"{folder}: {', '.join(options)} cannot be changed after training: it requires other weights"
@@ -251,6 +238,22 @@ class DocRE(nn.Module):
         if fault:
             raise _Foreign(folder, network.file, fault)
         return model.eval()
+
+
+def _filled(tokenizer, encoder, kind, options, weights) -> tuple[DocRE | None, str | None]:
+    """The model with its weights, or why they do not belong to it."""
+    own = {name: weight for name, weight in weights.items() if not name.startswith("encoder.")}
+    try:
+        inputs = _inputs(tokenizer, encoder)
+        with torch.device("meta"):  # takes no memory, however large its sizes are
+            meant = kind(inputs, options).state_dict(prefix="classifier.")
+        if fault := differs(meant, own):
+            return None, fault
+        model = DocRE(tokenizer, encoder, kind(inputs, options))
+        model.load_state_dict(weights)
+    except (ValueError, RuntimeError) as error:  # sizes that do not go together, for which papers have their own words
+        return None, " ".join(str(error).split())[:200]
+    return model, None
 
 
 class _Foreign(DataError):

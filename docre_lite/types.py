@@ -109,6 +109,12 @@ class Document:
             return sorted(self.candidates)
         return [(h, t) for h in range(n) for t in range(n) if h != t]
 
+    @property
+    def pair_count(self) -> int:
+        """The number of `pairs`, without a list of them."""
+        n = len(self.entities)
+        return n * (n - 1) if self.candidates is None else len(self.candidates)
+
     def permuted(self, order: Sequence[int]) -> Document:
         """The same document with its entities in another order: new entity k is old entity `order[k]`.
 

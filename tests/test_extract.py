@@ -263,7 +263,7 @@ def hostile(good: dict) -> dict[str, tuple[dict, str]]:
     """Documents that are read in vain, each with what is said of it."""
     mention = good["vertexSet"][0][0]
     return {
-        "Mentions": (good | {"vertexSet": [[mention] * 900, good["vertexSet"][1]]}, r"\d{4} rows of attention at ment"),
+        "Mentions": (good | {"vertexSet": [[mention] * 900, good["vertexSet"][1]]}, r"\d{4} rows of attention"),
         "Sentences": (good | {"sents": good["sents"] + [[]] * 1500}, r"150\d sentences, more than the budget"),
         "Name": (
             good | {"vertexSet": [[mention | {"name": "n" * 20_000}], *good["vertexSet"][1:]]},

@@ -123,17 +123,7 @@ def fetch(
     with alone(folder, "choose another folder for --to"):
         sweep(folder)
         for source in dataset.sources:
-            path = folder / source.name
-            new = not path.is_file()
-            if new:
-                download(source, path, progress=progress)
-            try:
-                inspect(path)
-            except DataError:
-                if new:  # else whoever put it there may want to see it
-                    path.unlink()
-                raise
-            verify(path, source.sha256)
+            _get(source, folder / source.name, progress)
         if dataset.convert is not None:
             dataset.convert(folder)
         for file, (documents, triples) in dataset.counts.items():
@@ -145,6 +135,20 @@ def fetch(
         say(f"note: {note}")
     read_as_they_are = [s.name for s in dataset.sources] if dataset.convert is None else []
     return {file: folder / file for file in [*dataset.counts, *read_as_they_are]}
+
+
+def _get(source: Source, path: Path, progress: bool) -> None:
+    """Downloads a file unless it is there, and checks it."""
+    new = not path.is_file()
+    if new:
+        download(source, path, progress=progress)
+    try:
+        inspect(path)
+    except DataError:
+        if new:  # else whoever put it there may want to see it
+            path.unlink()
+        raise
+    verify(path, source.sha256)
 
 
 def inspect(path: Path) -> None:

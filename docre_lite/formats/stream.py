@@ -17,7 +17,7 @@ from ..support import DataError
 LINE = 1 << 24  # bytes; a longer line is not a document but a file that would not fit into memory
 
 
-UNPACKED = 1 << 31  # most bytes that an archive, or a member of one, may unpack to unless told otherwise
+UNPACKED = 1 << 31  # most bytes that an archive, or a member of one, may unpack to by default
 PIECE = 1 << 20
 
 

@@ -256,8 +256,8 @@ def _found(model: DocRE, job: Job, encoded: Mapping[int, Tokens], reject: Reject
 def _together_or_alone(
     do: Callable[[list[int]], dict[int, Any]], rows: list[int], fails: Callable[[int, str], object]
 ) -> dict[int, Any]:
-    """What `do` finds in all rows at once. If it fails, each row is tried alone, once, and those that fail are told;
-    the rest is done once more together, as it would be without them.
+    """What `do` finds in all rows at once. If it fails, each row is tried alone, once, and `fails` hears of those that
+    fail; the rest is done once more together, as it would be without them.
     """
     try:
         return do(rows)
