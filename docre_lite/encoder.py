@@ -7,19 +7,16 @@ full set of maps costs hundreds of times the memory.
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError
 from tokenizers import Tokenizer as WordTokenizer
 from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor, nn
@@ -33,13 +30,13 @@ from transformers import (
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.utils import logging
 
 from .encode import STAR
 from .ops import drop, exporting, full_precision
+from .support import sizes
 from .support.attention import fused_rows, kind_of, map_rows, masked, note, watched
 from .support.settings import Count, Part, option, settings
-from .support.store import read_json
+from .support.store import differs, read_json, write_over
 from .support.subwords import check_fits, read_subwords
 from .types import Batch, Document
 
@@ -56,6 +53,7 @@ class Encoder(nn.Module):
     """Reads windows and reassembles documents. Subclasses define how to read one window."""
 
     file: ClassVar[str]  # the file that `save` writes and `from_folder` reads
+    table: str  # the name of its embedding among its weights
     width: int
     heads: int
     longest: int  # tokens of one window at most
@@ -129,6 +127,7 @@ class PretrainedEncoder(Encoder):
                     setattr(part, name, Dropout(child.p).train(child.training))
         model.set_attn_implementation("docre_lite" if self.kind.way == "fused" else "eager")
         self.model = model
+        self.table = next(f"model.{n}.weight" for n, m in model.named_modules() if m is model.get_input_embeddings())
 
     def read_windows(self, ids, mask, rows=True):
         if self.kind.way == "fused":
@@ -155,22 +154,39 @@ class PretrainedEncoder(Encoder):
         Raises ValueError, with a remedy, if it is damaged, something else, or out of reach.
         """
         try:
-            how = _how(AutoConfig.from_pretrained(name, trust_remote_code=False))
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            if fault := sizes.too_large(config, Path(name)):
+                raise ValueError(fault)
+            how = _how(config)
             subwords = read_subwords(name)
-            with _reported_by_us():
+            with sizes.reported_by_us():
                 model, info = AutoModel.from_pretrained(
                     name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **how
                 )
             check_fits(subwords, model.get_input_embeddings().num_embeddings)
-        except (OSError, ValueError, SafetensorError) as error:
-            torn = isinstance(error, json.JSONDecodeError | SafetensorError)
-            why = str(error).partition("\n")[0].rstrip(".: ")
+        except MemoryError:
+            raise
+        except Exception as error:  # tokenizers raises a bare one; configurations that lie make the library raise any
+            torn = not isinstance(error, OSError | ValueError) or isinstance(error, json.JSONDecodeError)
+            why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200].rstrip(".: ")
+            if isinstance(error, OSError | ValueError):
+                why = str(error).partition("\n")[0].rstrip(".: ")
             raise _refused(name, f"a file is cut short or damaged, {why}" if torn else why) from None
         if other := sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}):
             raise _refused(name, f"its weights do not match its config.json, such as {other[0]}")
+        if odd := next((key for key, weight in model.state_dict().items() if not weight.isfinite().all()), None):
+            raise _refused(name, f"its weights are not finite numbers, such as {odd}")
         encoder = cls(model)
         encoder.source = Path(name).name if Path(name).is_dir() else name  # a path is nobody else's business
         return encoder, subwords
+
+    @classmethod
+    def unlike(cls, folder: Path, weights: Mapping[str, Tensor]) -> str | None:
+        """As in `TinyEncoder`."""
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if fault := sizes.too_deep(config, len(weights)):
+            return fault
+        return differs(sizes.weightless(config).state_dict(prefix="model."), weights)
 
     @classmethod
     def from_folder(cls, folder: Path) -> PretrainedEncoder:
@@ -200,24 +216,13 @@ AttentionInterface.register("docre_lite", attention)
 AttentionMaskInterface.register("docre_lite", sdpa_mask)
 
 
-@contextmanager
-def _reported_by_us() -> Iterator[None]:
-    """Silences the library's report on weights: unused pooler weights are intended, and we report faults ourselves."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-
-
 def _how(config) -> dict:
-    """Arguments for creating a model of the library: no code of its own, no pooler, which would get no gradient."""
-    kind = AutoModel._model_mapping[type(config)]
-    pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
-    kind_of(config)  # rejects unreadable models before any weight is loaded
-    how = {"attn_implementation": "eager", "dtype": torch.float32, "trust_remote_code": False}
-    return how | ({"add_pooling_layer": False} if pooler else {})
+    """Arguments for creating a model of the library, after a small one of its kind was read.
+
+    Rejects unreadable models before any weight is loaded.
+    """
+    kind_of(config)
+    return sizes.plain(config)
 
 
 def _refused(name: str, why: str) -> ValueError:
@@ -251,7 +256,7 @@ class TinyEncoder(Encoder):
     the product of two entities' attention is the same for every pair, and localized context has nothing to pool.
     """
 
-    file, source = "tiny.json", "tiny"
+    file, source, table = "tiny.json", "tiny", "embedding.weight"
     REACH = 64  # larger distances share one bias
 
     def __init__(self, vocabulary: int, config: TinyConfig):
@@ -306,12 +311,26 @@ class TinyEncoder(Encoder):
 
     def save(self, folder: Path) -> None:
         spec = asdict(self.config) | {"vocabulary": self.embedding.num_embeddings}
-        Path(folder, self.file).write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
+        write_over(Path(folder, self.file), (json.dumps(spec, indent=1) + "\n").encode())
 
     @classmethod
     def from_folder(cls, folder: Path) -> TinyEncoder:
         spec = read_json(Path(folder, cls.file))
         return cls(spec.pop("vocabulary"), TinyConfig(**spec))
+
+    @classmethod
+    def unlike(cls, folder: Path, weights: Mapping[str, Tensor]) -> str | None:
+        """Why a saved model's weights are not those of `from_folder`, found before it is built; None if they are."""
+        config = TinyConfig(**{k: v for k, v in read_json(Path(folder, cls.file)).items() if k != "vocabulary"})
+        if (there := _layers(weights)) != config.layers:
+            return f"{there} layers, but {cls.file} has {config.layers}"
+        with torch.device("meta"):
+            return differs(cls.from_folder(folder).state_dict(), weights)
+
+
+def _layers(weights: Iterable[str]) -> int:
+    """Layers of the tiny encoder among weights of these names."""
+    return len({name.split(".")[1] for name in weights if name.startswith("layers.")})
 
 
 def biased_attention(

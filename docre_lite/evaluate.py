@@ -333,10 +333,10 @@ def _related(found: Iterable[Triple], gold: Iterable[Triple], known: Mapping[str
         wrong[title].add((head, tail))
     pairs = mistakes = 0
     for title, document in known.items():
-        asked = document.pairs()
-        pairs += len(asked)
-        # accuracy leaves out pairs that nobody classifies (an entity with itself, a CDR pair of one type)
-        mistakes += len(wrong[title].intersection(asked)) if wrong[title] else 0
+        pairs += document.pair_count
+        # accuracy leaves out pairs that nobody classifies (a CDR pair of one type)
+        asked = document.candidates
+        mistakes += sum(asked is None or pair in asked for pair in wrong[title])
     return _ratios(len(predicted & true), len(predicted), len(true)), _share(pairs - mistakes, pairs)
 
 
@@ -356,7 +356,7 @@ def _by_entities(found: Iterable[Triple], gold: Iterable[Triple], known: Mapping
 
 def _by_related(found: Iterable[Triple], gold: Iterable[Triple], known: Mapping[str, Document]) -> tuple[Row, ...]:
     related = Counter(title for title, _, _ in {_pair(t) for t in gold})
-    pairs = {title: len(document.pairs()) for title, document in known.items()}
+    pairs = {title: document.pair_count for title, document in known.items()}
     share = {title: related[title] / n for title, n in pairs.items() if n}
     order = sorted(share, key=lambda title: (share[title], title))
     rows = []

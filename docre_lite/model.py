@@ -22,8 +22,8 @@ from .encoder import Encoder, PretrainedEncoder, TinyConfig, TinyEncoder, tiny_t
 from .objectives import Objective
 from .support import PACKAGE, DataError, hub, shipped
 from .support.settings import Variant, fields, update
-from .support.store import ANEW, read_json, read_tensors, write_tensors
-from .support.subwords import warn_of_unknown
+from .support.store import ANEW, check_weights, differs, read_json, read_tensors, write_over, write_tensors
+from .support.subwords import check_fits, warn_of_unknown
 from .types import Batch, Document, PairFeatures, Prediction, Relations
 
 
@@ -176,11 +176,11 @@ class DocRE(nn.Module, hub.Shared):
         } | ({} if self.tokenizer.pairs is None else {"pairs": [list(pair) for pair in self.tokenizer.pairs]})
 
     def write(self, folder: str | Path, half: bool = False, shares: str | None = None) -> None:
-        """The files of `save` without a card."""
+        """As `save`, file by file and in place: for a folder that exists twice, see `support.checkpoint`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         spec = self.spec() | ({"shares": shares} if shares else {})
-        (folder / "model.json").write_text(json.dumps(spec, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_over(folder / "model.json", (json.dumps(spec, indent=1, ensure_ascii=False) + "\n").encode())
         if not shares:
             self.encoder.save(folder)
             self.tokenizer.subwords.save_pretrained(folder)
@@ -206,7 +206,8 @@ class DocRE(nn.Module, hub.Shared):
         if not (folder / "model.json").is_file():
             raise ValueError(f"{folder}: no model.json here; {_way_to_a_model(folder)}")
         spec = read_json(folder / "model.json")
-        network = PretrainedEncoder if spec.get("encoder") == "pretrained" else TinyEncoder
+        _check_spec(spec, folder / "model.json")
+        network = PretrainedEncoder if spec["encoder"] == "pretrained" else TinyEncoder
         home = folder / str(spec.get("shares", ""))
         if home != folder and home.resolve().parent != folder.resolve().parent:
             raise DataError(f"{folder}: shares an encoder that is not beside it ({home}); put both into one folder")
@@ -216,37 +217,80 @@ class DocRE(nn.Module, hub.Shared):
         if home != folder:
             lent = read_tensors(home / "model.safetensors")
             weights |= {name: tensor for name, tensor in lent.items() if name.startswith("encoder.")}
+        check_weights(folder / "model.safetensors", weights)
+        read = {name.removeprefix("encoder."): w for name, w in weights.items() if name.startswith("encoder.")}
         try:
+            if fault := network.unlike(home, read):
+                raise _Foreign(folder, network.file, fault)
             encoder, subwords = network.from_folder(home), PreTrainedTokenizerFast.from_pretrained(home)
             for key in ("is_local", "local_files_only"):  # otherwise saving it again would reveal its source
                 subwords.init_kwargs.pop(key, None)
             relations = Relations(tuple(spec["relations"]), spec["labels"])
             pairs = None if spec.get("pairs") is None else tuple((head, tail) for head, tail in spec["pairs"])
             tokenizer = Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]), pairs)
+            check_fits(subwords, len(read[encoder.table]))
             kind = paper(spec["paper"])
             saved = kind.Options(**spec["options"])
+        except _Foreign:
+            raise
         except Exception as error:  # whatever libraries raise for files that are not a model's
             why = f"model.json lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
             raise DataError(f"{folder}: its model cannot be built here ({why}); {ANEW}") from error
         if unknown := sorted(set(options) - set(fields(kind.Options))):
             raise ValueError(f"{kind.name} has no setting {unknown[0]!r}; have {', '.join(fields(kind.Options))}")
-        model = cls(tokenizer, encoder, kind(_inputs(tokenizer, encoder), update(saved, options)))
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            if options:
-                raise ValueError(
-                    f"{folder}: {', '.join(options)} cannot be changed after training: it requires other weights"
-                ) from None
-            fault = str(error).splitlines()[1].strip()
-            raise DataError(
-                f"{folder}: model.safetensors does not belong to the model that model.json and {network.file} describe "
-                f"({fault}); use files that were saved together"
-            ) from None
+        chosen = update(saved, options)
+        model, fault = _filled(tokenizer, encoder, kind, chosen, weights)
+        if fault and options:
+            raise ValueError(
+                f"{folder}: {', '.join(options)} cannot be changed after training: it requires other weights"
+            )
+        if fault:
+            raise _Foreign(folder, network.file, fault)
         if (folder / "card.json").is_file():
             model.about = read_json(folder / "card.json")
             encoder.source = encoder.source or model.about.get("encoder")
         return model.eval()
+
+
+def _filled(tokenizer, encoder, kind, options, weights) -> tuple[DocRE | None, str | None]:
+    """The model with its weights, or why they do not belong to it."""
+    own = {name: weight for name, weight in weights.items() if not name.startswith("encoder.")}
+    try:
+        inputs = _inputs(tokenizer, encoder)
+        with torch.device("meta"):  # takes no memory, however large its sizes are
+            meant = kind(inputs, options).state_dict(prefix="classifier.")
+        if fault := differs(meant, own):
+            return None, fault
+        model = DocRE(tokenizer, encoder, kind(inputs, options))
+        model.load_state_dict(weights)
+    except (ValueError, RuntimeError) as error:  # sizes that do not go together, for which papers have their own words
+        return None, " ".join(str(error).split())[:200]
+    return model, None
+
+
+class _Foreign(DataError):
+    """Weights that do not belong to the files beside them."""
+
+    def __init__(self, folder: Path, file: str, fault: str):
+        super().__init__(
+            f"{folder}: model.safetensors does not belong to the model that model.json and {file} describe ({fault}); "
+            "use files that were saved together"
+        )
+
+
+def _check_spec(spec: dict[str, Any], path: Path) -> None:
+    """Raises DataError for a field that is absent or of another type."""
+    kinds = {"paper": str, "options": dict, "reading": dict, "encoder": str, "relations": list, "labels": dict}
+    kinds |= {"types": list}
+    for name, kind in kinds.items():
+        if not isinstance(spec.get(name), kind):
+            what = f"{name} is not a {kind.__name__}" if name in spec else f"lacks {name!r}"
+            raise DataError(f"{path.parent}: its model cannot be built here (model.json {what}); {ANEW}")
+    names = [*spec["relations"], *spec["types"], *spec["labels"].values()]
+    if odd := [name for name in names if not isinstance(name, str)]:
+        raise DataError(f"{path}: {odd[0]!r} is no name of a relation or type; {ANEW}")
+    if spec["encoder"] not in ("tiny", "pretrained") or not isinstance(spec.get("shares", ""), str):
+        raise DataError(f"{path}: encoder is 'tiny' or 'pretrained', and shares the path of a folder; {ANEW}")
 
 
 def trained() -> dict[str, Path]:

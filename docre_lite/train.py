@@ -19,16 +19,25 @@ from .encode import Tokens
 from .encoder import TinyEncoder
 from .evaluate import Scores, score, seen_facts
 from .model import DocRE, expand, paper
-from .predict import predict, run, tune
+from .predict import BUDGET, check_budget, predict, run, tune
 from .support import DataError, checkpoint
 from .support.checks import check
-from .support.machine import arithmetic, environment, peak_memory, processes, settled, warn_of_emulation
+from .support.machine import (
+    arithmetic,
+    enough_memory,
+    environment,
+    peak_memory,
+    processes,
+    settled,
+    warn_of_emulation,
+)
 from .support.record import best_epoch, described
 from .support.schedule import Stages, parameter_groups
 from .support.settings import Amount, Count, Rate, Share, option, settings, update
 from .support.store import ANEW
 from .types import Batch, Document, Prediction, fingerprint
 
+LESS = "set a smaller batch_size with more accumulation, or leave it out; a smaller `largest` names it beforehand"
 BUCKET = 32  # batches sorted together by document length, so that each holds documents of similar length
 
 
@@ -59,6 +68,11 @@ class TrainConfig:
         "(not a T4, for which fp16 is the fast one)",
     )
     select: Literal["f1", "ign_f1"] = option("f1", "dev score that decides which epoch's model is kept")
+    largest: Count = option(
+        BUDGET,
+        "most tokens, entity pairs, rows of attention (mentions times heads) or sentences of a document; one with more "
+        "stops the run before it begins",
+    )
     save_minutes: Rate = option(10.0, "least minutes from one checkpoint to the next; 0 = one after every step")
     seed: Amount = option(66, "seed of initial weights, order of documents and dropout")
 
@@ -101,6 +115,16 @@ class State:
     best: float = -1.0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def check(self, steps: int) -> None:
+        """Raises TypeError if this is no state of a run of so many steps."""
+        if type(self.step) is not int or not 0 <= self.step <= steps:
+            raise TypeError(f"step is {self.step!r}, not a number up to {steps}")
+        for name in ("loss_sum", "best", "seconds"):
+            if type(value := getattr(self, name)) not in (int, float) or not math.isfinite(value):
+                raise TypeError(f"{name} is {value!r}, not a number")
+        if not isinstance(self.history, list) or not all(isinstance(row, dict) for row in self.history):
+            raise TypeError("history is not a list of epochs")
 
 
 def fit(
@@ -190,6 +214,8 @@ class _Run:
         self.documents, self.dev = train, dev
         self.encoded = model.tokenizer.encode(train)
         model.tokenizer.check(train)
+        for encoded in (self.encoded, model.tokenizer.encode(dev)):
+            check_budget(model, encoded, config.largest, "it is the setting `largest`; or leave the document out")
         self.seen = seen_facts(train)
         self.per_epoch = math.ceil(len(train) / (config.batch_size * config.accumulation))
         self.steps = self.per_epoch * config.epochs
@@ -208,8 +234,8 @@ class _Run:
         if folder := last_checkpoint(self.out):
             try:
                 self._restore(folder)
-            except (KeyError, TypeError) as error:
-                why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+                why = f"lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
                 raise DataError(f"{folder}: cannot resume from this checkpoint ({why}); {ANEW}") from error
             self.folder.checkpoint = folder
         self.accelerator.wait_for_everyone()  # some processes may still read the files that move now
@@ -229,7 +255,8 @@ class _Run:
         self.model.about = {}  # until the epoch ends
         losses: dict[str, float] = {}
         for where in parts:
-            values, figures = self._backward(where, len(parts))
+            with enough_memory([self.documents[k].title for k in where], LESS):
+                values, figures = self._backward(where, len(parts))
             for name, value in values.items():
                 losses[name] = losses.get(name, 0.0) + value / len(parts)
         self.scaler.unscale_(self.optimizer)
@@ -325,6 +352,7 @@ class _Run:
         if scaler := saved.pop("scaler", None):  # earlier versions had none
             self.scaler.load_state_dict(scaler)
         self.state = State(**saved)
+        self.state.check(self.steps)
         epoch, within = divmod(self.state.step, self.per_epoch)
         self.order = order_of(self.encoded, self.config, epoch) if within else []
         index = self.accelerator.process_index
@@ -362,7 +390,7 @@ def order_of(encoded: Sequence[Tokens], config: TrainConfig, epoch: int) -> list
 def identity(model: DocRE, config: TrainConfig, train: Sequence[Document], dev: Sequence[Document]) -> dict[str, Any]:
     """The values that must stay the same for a run to be continued."""
     same = {
-        "settings": {k: v for k, v in asdict(config).items() if k != "save_minutes"},
+        "settings": {k: v for k, v in asdict(config).items() if k not in ("save_minutes", "largest")},
         "model": model.spec(),
         "training documents": fingerprint(train),
         "development documents": fingerprint(dev),

@@ -111,6 +111,12 @@ class Document:
             return sorted(self.candidates)
         return [(h, t) for h in range(n) for t in range(n) if h != t]
 
+    @property
+    def pair_count(self) -> int:
+        """The number of `pairs`, without a list of them."""
+        n = len(self.entities)
+        return n * (n - 1) if self.candidates is None else len(self.candidates)
+
     def restricted(self, types: Collection[tuple[str, str]]) -> Document:
         """The document with the pairs of these types as candidates: (head's, tail's), as in ("Chemical", "Disease")."""
         kinds = [entity.type for entity in self.entities]

@@ -922,3 +922,126 @@ def test_help_paper_lists_everything(name, capsys):
 def test_settings_with_one_name_are_refused():
     with pytest.raises(ValueError, match="two settings are named 'layers'"):
         fields(TinyConfig, TinyConfig)
+
+
+def test_a_document_over_the_budget_stops_predict_and_train_before_they_begin(tmp_path, capsys):
+    crowd = write_docred([made("small", 3), made("crowd", 12, sentences=9)], tmp_path / "crowd.json")
+    said = 'document "crowd": 156 tokens, more than the budget of 100; raise it if memory allows'
+    out = tmp_path / "result.json"
+    assert main(["predict", "--run", "atlop", "--data", str(crowd), "--out", str(out), "--budget", "100"]) == 2
+    assert said in " ".join(capsys.readouterr().err.split()) and not out.exists()
+    run = ["train", "--train", str(crowd), "--out", str(tmp_path / "run"), "--set", "min_count=1"]
+    assert main([*run, "--set", "largest=100"]) == 2
+    assert said in " ".join(capsys.readouterr().err.split()) and not (tmp_path / "run" / "model").exists()
+
+
+def test_memory_that_is_refused_is_a_line(tmp_path, capsys, monkeypatch):
+    data = write_docred([made("one", 3)], tmp_path / "one.json")
+    call = ["predict", "--run", "atlop", "--data", str(data), "--out", str(tmp_path / "result.json")]
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError("bad_alloc")):
+        monkeypatch.setattr(DocRE, "features", lambda *_, error=error: (_ for _ in ()).throw(error))
+        assert main(call) == 2
+        line = capsys.readouterr().err
+        assert 'document "one": needs more memory than there is' in line and line.count("\n") == 1
+    monkeypatch.setattr(DocRE, "load", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+    assert main(call) == 2 and "needs more memory than there is (MemoryError)" in capsys.readouterr().err
+
+
+# Places
+
+
+def test_folders_on_a_larger_disk_are_links_that_stay(data, tmp_path, capsys):
+    """Before they are filled and after, at every resume; and the result is that of a run without links."""
+    out, disk = tmp_path / "run", tmp_path / "disk"
+    out.mkdir()
+    (disk / "last").mkdir(parents=True)
+    for name in ("model", "last"):
+        (out / name).symlink_to(disk / name)  # disk/model is yet to be made
+    few = ["--epochs", 3, "--set=save_minutes=0"]
+    assert train(data, out, *few) == 0
+    (out / "last" / "0" / "checksums.json").write_text("")  # as if killed: it goes on from the slot before
+    (out / "last" / "1" / "checksums.json").write_text("")
+    assert main(["train", "--resume", str(out)]) == 0
+    for name in ("model", "last"):
+        assert (out / name).is_symlink() and (out / name).resolve() == (disk / name).resolve()
+    assert not [p for p in [*out.iterdir(), *disk.iterdir()] if p.suffix in (".new", ".old")]
+    assert train(data, tmp_path / "plain", *few) == 0
+    one, two = weights(out / "model"), weights(tmp_path / "plain" / "model")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_nothing_follows_a_planted_link(data, tmp_path, capsys):
+    mine, out = tmp_path / "mine", tmp_path / "run"
+    mine.mkdir()
+    (mine / "file").write_text("mine")
+    out.mkdir()
+    (out / ".lock").symlink_to(mine / "file")
+    (out / "model.new").symlink_to(mine)
+    (out / "model.old").symlink_to(mine)
+    (out / "last" / "1").mkdir(parents=True)
+    (out / "last" / "1" / "model.json").symlink_to(mine / "file")
+    (out / "last" / "0").symlink_to(mine)
+    for name in ("run.json", "metrics.json"):
+        (out / f".{name}.{os.getpid()}.tmp").symlink_to(mine / "file")
+    assert train(data, out, "--epochs", 2, "--set=save_minutes=0") == 0
+    assert [p.name for p in mine.iterdir()] == ["file"] and (mine / "file").read_text() == "mine"
+
+
+def test_links_in_a_circle_and_odd_names_are_told(data, tmp_path, capsys):
+    loop = tmp_path / "loop.json"
+    loop.symlink_to(loop)
+    fails(
+        capsys, main, ["train", "--train", str(loop), "--out", str(tmp_path / "run")], says="loop.json: cannot be read"
+    )
+    odd = os.fsdecode(bytes(tmp_path) + b"/\xff.json")
+    shutil.copy(data / "train.json", odd)
+    says = r"\\udcff.json': this name is not UTF-8"
+    fails(capsys, main, ["train", "--train", odd, "--out", str(tmp_path / "run")], says=says)
+    fails(capsys, main, ["data", "info", odd], says=says)
+    shutil.copy(data / "train.json", odd + "l")
+    call = ["extract", "--run=atlop", "--input", str(tmp_path / "*.jsonl"), "--out", str(tmp_path / "out")]
+    fails(capsys, main, call, says=r"\\udcff.jsonl': this file name is not UTF-8")
+
+
+@pytest.mark.parametrize("command", ["predict", "page", "corpus", "table"])
+def test_a_target_that_cannot_be_written_is_found_before_the_work(command, data, tmp_path, capsys, monkeypatch):
+    def work(*_, **__):
+        raise AssertionError("it has begun to work")
+
+    for place in ("model.DocRE.load", "bench.tables.compare", "corpus.write"):
+        monkeypatch.setattr(f"docre_lite.{place}", work)
+    (tmp_path / "file").write_text("")
+    calls = {
+        "predict": ["predict", "--run=atlop", f"--data={data / 'dev.json'}", f"--out={tmp_path}/file/r.json"],
+        "page": ["page", "--run=atlop", f"--out={tmp_path}/file/page.html"],
+        "corpus": ["corpus", f"--out={tmp_path}/file"],
+        "table": ["bench", "table", "cdr", f"--out={tmp_path}/file/t.md"],
+    }
+    fails(capsys, main, calls[command], says="cannot be written .*fix that, or choose another --out")
+
+
+def test_a_full_disk_tears_no_file_of_a_saved_model(tmp_path, monkeypatch):
+    old, new = tiny("atlop", several()), tiny("atlop", several(), layers=2)
+    old.save(tmp_path / "model")
+    (tmp_path / "model" / "notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    real = os.fsync
+    for allowed in range(12):
+        left = [allowed]
+
+        def full(fd, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise FULL
+            real(fd)
+
+        monkeypatch.setattr(os, "fsync", full)
+        try:
+            new.save(tmp_path / "model")
+            break
+        except OSError:
+            found = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+            assert found == before or left[0] == -1 and DocRE.load(tmp_path / "model").encoder.config.layers == 2
+    monkeypatch.undo()
+    assert allowed > 4 and DocRE.load(tmp_path / "model").encoder.config.layers == 2
+    assert (tmp_path / "model" / "notes.txt").read_text() == "mine"

@@ -259,6 +259,72 @@ def test_bad_documents_are_set_aside_and_the_rest_goes_on(home, documents, tmp_p
     assert {row["title"] for row in rows(tmp_path / "out")} == {good["title"], other["title"]}
 
 
+def hostile(good: dict) -> dict[str, tuple[dict, str]]:
+    """Documents that are read in vain, each with what is said of it."""
+    mention = good["vertexSet"][0][0]
+    return {
+        "Mentions": (good | {"vertexSet": [[mention] * 900, good["vertexSet"][1]]}, r"\d{4} rows of attention"),
+        "Sentences": (good | {"sents": good["sents"] + [[]] * 1500}, r"150\d sentences, more than the budget"),
+        "Name": (
+            good | {"vertexSet": [[mention | {"name": "n" * 20_000}], *good["vertexSet"][1:]]},
+            "20000 characters",
+        ),
+    }
+
+
+def test_hostile_documents_are_set_aside_with_their_reason(home, documents, tmp_path):
+    cases = hostile(document_to_json(documents[0]))
+    text = [json.dumps(doc | {"title": title}).encode() + b"\n" for title, (doc, _) in cases.items()]
+    text += [b'{"title":' + b"[" * deep + b"]" * deep + b"}\n" for deep in (960, 985, 100_000)]
+    source = single(tmp_path / "in" / "x.jsonl", [*text, *documents[:2]])
+    counts = extract(home / "run" / "model", str(source), tmp_path / "out", budget=1000)
+    assert (counts["rejected"], counts["documents"]) == (len(text), 2)
+    told = [json.loads(line) for line in (tmp_path / "out" / "_rejected" / "x.jsonl-00000.jsonl").open()]
+    for row, (_, says) in zip(told, [*cases.values(), *3 * [({}, "where a string|nested too deeply")]], strict=True):
+        assert re.search(says, row["reason"]), row
+
+
+@pytest.mark.parametrize(
+    "error, says",
+    [
+        (MemoryError(), "more memory than there is"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "more memory than there",
+        ),
+        (RecursionError("maximum depth"), "nested too deeply"),
+        (ZeroDivisionError("of all things"), "ZeroDivisionError: of all things"),
+    ],
+)
+@pytest.mark.parametrize("where", ["encode", "features"])
+def test_any_document_that_fails_is_set_aside_after_one_try_alone(
+    home, documents, tmp_path, monkeypatch, where, error, says
+):
+    """And the others are found as if it were not there, whatever they share a batch with."""
+    kind, tried = parts.DocRE if where == "features" else type(DocRE.load("atlop").tokenizer), []
+    do = getattr(kind, where)
+
+    def fails(self, given):
+        titles = [d.title for d in (given.documents if where == "features" else given)]
+        tried.append(titles)
+        if "document 1" in titles:
+            raise error
+        return do(self, given)
+
+    monkeypatch.setattr(kind, where, fails)
+    source = single(tmp_path / "in" / "x.jsonl", documents[:6])
+    counts = extract(home / "run" / "model", str(source), tmp_path / "out", part_size=6, batch_size=3)
+    assert (counts["documents"], counts["rejected"], tried.count(["document 1"])) == (5, 1, 1)
+    told = json.loads((tmp_path / "out" / "_rejected" / "x.jsonl-00000.jsonl").read_text())
+    assert told["row"] == 1 and told["title"] == "document 1" and says in told["reason"]
+    monkeypatch.undo()
+    others = single(tmp_path / "in" / "y.jsonl", documents[:1] + documents[2:6])
+    extract(home / "run" / "model", str(others), tmp_path / "other", part_size=6, batch_size=3)
+    assert [r | {"input": "", "row": 0} for r in rows(tmp_path / "out")] == [
+        r | {"input": "", "row": 0} for r in rows(tmp_path / "other")
+    ]
+
+
 def test_a_torn_archive_gives_what_it_has(home, documents, tmp_path):
     random.seed(0)
     packed = gzip.compress(lines(documents))

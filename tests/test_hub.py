@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import random
 import re
 import threading
 import zipfile
@@ -13,10 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from docre_lite.formats import convert, download, hub, readers
+from docre_lite.formats import convert, download, hub, readers, stream
 from docre_lite.formats.faults import Faults
 from docre_lite.formats.hub import Dataset, Source
 from docre_lite.support import DataError
+from docre_lite.support.store import alone
 from docre_lite.types import Entity, Mention, Triple
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -136,7 +138,7 @@ def test_fetch_downloads_checks_and_counts(server, offer, tmp_path, on_hub):
     text = "\n".join(lines)
     assert "no checksum was known" in text
     assert "2 documents, 0 triples" in text and "note: a toy" in text
-    assert {p.name for p in folder.iterdir()} == {"dev.json", "rel_info.json.gz", download.LOCK}
+    assert {p.name for p in folder.iterdir()} - {".lock"} == {"dev.json", "rel_info.json.gz", download.LOCK}
     # the second time nothing is asked for and nothing is recorded
     server.asked.clear()
     lines.clear()
@@ -265,6 +267,105 @@ def test_the_table_pins_every_file(monkeypatch):
                 assert re.fullmatch("[0-9a-f]{40}", source.revision), (name, source.name)
                 assert source.address.startswith("https://huggingface.co/datasets/" + source.repository)
             assert source.sha256 is None or re.fullmatch("[0-9a-f]{64}", source.sha256)
+
+
+PAGE = b"<!DOCTYPE html>\n<html><title>Log in</title></html>"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ["rel_info.json.gz", "dev.json", "train.json.gz", "x.parquet", "x.zip", "train_docs"])
+def test_a_page_in_place_of_a_file_is_refused(server, offer, tmp_path, name, packed):
+    """Whatever the file is for; its checksum is not recorded, and a server that sends the file is asked again."""
+    good = json.dumps([docred("A")]).encode()
+    offer(
+        {"dev.json": good, name: gzip.compress(PAGE) if packed else PAGE},
+        {} if name == "dev.json" else {"dev.json": (1, 0)},
+    )
+    with pytest.raises(DataError, match=f"{name}: .*delete it and fetch again"):
+        fetch(tmp_path)
+    assert not (tmp_path / name).exists() and not (tmp_path / download.LOCK).exists()
+    (tmp_path / name).write_bytes(PAGE)  # put there by hand: it is refused, and stays
+    with pytest.raises(DataError, match=name):
+        fetch(tmp_path)
+    assert (tmp_path / name).read_bytes() == PAGE
+
+
+@pytest.mark.parametrize(
+    "content", [b"[1, 2]", b'{"P1": {}}', b"{}", b'{"error": "log in"}', b'{"P1": "one"', b"[" * 5000 + b"]" * 5000]
+)
+def test_a_relation_map_that_is_none_is_refused(offer, tmp_path, content):
+    offer({"rel_info.json.gz": gzip.compress(content)})
+    with pytest.raises(DataError, match="rel_info.json.gz"):
+        fetch(tmp_path)
+    assert not (tmp_path / download.LOCK).exists()
+
+
+def test_the_checksum_of_another_version_is_not_recorded(server, offer, tmp_path):
+    """Or the right file would be refused for ever."""
+    offer({"dev.json": json.dumps([docred("A"), docred("B")]).encode()}, {"dev.json": (1, 0)})
+    with pytest.raises(DataError, match="2 documents and 0 triples, but 1"):
+        fetch(tmp_path)
+    (tmp_path / "dev.json").unlink()
+    server.files["/dev.json"] = json.dumps([docred("A")]).encode()
+    fetch(tmp_path)
+
+
+def test_two_fetches_into_one_folder(offer, tmp_path):
+    offer({"dev.json": json.dumps([docred("A")]).encode()}, {"dev.json": (1, 0)})
+    with alone(tmp_path), pytest.raises(DataError, match="another run is at work here; wait for it"):
+        fetch(tmp_path)
+    fetch(tmp_path)
+
+
+def test_planted_links_are_not_followed(offer, tmp_path):
+    offer({"dev.json": json.dumps([docred("A")]).encode()}, {"dev.json": (1, 0)})
+    mine, folder = tmp_path / "mine", tmp_path / "toy"
+    mine.write_text("mine")
+    folder.mkdir()
+    (folder / ".lock").symlink_to(mine)
+    fetch(folder)
+    (folder / "dev.json").unlink()
+    (folder / "dev.json.part").symlink_to(mine)
+    with pytest.raises(DataError, match="dev.json: could not be downloaded .*link"):
+        fetch(folder)
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("known", [{"dev.json": 7}, {"dev.json": None}, {"other": ["a"]}, {"dev.json": {"a": 1}}])
+def test_checksums_of_wrong_types_are_told(offer, tmp_path, known):
+    offer({"dev.json": json.dumps([docred("A")]).encode()}, {"dev.json": (1, 0)})
+    (tmp_path / download.LOCK).write_text(json.dumps(known))
+    with pytest.raises(DataError, match="checksums.json: not a map of file names to checksums; delete it"):
+        fetch(tmp_path)
+
+
+def test_an_archive_unpacks_to_a_limit_and_no_further(tmp_path):
+    bomb = bytes(5 << 20)
+    for packed, unpack in (
+        (gzip.compress(bomb), lambda f, limit: stream.gunzip(f, "x", limit)),
+        (zipped({"a": bomb.decode()}), lambda f, limit: stream.unzip(f, "a".__eq__, "x", limit)),
+    ):
+        assert unpack(io.BytesIO(packed), 5 << 20) == bomb
+        with pytest.raises(DataError, match="x: unpacks to more than the limit of 2 MiB"):
+            unpack(io.BytesIO(packed), 2 << 20)
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_overwritten_anywhere_is_told_in_a_line(how):
+    draw = random.Random(0)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", how) as archive:
+        archive.writestr("a", bytes(draw.choices(b"abcdef", k=3000)))
+    whole, told = buffer.getvalue(), 0
+    for _ in range(100):
+        bad, at = bytearray(whole), draw.randrange(len(whole))
+        bad[at : at + 20] = draw.randbytes(len(bad[at : at + 20]))
+        try:
+            stream.unzip(io.BytesIO(bytes(bad)), "a".__eq__, "x.zip")
+        except DataError as error:
+            told += 1
+            assert str(error).startswith("x.zip: ") and "\n" not in str(error)
+    assert told > 80
 
 
 # --- conversions ----------------------------------------------------------------------------------------------------

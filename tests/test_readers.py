@@ -442,7 +442,7 @@ def test_marked_up_text():
         Entity((Mention("Paris", 1, 4, 5, "LOC"),)),
         Entity((Mention("Paris Opera", 1, 4, 6, "ORG"),)),
     )
-    assert document.triples == () and document.candidates is None and len(document.pairs()) == 12
+    assert document.triples == () and document.candidates is None and len(document.pairs()) == document.pair_count == 12
 
 
 def test_mentions_cut_words_and_hold_sentences_together():

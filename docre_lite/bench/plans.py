@@ -105,6 +105,8 @@ def load(which: str | Path) -> Plan:
             raise ValueError("a plan needs at least one run, and as device cpu, gpu or null")
         plan = Plan(path.stem, runs=runs, paths=told.pop("paths", {}), **told)
         _check_names(plan)
+    except RecursionError:
+        raise ValueError(f"{path}: JSON nested too deeply; `docre_lite/bench/plans.py` describes plans") from None
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}; `docre_lite/bench/plans.py` describes plans") from None
     except KeyError as error:

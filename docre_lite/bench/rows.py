@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..support import PACKAGE, DataError
-from ..support.store import read_json, write_whole
+from ..support.store import ANEW, read_json, write_whole
 from .plans import Plan, Run
 
 _STORED = PACKAGE.parent / "benchmarks" / "results"
@@ -24,11 +25,32 @@ def stored(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also bytes that are not text
+    except (ValueError, RecursionError) as error:  # also bytes that are not text, and lists nested without end
         raise DataError(f"{path}: not JSON ({error}); restore it, or move it away to start over") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path}: not a list of rows; restore it, or move it away to start over")
     return rows
+
+
+def sound(path: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a training run. Raises DataError if a field that tables compute with is of another type."""
+    numbers = {name: row.get(name) for name in ("seconds", "peak_memory_gb", "parameters")}
+    for split, scores in row.items():
+        if isinstance(scores, Mapping) and "f1" in scores:
+            numbers |= {f"{split}.{name}": value for name, value in scores.items() if name.endswith("f1")}
+            counts = scores.get("by_document", {})
+            lists = list(counts.values()) if isinstance(counts, Mapping) else [counts]
+            if not all(isinstance(c, list) and len(c) == len(lists[0]) and {*map(type, c)} <= {int} for c in lists):
+                raise DataError(f"{path}: {split}.by_document is not lists of counts of one length; restore the row")
+    curve = row.get("curve", [])
+    if not isinstance(curve, list) or not all(isinstance(point, dict) for point in curve):
+        raise DataError(f"{path}: curve is not a list of epochs; restore the row")
+    for k, point in enumerate(curve):
+        numbers[f"curve[{k}].f1"] = point.get("f1", "nothing")
+    for name, value in numbers.items():
+        if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+            raise DataError(f"{path}: {name} is {str(value)[:40]!r} where a number belongs; restore the row")
+    return row
 
 
 def same(row: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
@@ -76,7 +98,10 @@ def state(plan: Plan, run: Run, out: Path, folder: Path) -> str:
 
 def history(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.json"
-    return read_json(path)["history"] if path.is_file() else []
+    found = read_json(path).get("history") if path.is_file() else []
+    if not isinstance(found, list):
+        raise DataError(f"{path}: its history is not a list of epochs; {ANEW}")
+    return found
 
 
 def gained(row: Mapping[str, Any]) -> float | None:

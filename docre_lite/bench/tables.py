@@ -13,7 +13,7 @@ from typing import Any
 from ..model import paper
 from . import results
 from .plans import Plan
-from .rows import RESULTS, at_plateau, complete, same, scores_of, stored
+from .rows import RESULTS, at_plateau, complete, same, scores_of, sound, stored
 
 SCORES = {  # columns of a table: title by name in the rows
     "f1": "F1",
@@ -41,7 +41,8 @@ def compare(
     arms: dict[tuple, dict[int, dict]] = {}
     for run in plan.runs:
         identity = plan.identity(run)
-        found = [row for row in stored(plan.file(run, folder)) if same(row, identity)]
+        path = plan.file(run, folder)
+        found = [sound(path, row) for row in stored(path) if same(row, identity)]
         if found:  # the complete one, if an old script left a row of the run too
             settings = " ".join(f"{k}={v}" for k, v in run.settings.items())
             key = (identity["data"], identity["encoder"], run.paper, run.variant, run.recipe, settings)

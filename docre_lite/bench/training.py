@@ -39,6 +39,11 @@ def read_plan(folder: Path) -> dict[str, Any]:
     plan = read_json(path)
     if missing := [key for key in KEYS if key not in plan]:
         raise ValueError(f"{path}: lacks {', '.join(missing)}; `docre-lite train` did not write it: {ANEW}")
+    kinds = dict.fromkeys(KEYS, str | None) | {"settings": dict, "seed": int, "limit": int | None}
+    kinds |= dict.fromkeys(("paper", "encoder", "recipe", "train"), str)
+    for key, kind in kinds.items():
+        if not isinstance(plan[key], kind) or isinstance(plan[key], bool):
+            raise ValueError(f"{path}: {key} is {str(plan[key])[:40]!r}; `docre-lite train` did not write it: {ANEW}")
     return plan
 
 

@@ -54,15 +54,17 @@ def table(
 ) -> None:
     """Show means and spreads over seeds, and differences with intervals."""
     from ..bench import plans, rows, tables
-    from ..support.store import write_whole
+    from ..support.store import check_writable, write_whole, writing
 
     for path in out or ():
         if path.suffix not in (".md", ".csv"):
             raise ValueError(f"{path}: a table is written as .md or .csv")
+        check_writable(path)
     records = tables.compare(plans.load(plan), results or rows.RESULTS, base, metric, split, draws)
     text = tables.markdown(records, metric)
     for path in out or ():
-        write_whole(path, (text if path.suffix == ".md" else tables.as_csv(records)).encode())
+        with writing(path, "fix that, or choose another --out"):
+            write_whole(path, (text if path.suffix == ".md" else tables.as_csv(records)).encode())
     print(text, end="")
 
 
@@ -88,6 +90,7 @@ def speed(
 
     from ..bench import rows, works
     from ..bench import speed as measured
+    from ..support.store import check_writable
     from ..train import configure
 
     torch.set_num_threads(threads)
@@ -99,6 +102,7 @@ def speed(
     growth = entities or measured.ENTITIES, tokens or measured.TOKENS
     for size in measured.sizes(*growth):  # report sizes that cannot be measured before anything is
         works.document(*size)
+    check_writable((results or rows.RESULTS) / "speed.json", "fix that, or choose another --results")
     found = []
     for name in (names := paper or measured.PAPERS):
         configure(name, recipe, **({"variant": variant} if variant else {}))  # do they exist?

@@ -17,5 +17,9 @@ def corpus(
 ) -> None:
     """Write the embedded corpus as DocRED JSON."""
     from ..corpus import write
+    from ..support.store import check_writable, writing
 
-    show({name: str(path) for name, path in write(out, train=train, dev=dev, test=test, seed=seed).items()})
+    check_writable(out / "train.json")
+    with writing(out, "fix that, or choose another --out"):
+        found = write(out, train=train, dev=dev, test=test, seed=seed)
+    show({name: str(path) for name, path in found.items()})

@@ -11,6 +11,7 @@ from typer import Option
 from .options import (
     Arithmetic,
     BatchSize,
+    Budget,
     Evidence,
     HowToPredict,
     Model,
@@ -34,7 +35,7 @@ def extract(
     threads: Annotated[int | None, count("CPU threads per process (default: the cores, shared equally)")] = None,
     part_size: Annotated[int, count("documents per file of triples")] = 256,
     batch_size: BatchSize = 8,
-    budget: Annotated[int, count("most tokens, and entity pairs, per batch; larger documents are set aside")] = 1 << 14,
+    budget: Budget = 1 << 14,
     evidence: Evidence = 0.2,
     precision: Arithmetic = "fp32",
     set: HowToPredict = None,

@@ -14,6 +14,7 @@ from . import annotate, bench, corpus, data, export, extract, page, predict, pus
 # The commands import everything heavy themselves, so that `--help` answers at once.
 PLAIN = {"rich_markup_mode": None, "add_completion": False, "no_args_is_help": False}
 UsageError = typer.BadParameter.__mro__[1]  # click's, which typer imports, or contains since version 0.26
+LONGEST = 1600  # characters of a line that reports a fault, which may quote what it found
 SEVERAL = ("--input", "--entities", "--tokens")  # options that accept any number of values
 
 app = typer.Typer(help="Document-level relation extraction: five papers, one module.", name="docre-lite", **PLAIN)
@@ -55,6 +56,8 @@ for name, help, commands in (
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Exit codes: 0 done, 2 bad input or arguments, 130 interrupted."""
     given = one_value_each(sys.argv[1:] if arguments is None else arguments)
+    if odd := [word for word in given if not _is_text(word)]:
+        return _fault(f"{odd[0]!a}: this name is not UTF-8, and could not be written down; rename the file")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _told
@@ -68,6 +71,15 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:  # the last one: a loss that is not finite
         named = isinstance(error, OSError) and error.filename is not None
         return _fault(f"{error.filename}: {error.strerror}" if named else str(error))
+    except (MemoryError, RuntimeError) as error:
+        from ..support.machine import out_of_memory
+
+        if isinstance(error, RecursionError):
+            return _fault("an input is nested too deeply; check the files that the command names")
+        if not out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())[:120]
+        return _fault(f"needs more memory than there is ({said or 'MemoryError'}); give a smaller file, or free some")
     except (KeyboardInterrupt, typer.Abort):
         print("docre-lite: interrupted", file=sys.stderr)
         return 130
@@ -86,8 +98,16 @@ def one_value_each(given: list[str]) -> list[str]:
     return found
 
 
+def _is_text(word: str) -> bool:
+    """Python holds bytes of a file name that are not UTF-8 as halves of surrogates."""
+    return not any("\ud800" <= c <= "\udfff" for c in word)
+
+
 def _fault(said: str) -> int:
-    print(f"docre-lite: {' '.join(said.split())}", file=sys.stderr)
+    line = " ".join(said.split())
+    if len(line) > LONGEST:  # the end tells the way out
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    print(f"docre-lite: {line}", file=sys.stderr)
     return 2
 
 

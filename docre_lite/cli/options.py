@@ -53,6 +53,10 @@ HowToPredict = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
+Budget = Annotated[
+    int,
+    count("most tokens, entity pairs, rows of attention (mentions times heads) or sentences per batch"),
+]
 BatchSize = Annotated[int, count("documents per batch")]
 Lenient = Annotated[
     bool,

@@ -23,14 +23,14 @@ def page(
     from ..corpus import running_example
     from ..formats.readers import read
     from ..model import DocRE
-    from ..support.store import writing
+    from ..support.store import check_writable, write_whole, writing
     from ..widgets.reader import whole_page
 
     if out.is_dir():
         raise ValueError(f"{out} is a folder; --out takes a file, such as {out / 'page.html'}")
+    check_writable(out)
     document = read(data, labels=False, strict=not lenient)[0] if data else running_example()
     text = whole_page(DocRE.load(model_folder(run)), document, title)
     with writing(out, "fix that, or choose another --out"):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        write_whole(out, text.encode())
     show({"page": str(out), "bytes": len(text.encode())})

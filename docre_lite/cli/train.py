@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -93,7 +94,7 @@ def train(
         raise ValueError(f"train needs --{' and --'.join(missing)} (or --resume DIR)")
     training.is_new(out)
     chosen = settings(set) | ({"epochs": epochs} if epochs else {})
-    files = {key: str(given[key].resolve()) if key in given else None for key in ("train", "dev", "relations")}
+    files = {key: os.path.abspath(given[key]) if key in given else None for key in ("train", "dev", "relations")}
     encoder = encoder or "tiny"
     plan = {"paper": paper or "atlop", "encoder": encoder}
     plan |= {"recipe": recipe or ("tiny" if encoder == "tiny" else "docred"), "settings": chosen}

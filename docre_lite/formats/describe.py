@@ -24,7 +24,7 @@ def describe(documents: Sequence[Document], train: Iterable[Document] | None = N
     relations: Counter[str] = Counter()
     for document in documents:
         labelled = Counter((t.head, t.tail) for t in document.triples)
-        pairs += len(document.pairs())
+        pairs += document.pair_count
         related += len(labelled)
         multi += sum(count > 1 for count in labelled.values())
         inter += sum(not document.same_sentence(t.head, t.tail) for t in document.triples)

@@ -16,7 +16,7 @@ from huggingface_hub import hf_hub_url
 from tqdm.auto import tqdm
 
 from ..support import DataError
-from ..support.store import write_json
+from ..support.store import no_link, to_disk, write_json
 from .files import parse_json
 
 LOCK = "checksums.json"
@@ -85,12 +85,14 @@ def _stream(url: str, path: Path, progress: bool) -> None:
         return _stream(url, path, progress)
     broke = False
     with response:
-        resumed = response.status == 206
+        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+        if response.status == 206 and not resumed:
+            raise OSError("the server sent another piece of the file than the one that is missing")
         done = done if resumed else 0  # a server without range requests sends the whole file
         length = response.headers.get("Content-Length")
         total = None if length is None else done + int(length)
         bar = tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=path.name, disable=not progress)
-        with open(part, "ab" if resumed else "wb") as file, bar:
+        with open(part, "ab" if resumed else "wb", opener=no_link) as file, bar:
             try:
                 while block := response.read(1 << 16):
                     file.write(block)
@@ -98,29 +100,45 @@ def _stream(url: str, path: Path, progress: bool) -> None:
             except http.client.IncompleteRead as error:
                 file.write(error.partial)
                 broke = True  # a server that sends no length still signals that data is missing
+            to_disk(file)
     size = part.stat().st_size
     if broke or total is not None and size < total:
         raise OSError(f"the connection broke after {size} {'' if total is None else f'of {total} '}bytes")
+    if total is not None and size > total:
+        part.unlink()
+        raise OSError(f"{size} bytes came, but {total} were announced")
     part.replace(path)
 
 
-def verify(path: Path, sha256: str | None = None, say: Callable[[str], None] = to_stderr) -> None:
-    """Check a file against its known checksum, or against the one that its first download left in `LOCK`."""
-    lock = path.with_name(LOCK)
-    known = parse_json(lock.read_text(errors="replace"), str(lock)) if lock.is_file() else {}
-    if not isinstance(known, dict):
-        raise DataError(f"{lock}: not a map of file names to checksums; delete it to record them again")
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    expected = sha256 or known.get(path.name)
-    if expected is None:
-        known[path.name] = found
-        write_json(lock, dict(sorted(known.items())))
-        say(f"{path}: no checksum was known; recorded this download's in {LOCK}, to check later ones against it")
-    elif found != expected:
+def verify(path: Path, sha256: str | None = None) -> None:
+    """Checks a file against its known checksum, or against the one that its first download left in `LOCK`, if any."""
+    found, expected = _digest(path), sha256 or _recorded(path).get(path.name, None)
+    if expected not in (None, found):
         source = "known one" if sha256 else f"one recorded in {LOCK}"
         changed = "" if sha256 else f"; if its publisher changed it on purpose, delete its line in {LOCK} too"
         raise DataError(
             f"{path}: checksum {found[:12]}... differs from the {source}, {expected[:12]}...; the file is damaged or "
             f"has changed: delete it and fetch again{changed}"
         )
+
+
+def record(path: Path, say: Callable[[str], None] = to_stderr) -> None:
+    """Leaves the checksum of a file in `LOCK` unless it has one there."""
+    known = _recorded(path)
+    if path.name not in known:
+        known[path.name] = _digest(path)
+        write_json(path.with_name(LOCK), dict(sorted(known.items())))
+        say(f"{path}: no checksum was known; recorded this download's in {LOCK}, to check later ones against it")
+
+
+def _recorded(path: Path) -> dict[str, str]:
+    lock = path.with_name(LOCK)
+    known = parse_json(lock.read_text(errors="replace"), str(lock)) if lock.is_file() else {}
+    if not isinstance(known, dict) or not all(isinstance(value, str) for value in known.values()):
+        raise DataError(f"{lock}: not a map of file names to checksums; delete it to record them again")
+    return known
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import zipfile
-import zlib
 from io import BytesIO
 from pathlib import Path
 
 from ..support import DataError
+from .stream import gunzip, unzip
 
 FORMATS = "DocRED JSON, JSON lines, DocRED parquet, PubTator, or text marked up like [Marie Curie|PER|1]"
 
@@ -25,10 +24,7 @@ def read_bytes(path: Path, empty: bool = False, archive: bool = False) -> bytes:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, OSError, zlib.error):
-            raise DataError(f"{path}: the gzip file is truncated or damaged; download it again") from None
+        data = gunzip(BytesIO(data), path)
     if data[:4] == b"PK\x03\x04" and not archive:
         data = _unzipped(data, path)
     if not data.strip() and not empty:
@@ -40,16 +36,12 @@ def _unzipped(data: bytes, path: Path) -> bytes:
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             names = [i.filename for i in archive.infolist() if not i.is_dir() and "__MACOSX" not in i.filename]
-            if len(names) != 1:
-                some = ", ".join(name[:60] for name in names[:3]) + (", …" if len(names) > 3 else "")
-                raise DataError(
-                    f"{path}: the archive holds {len(names)} files ({some}); unpack it and give one of them"
-                )
-            return archive.read(names[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:  # also a password
-        raise DataError(
-            f"{path}: damaged or locked zip archive ({error}); unpack it yourself, or get it again"
-        ) from None
+    except Exception:  # `unzip` says what is wrong with it
+        names = [""]
+    if len(names) != 1:
+        some = ", ".join(name[:60] for name in names[:3]) + (", …" if len(names) > 3 else "")
+        raise DataError(f"{path}: the archive holds {len(names)} files ({some}); unpack it, and give one")
+    return unzip(BytesIO(data), lambda name: name == names[0], path)
 
 
 def decode(data: bytes, path: Path | str, empty: bool = False) -> str:

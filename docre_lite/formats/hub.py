@@ -8,19 +8,20 @@ the data, and every later download is checked against it.
 
 from __future__ import annotations
 
-import zipfile
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..support import DataError, shipped
-from ..support.store import read_json, write_whole
+from ..support.store import alone, read_json, sweep, write_whole, writing
 from ..types import Document
 from .convert import from_dwie, from_renet, split_dwie
-from .download import Source, download, to_stderr, verify
+from .download import Source, download, record, to_stderr, verify
 from .faults import Faults
 from .files import parquet_rows, read_bytes
-from .readers import read, write_docred
+from .readers import read, read_relations, write_docred
+from .stream import Absent, gunzip, unzip
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,13 @@ def _renet(folder: Path) -> list[Document]:
 
 def _unpack(archive: Path, wanted: dict[str, Path]) -> None:
     """Extracts the members whose path ends in a wanted one, each to its place. Uses no other path of the archive."""
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            for ending, path in wanted.items():
-                member = next((n for n in packed.namelist() if f"/{n}".endswith(f"/{ending}")), None)
-                if member is None:
-                    raise DataError(f"{archive}: contains no {ending}; it is another release: see its page")
-                write_whole(path, packed.read(member))
-    except zipfile.BadZipFile:
-        raise DataError(f"{archive}: not a zip archive, or damaged; delete it and fetch again") from None
+    for ending, path in wanted.items():
+        try:
+            content = unzip(archive, lambda name, ending=ending: f"/{name}".endswith(f"/{ending}"), archive)
+        except Absent:
+            raise DataError(f"{archive}: contains no {ending}; it is another release: see its page") from None
+        with writing(path, "fix that and run this again"):
+            write_whole(path, content)
 
 
 CONVERSIONS = {"cdr": _unpack_cdr, "dwie": _convert_dwie, "gda": _convert_gda}
@@ -121,7 +120,8 @@ def fetch(
         The files to read, and the relation map if there is one: path by name.
 
     Raises:
-        DataError: unknown name, no connection, a different checksum or count; one line each.
+        DataError: unknown name, no connection, another fetch at work in the folder, a file that is not what its name
+            says, a different checksum or count; one line each.
     """
     if name not in SOURCES:
         raise DataError(f"no data set {name!r} to fetch; have {', '.join(SOURCES)}")
@@ -132,19 +132,66 @@ def fetch(
     except OSError as error:
         raise DataError(f"{folder}: cannot create this folder ({error.strerror}); choose another") from None
     say(f"{name}: {dataset.page}, licence: {dataset.licence}")
-    for source in dataset.sources:
-        path = folder / source.name
-        if not path.is_file():
-            download(source, path, progress=progress)
-        verify(path, source.sha256, say)
-    if dataset.convert is not None:
-        dataset.convert(folder)
-    for file, (documents, triples) in dataset.counts.items():
-        _check_counts(folder / file, documents, triples, say)
+    with alone(folder, "choose another folder for --to"):
+        sweep(folder)
+        for source in dataset.sources:
+            _get(source, folder / source.name, progress)
+        if dataset.convert is not None:
+            dataset.convert(folder)
+        for file, (documents, triples) in dataset.counts.items():
+            _check_counts(folder / file, documents, triples, say)
+        for source in dataset.sources:  # only now: the checksum of a wrong file must not be recorded as right
+            if source.sha256 is None:
+                record(folder / source.name, say)
     for note in dataset.notes:
         say(f"note: {note}")
     read_as_they_are = [s.name for s in dataset.sources] if dataset.convert is None else []
     return {file: folder / file for file in [*dataset.counts, *read_as_they_are]}
+
+
+def _get(source: Source, path: Path, progress: bool) -> None:
+    """Downloads a file unless it is there, and checks it."""
+    new = not path.is_file()
+    if new:
+        download(source, path, progress=progress)
+    try:
+        inspect(path)
+    except DataError:
+        if new:  # else whoever put it there may want to see it
+            path.unlink()
+        raise
+    verify(path, source.sha256)
+
+
+def inspect(path: Path) -> None:
+    """Opens a file that was fetched, up to its end: a server may send a page, such as a login, in place of it.
+
+    Raises DataError with the way out. Only `read` and `read_relations` can tell whether it is the right file.
+    """
+    way_out = "delete it and fetch again, or fetch it by hand in a browser"
+    with path.open("rb") as file:
+        begin = file.read(4)
+        file.seek(0)
+        try:
+            if path.suffix == ".zip":
+                unzip(file, lambda name: not name.endswith("/"), path)
+            elif path.suffix == ".parquet":
+                parquet_rows(file.read(), path)
+            else:
+                content = gunzip(file, path) if begin[:2] == b"\x1f\x8b" else file.read()
+        except DataError as error:
+            raise DataError(f"{error}; {way_out}") from None
+    if path.suffix in (".zip", ".parquet"):
+        return
+    content = content.strip()
+    ends = content[:1] + content[-1:]
+    if content.startswith(b"<") or "json" in path.name and ends not in (b"[]", b"{}"):
+        begin = content[:30].decode(errors="replace").split("\n")[0]
+        raise DataError(f"{path}: the server sent something else, which begins {begin!r}; {way_out}")
+    if path.name.startswith("rel_info"):
+        names = read_relations(path).names[1:]
+        if odd := [name for name in names if not re.fullmatch(r"P\d+", name)]:
+            raise DataError(f"{path}: holds {odd[0]!r} where Wikidata's properties belong, such as 'P17'; {way_out}")
 
 
 def _check_counts(path: Path, documents: int, triples: int | None, say: Callable[[str], None]) -> None:

@@ -1,18 +1,71 @@
-"""Streams documents from files larger than memory: one at a time, not parsed yet."""
+"""Streams documents from files larger than memory, and unpacks archives up to a limit: they may hide any size."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import re
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BufferedIOBase
 from pathlib import Path
 from typing import NamedTuple
 
 from ..support import DataError
 
 LINE = 1 << 24  # bytes; a longer line is not a document but a file that would not fit into memory
+
+
+UNPACKED = 1 << 31  # most bytes that an archive, or a member of one, may unpack to by default
+PIECE = 1 << 20
+
+
+def gunzip(packed: BufferedIOBase, where: Path | str, limit: int = UNPACKED) -> bytes:
+    """The content of a gzip file. Raises DataError, which begins with `where`, if it is damaged or beyond the limit."""
+    try:
+        return _read(gzip.GzipFile(fileobj=packed), where, limit)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise DataError(f"{where}: the gzip file is truncated or damaged; download it again") from None
+
+
+def unzip(
+    packed: BufferedIOBase | Path, choose: Callable[[str], bool], where: Path | str, limit: int = UNPACKED
+) -> bytes:
+    """The first member of a zip whose name is chosen. Raises DataError, which begins with `where`, if there is none, if
+    the archive is damaged or locked, or if the member is larger than the limit, whatever its header says.
+    """
+    try:
+        with zipfile.ZipFile(packed) as archive:
+            names = archive.namelist()
+            if (name := next(filter(choose, names), None)) is None:
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                raise Absent(f"{where}: contains {', '.join(repr(name[:60]) for name in names[:3])}{more}")
+            with archive.open(name) as member:
+                return _read(member, where, limit)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # each method of compression has errors of its own; also a password
+        said = " ".join(str(error).split())[:100] or type(error).__name__
+        raise DataError(
+            f"{where}: damaged or locked zip or not a zip archive ({said}); fetch or write it again"
+        ) from None
+
+
+class Absent(DataError):
+    """An archive lacks a member."""
+
+
+def _read(file: BufferedIOBase, where: Path | str, limit: int) -> bytes:
+    """All of a file that is unpacked while it is read; at no time more than the limit."""
+    pieces, size = [], 0
+    while piece := file.read(PIECE):
+        pieces.append(piece)
+        if (size := size + len(piece)) > limit:
+            raise DataError(
+                f"{where}: unpacks to more than the limit of {limit >> 20} MiB; divide it, or unpack it first"
+            )
+    return b"".join(pieces)
 
 
 class Row(NamedTuple):
@@ -88,6 +141,8 @@ def _parquet_stream(path: Path) -> Iterator[Row]:
                     for i in range(len(batch)):
                         try:
                             data = json.dumps(batch.slice(i, 1).to_pylist()[0], default=str).encode()
+                            if len(data) > LINE:
+                                data = DataError(f"the row is longer than {LINE >> 20} MiB; give one document per row")
                         except UnicodeDecodeError:
                             data = DataError("its text is not UTF-8; write it as UTF-8")
                         number += 1

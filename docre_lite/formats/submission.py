@@ -6,7 +6,6 @@ import io
 import json
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ..support.store import write_whole
 from ..types import Document, Triple
 from .files import read_bytes
 from .readers import write_text
+from .stream import Absent, unzip
 
 
 def write_submission(
@@ -84,12 +84,9 @@ def _load(path: Path) -> list:
 
 def _unzipped(path: Path, content: bytes) -> bytes:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if "result.json" not in archive.namelist():
-                raise DataError(f"{path}: contains {archive.namelist()} but no result.json, the name CodaLab expects")
-            return archive.read("result.json")
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:  # also a password
-        raise DataError(f"{path}: damaged or locked zip ({error}); write it again, or give result.json") from None
+        return unzip(io.BytesIO(content), "result.json".__eq__, path)
+    except Absent as error:
+        raise DataError(f"{error}, but no result.json, the name CodaLab expects") from None
 
 
 def _read_row(row: object, known: Mapping[str, Document], where: str) -> Triple:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from tqdm.auto import tqdm
 
 from ..formats.docred import document_to_json
-from ..formats.readers import decode, parse_json, read_bytes
+from ..formats.files import decode, parse_json, read_bytes
 from ..formats.stream import stream
 from ..formats.text import is_marked_up
 from ..support import DataError

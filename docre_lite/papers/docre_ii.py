@@ -13,7 +13,7 @@ from ..layers import PairVector, RoleBilinear, pair_cells
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveThreshold, simclr, simsiam, spread
 from ..ops import exporting, full_precision
-from ..support.settings import Amount, Count, Part, Rate, Variant, option, settings
+from ..support.settings import Amount, Count, Few, Part, Rate, Variant, option, settings
 from ..types import PairFeatures
 
 # The line of the matrix along which each head of a cell (s, o) looks.
@@ -44,7 +44,7 @@ class DocREII(PairClassifier):
         )
         block: Amount = option(64, "dimensions of a group where pair=outer")
         inference_layers: Count = option(2, "N_I, inference layers (Table 2)")
-        rounds: Amount = option(3, "K, rounds at prediction (Table 2); 0 = the base module alone, in training too")
+        rounds: Few = option(3, "K, rounds at prediction (Table 2); 0 = the base module alone, in training too")
         attention: Literal["eca", "full"] = option("eca", "along a cell's four lines, or all cells (Table 4 'w/o ECA')")
         fusion: bool = option(True, "gate between features and answers, (8)-(9) (Table 4 'w/o fusion')")
         feedback: Literal["all", "best"] = option(

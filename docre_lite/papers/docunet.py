@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..layers import Border, MapConv, MapNorm, RoleBilinear, Sides, blank, inside, pick, sides_of
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, BalancedSoftmax, BinaryCrossEntropy
-from ..support.settings import Amount, Count, Variant, option, settings
+from ..support.settings import Amount, Count, Side, Variant, option, settings
 from ..types import PairFeatures
 
 
@@ -48,7 +48,7 @@ class DocuNet(PairClassifier):
         fill: Literal["zero", "repeat"] = option(
             "zero", "cells beyond the last entity: zeros, or copies of its cells up to `matrix_size` (published code)"
         )
-        matrix_size: Count = option(42, "side of the matrix under fill=repeat (42 on DocRED, 35 on CDR and GDA)")
+        matrix_size: Side = option(42, "side of the matrix under fill=repeat (42 on DocRED, 35 on CDR and GDA)")
         map_width: Count = option(256, "channels of the matrix Y that enters both roles")
         block: Amount = option(64, "dimensions of a group in the bilinear form; 0 = all (full bilinear)")
         loss: Literal["balanced", "bce"] = option("balanced", "balanced softmax (11), or cross-entropy tuned on dev")

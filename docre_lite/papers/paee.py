@@ -13,7 +13,7 @@ from ..layers import Border, MapConv, MapNorm, RoleBilinear, Sides, blank, insid
 from ..model import Inputs, PairClassifier
 from ..objectives import TOP, AdaptiveSoftmax
 from ..ops import full_precision
-from ..support.settings import Amount, Count, Finite, Part, Rate, Share, Variant, option, settings
+from ..support.settings import Amount, Count, Finite, Part, Rate, Share, Side, Variant, option, settings
 from ..types import PairFeatures
 from .docunet import CellNet, UNet
 
@@ -40,7 +40,7 @@ class PAEE(PairClassifier):
             "tnet", "network over the pair map (4): TNet-style hard attention (an interpretation), a control, or none"
         )
         fill: Literal["circular", "slide", "zero"] = option("circular", "past the last entity: wrap, copy, or zeros")
-        matrix_size: Count = option(42, "side of the matrix under fill=slide (the most entities of a document)")
+        matrix_size: Side = option(42, "side of the matrix under fill=slide (the most entities of a document)")
         matrix_width: Count = option(64, "channels inside the matrix network")
         map_width: Count = option(256, "channels D' of the matrix Y that enters both roles")
         budget: Share = option(0.25, "share of patches that tnet looks at closely; can be changed after training")
@@ -48,7 +48,7 @@ class PAEE(PairClassifier):
         type_width: Count = option(20, "width of an entity type's vector")
         potential: Literal["hard", "soft", "off"] = option("hard", "tag of (5): 0 or 1, its probability, or none")
         potential_threshold: Finite = option(0.3, "probability λ above which a pair is tagged; not a weight of a loss")
-        potential_window: Count = option(3, "side of the window that the detector averages over (1 = the cell alone)")
+        potential_window: Side = option(3, "side of the window that the detector averages over (1 = the cell alone)")
         filter: bool = option(False, "choose relations for tagged pairs only, as in the abstract, but not in (5)-(8)")
         re_encoder: bool = option(True, "let entities and sentences attend to each other (6)")
         re_layers: Count = option(1, "layers of that transformer (not given in the paper)")

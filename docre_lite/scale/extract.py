@@ -21,7 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..model import located
-from ..predict import EVIDENCE
+from ..predict import BUDGET, EVIDENCE
 from ..support import DataError
 from ..support.machine import give_back, warn_of_emulation
 from ..support.settings import Amount, Count, Share, option, settings
@@ -40,7 +40,11 @@ class How:
 
     part_size: Count = option(256, "documents per part: the most work that an interruption costs each worker")
     batch_size: Count = option(8, "documents per batch")
-    budget: Count = option(1 << 14, "most tokens, and most entity pairs, per batch; larger documents are set aside")
+    budget: Count = option(
+        BUDGET,
+        "most tokens, entity pairs, rows of attention (mentions times heads) or sentences per batch; larger documents "
+        "are set aside",
+    )
     evidence: Share = option(EVIDENCE, "share of a pair's attention that makes a sentence evidence")
     precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "16 bits are faster if the hardware multiplies them")
     seed: Amount = option(0, "seed of models that draw during prediction; each part starts from it")

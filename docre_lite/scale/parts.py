@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -19,19 +19,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ..corpus import running_example
 from ..encode import Tokens
 from ..formats.docred import document_from_json, file_number
 from ..formats.files import decode, parse_json
 from ..formats.stream import Row, stream
 from ..model import DocRE
-from ..predict import predict_encoded, room
+from ..predict import over, predict_encoded
 from ..support import DataError
-from ..support.machine import arithmetic, give_back
+from ..support.machine import arithmetic, give_back, out_of_memory
 from ..support.store import write_whole, writing
 from ..types import Document, Triple
 
 PART_BYTES = 1 << 24  # most bytes of a part; only rows far larger than any document reach it
 MANIFEST, REJECTED = "_manifest.json", "_rejected"  # readers of parquet folders skip names that begin with "_"
+LONGEST = 1 << 14  # most characters of a title or name
 OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{\s*\S")  # the start of a line with a document
 SCHEMA = pa.schema(
     {
@@ -49,6 +51,9 @@ SCHEMA = pa.schema(
         "evidence": pa.list_(pa.int32()),  # sentences, the strongest first
     }
 )
+
+
+Reject = Callable[[int, object, str], None]  # takes row, title and reason
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,8 @@ def find(patterns: str | Sequence[str], out: Path) -> list[Source]:
         inputs = [path for path in files if path.parent not in (out, out / REJECTED)]
         if not inputs:
             raise DataError(f"{files[0]}: lies in the --out folder; choose another one")
+        if odd := [path for path in inputs if any("\ud800" <= c <= "\udfff" for c in str(path))]:
+            raise DataError(f"{str(odd[0])!a}: this file name is not UTF-8; rename the file")
         found.update(inputs)
     common = Path(os.path.commonpath([path.parent for path in found]))
     sources = [_source(path, path.relative_to(common).as_posix()) for path in sorted(found)]
@@ -156,27 +163,25 @@ def work(job: Job, part: Part) -> dict[str, Any]:
     """Finds and writes the triples of a part, rejected rows first: the part's file shows that both are complete."""
     give_back()
     model = loaded_model(job.model, tuple(job.settings["options"].items()))
-    torch.manual_seed(job.settings["seed"])
-    encoded, rejected = _encode(model, part, job.settings["budget"])
+    rejected: list[dict[str, Any]] = []
+
+    def reject(row: int, title: object, reason: str) -> None:
+        title = title if isinstance(title, str | int | float) else None  # others may be nested, or of any length
+        rejected.append({"input": part.source.name, "row": row, "title": title, "reason": reason})
+
+    encoded = _encode(model, part, job.settings["budget"], reject)
     try:
-        with arithmetic(job.settings["precision"], model.device):
-            found = predict_encoded(
-                model,
-                list(encoded.values()),
-                job.batch_size,
-                evidence=job.settings["evidence"],
-                budget=job.settings["budget"],
-            )
+        found = _found(model, job, encoded, reject)
     except Exception as error:
         error.add_note(f"{part.source.path}: in rows {part.rows[0].number} to {part.rows[-1].number}")
         raise
-    columns = _columns(part, encoded, found)
+    columns = _columns(part, {row: encoded[row] for row in found}, list(found.values()))
     count = {
         "name": part.name,
         "input": part.source.mark,
         "first": part.rows[0].number,
         "bytes": part.bytes,
-        "documents": len(encoded),
+        "documents": len(found),
         "triples": len(columns["row"]),
         "rejected": len(rejected),
     }
@@ -191,14 +196,9 @@ def work(job: Job, part: Part) -> dict[str, Any]:
     return count
 
 
-def _encode(model: DocRE, part: Part, budget: int) -> tuple[dict[int, Tokens], list[dict[str, Any]]]:
-    """The documents of a part in sub-words by row, and the rows set aside."""
+def _encode(model: DocRE, part: Part, budget: int, reject: Reject) -> dict[int, Tokens]:
+    """The documents of a part in sub-words by row; those that cannot be read or are too large are set aside."""
     documents: dict[int, Document] = {}
-    rejected = []
-
-    def reject(row: int, title: object, reason: str) -> None:
-        rejected.append({"input": part.source.name, "row": row, "title": title, "reason": reason})
-
     for row in part.rows:
         obj = None
         where = f"{part.source.name}: row {row.number}"
@@ -209,15 +209,84 @@ def _encode(model: DocRE, part: Part, budget: int) -> tuple[dict[int, Tokens], l
             if isinstance(obj, dict):
                 obj.pop("labels", None)  # extraction ignores them
             documents[row.number] = document_from_json(obj, where)
-        except DataError as error:
-            reject(row.number, obj.get("title") if isinstance(obj, dict) else None, str(error))
-    encoded = dict(zip(documents, model.tokenizer.encode(list(documents.values())), strict=True))
+        except Exception as error:
+            reject(row.number, obj.get("title") if isinstance(obj, dict) else None, _reason(error, where))
+
+    def encode(rows: list[int]) -> dict[int, Tokens]:
+        return dict(zip(rows, model.tokenizer.encode([documents[row] for row in rows]), strict=True))
+
+    encoded = _together_or_alone(encode, list(documents), lambda row, why: reject(row, documents[row].title, why))
     for row, tokens in list(encoded.items()):
-        if (takes := room([tokens])) > budget:
-            what = "tokens" if takes == len(tokens.ids) else "pairs of entities"
-            reason = f"{takes} {what}, more than the budget of {budget}; raise it if memory allows"
-            reject(row, encoded.pop(row).document.title, reason)
-    return encoded, rejected
+        if reason := over(model, tokens, budget) or _long_name(tokens.document):
+            del encoded[row]
+            reject(row, tokens.document.title, reason)
+    return encoded
+
+
+def _long_name(document: Document) -> str | None:
+    """Each triple repeats title and names: a long one fills memory and disk."""
+    strings = [document.title, *(text for entity in document.entities for text in (entity.name, entity.type))]
+    if (longest := max(map(len, strings))) <= LONGEST:
+        return None
+    return f"a title, name or type of {longest} characters, more than {LONGEST}; shorten it"
+
+
+def _found(model: DocRE, job: Job, encoded: Mapping[int, Tokens], reject: Reject) -> dict[int, list[Triple]]:
+    """The triples of each document by row. One that fails alone is set aside, unless the model fails at any."""
+    told = job.settings
+
+    def find(tokens: list[Tokens]) -> list[list[Triple]]:
+        torch.manual_seed(told["seed"])
+        with arithmetic(told["precision"], model.device):
+            return predict_encoded(model, tokens, job.batch_size, evidence=told["evidence"], budget=told["budget"])
+
+    failed: dict[int, str] = {}
+    found = _together_or_alone(
+        lambda rows: dict(zip(rows, find([encoded[row] for row in rows]), strict=True)),
+        list(encoded),
+        failed.__setitem__,
+    )
+    if failed:
+        find(model.tokenizer.encode([running_example()]))  # whoever cannot read this either has another fault
+    for row, reason in failed.items():
+        reject(row, encoded[row].document.title, reason)
+    return found
+
+
+def _together_or_alone(
+    do: Callable[[list[int]], dict[int, Any]], rows: list[int], fails: Callable[[int, str], object]
+) -> dict[int, Any]:
+    """What `do` finds in all rows at once. If it fails, each row is tried alone, once, and `fails` hears of those that
+    fail; the rest is done once more together, as it would be without them.
+    """
+    try:
+        return do(rows)
+    except Exception:
+        pass  # the memory that the exception holds goes with it
+    alone = {}
+    for row in rows:
+        give_back()
+        try:
+            alone |= do([row])
+        except Exception as error:
+            fails(row, _reason(error))
+    give_back()
+    try:
+        return do(list(alone))
+    except Exception:  # each fits into memory, but not all
+        return alone
+
+
+def _reason(error: Exception, where: str = "") -> str:
+    """Why a document was set aside, in one line."""
+    if isinstance(error, DataError):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return f"{where}: JSON nested too deeply; DocRED JSON is a list of documents"
+    said = " ".join(str(error).split())[:200]
+    if out_of_memory(error):
+        return f"it needs more memory than there is ({said or 'MemoryError'}); a smaller --budget sets it aside at once"
+    return f"it could not be read ({type(error).__name__}: {said})"
 
 
 def _columns(part: Part, encoded: Mapping[int, Tokens], found: Sequence[Sequence[Triple]]) -> dict[str, list]:

@@ -21,6 +21,8 @@ from torch import nn
 from . import DataError
 from .store import (
     ANEW,
+    behind,
+    check_weights,
     read_json,
     read_tensors,
     replace_folder,
@@ -61,7 +63,11 @@ class Folder:
         self.saved = time.monotonic()
 
     def write_model(self, model: nn.Module) -> None:
-        self._write(lambda out: replace_folder(out / "model", model.save))
+        def write(folder: Path) -> None:
+            model.write(folder)
+            model.write_card(folder)
+
+        self._write(lambda out: replace_folder(out / "model", write))
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         self._write(lambda out: write_json(out / "metrics.json", metrics))
@@ -101,10 +107,12 @@ def _seal(slot: Path) -> dict[str, Any] | None:
     """The sealed content; None if it was never finished, or if something has been written since."""
     try:
         seal = json.loads((slot / SEAL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    whole = isinstance(seal, dict) and isinstance(seal.get("step"), int) and isinstance(seal.get("files"), dict)
-    return seal if whole else None
+    whole = isinstance(seal, dict) and type(seal.get("step")) is int and isinstance(seal.get("files"), dict)
+    if not whole or not seal["files"] or not all(isinstance(value, str) for value in seal["files"].values()):
+        return None
+    return seal if all(Path(name).name == name for name in seal["files"]) else None  # of this folder alone
 
 
 def _damage(slot: Path, files: dict[str, str]) -> str | None:
@@ -128,7 +136,13 @@ def save_slot(last: Path, before: Path | None, step: int, write: Callable[[Path]
         if (slot / SEAL).is_file():
             write_over(slot / SEAL, b"")
     here = slots[0]
-    here.mkdir(parents=True, exist_ok=True)
+    behind(last).mkdir(parents=True, exist_ok=True)  # a link stays, even if its folder is yet to be made
+    if here.is_symlink():
+        here.unlink()  # only a stranger plants one here
+    here.mkdir(exist_ok=True)
+    for path in here.iterdir():
+        if path.is_symlink():
+            path.unlink()
     write(here)
     seal(here, step)
     return here
@@ -145,7 +159,11 @@ def clear(last: Path) -> None:
     for path in last.rglob("*"):
         if path.is_file():
             write_over(path, b"")
-    shutil.rmtree(last, ignore_errors=True)
+    if not last.is_symlink():
+        shutil.rmtree(last, ignore_errors=True)
+        return
+    for name in SLOTS:  # the link stays: it is yours
+        shutil.rmtree(last / name, ignore_errors=True)
 
 
 def write_state(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, place: dict[str, Any]) -> None:
@@ -170,11 +188,14 @@ def restore(slot: Path, model: nn.Module, optimizer: torch.optim.Optimizer, othe
     one that saved its state use, random numbers start from that seed.
     """
     weights, tensors = (read_tensors(slot / f"{name}.safetensors") for name in ("model", "training"))
+    check_weights(slot / "training.safetensors", tensors)
     model.load_state_dict(weights)
     for name, parameter in model.named_parameters():
         if f"optimizer.step.{name}" in tensors:
             # a copy: the tensor is the file itself, mapped into memory, and the file will be overwritten
             moments = {key: tensors[f"optimizer.{key}.{name}"].to(parameter.device, copy=True) for key in OF_ADAM}
+            if any(moments[key].shape != parameter.shape for key in OF_ADAM[1:]) or moments["step"].numel() != 1:
+                raise TypeError(f"the optimiser's numbers for {name} have another size")
             optimizer.state[parameter] = moments
     if other_seed is not None:
         set_seed(other_seed % 2**32)  # NumPy takes no larger one

@@ -14,7 +14,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from huggingface_hub.utils import logging
 
 from .. import __version__
-from .store import write_json
+from .store import staged, write_json
 
 NAME = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 FILES = ("model.json", "tiny.json", "config.json", "tokenizer*.json", "card.json", "model.safetensors")
@@ -89,14 +89,20 @@ class Shared(ModelHubMixin):
 
         With `shares`, the path from here to another saved model's folder, encoder and words are not written but taken
         from there: they must be the same. If its training is known, a card joins it: `card.json` for programs and
-        `README.md`, which also names the `license`, such as "mit" (default: not stated).
+        `README.md`, which also names the `license`, such as "mit" (default: not stated). Files appear once all are
+        written: none is torn.
         """
-        self.write(folder, half, shares)
         if license:
             self.about = self.about | {"license": license}
+        with staged(Path(folder)) as new:
+            self.write(new, half, shares)
+            self.write_card(new)
+
+    def write_card(self, folder: Path) -> None:
+        """The card, if the training is known."""
         if self.about:
-            write_json(Path(folder, "card.json"), self.about)
-            self.generate_model_card().save(Path(folder, "README.md"))
+            write_json(folder / "card.json", self.about)
+            self.generate_model_card().save(folder / "README.md")
 
     def generate_model_card(self, name: str | None = None) -> ModelCard:
         """The card, see `card`; `name` is the model's name on the hub."""

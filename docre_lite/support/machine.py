@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import subprocess
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +20,11 @@ import torch
 from accelerate import PartialState
 
 from .. import __version__
-from . import PACKAGE
+from . import PACKAGE, DataError
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# the words of torch's allocators, of C++, and of the system
+NO_MEMORY = re.compile("allocate memory|out of memory|bad_alloc|invalid buffer size|size calculation overflow", re.I)
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
 
 
@@ -132,6 +137,29 @@ def _cpu_says(*keys: str, split: bool = True) -> set[str]:
         if key.strip() in keys:
             return set(value.split()) if split else {value.strip()}
     return set()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Was memory refused? torch has a type of its own for a GPU's, but for a CPU's only words."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError | OSError) and bool(NO_MEMORY.search(str(error)))
+
+
+@contextmanager
+def enough_memory(titles: Sequence[str], way_out: str) -> Iterator[None]:
+    """A context for work on these documents: refused memory becomes a DataError of one line that names them."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())[:120] or "MemoryError"
+    else:
+        return
+    # outside of `except`: the line must not keep the memory that the error holds
+    several = f" and {len(titles) - 1} more of its batch" if len(titles) > 1 else ""
+    raise DataError(f'document "{titles[0][:60]}"{several}: needs more memory than there is ({said}); {way_out}')
 
 
 def keep_freed() -> None:

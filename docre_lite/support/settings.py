@@ -13,6 +13,8 @@ from pydantic.dataclasses import dataclass
 
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
+Few = Annotated[int, Field(ge=0, le=1000)]  # what nothing else bounds: no weight has a size that depends on it
+Side = Annotated[int, Field(ge=1, le=1000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]

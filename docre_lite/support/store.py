@@ -6,12 +6,13 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -23,6 +24,7 @@ from . import DataError
 # A lock that is a mere file, the fallback of newer versions, would outlive a killed process.
 HARD = {"fallback_to_soft": False} if "fallback_to_soft" in signature(FileLock.__init__).parameters else {}
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+THRESHOLDS = ".cut"  # may be infinite: a relation that is never, or always, claimed
 ANEW = "copy it again from an intact source, or train again"
 
 
@@ -34,6 +36,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {ANEW}") from None
     except ValueError as error:  # also bytes that are not text
         raise DataError(f"{path}: cut short or damaged ({error}); {ANEW}") from None
+    except RecursionError:
+        raise DataError(f"{path}: JSON nested too deeply; {ANEW}") from None
     if not isinstance(found, dict):
         raise DataError(f"{path}: holds a {type(found).__name__} where an object belongs; {ANEW}")
     return found
@@ -53,6 +57,28 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path}: cut short or damaged ({error}); {ANEW}") from None
 
 
+def check_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Raises DataError if a weight is not a finite number: a model with one would find nothing, without a word."""
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not name.endswith(THRESHOLDS) and not tensor.isfinite().all():
+            raise DataError(f"{path}: {name} holds numbers that are not finite; {ANEW}")
+
+
+def differs(meant: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
+    """The first weight that a network lacks or has in another size, in words; None if they belong together.
+
+    `meant` may be on the device "meta", where a network takes no memory.
+    """
+    for name, tensor in meant.items():
+        if name not in weights:
+            return f"no {name}"
+        if (there := tuple(weights[name].shape)) != (asked := tuple(tensor.shape)):
+            return f"size mismatch: {name} is {there}, not {asked}"
+        if tensor.is_floating_point() != weights[name].is_floating_point():
+            return f"{name} holds {weights[name].dtype}, not {tensor.dtype}"
+    return next((f"{name} too many" for name in weights if name not in meant), None)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes the whole file or none, see `write_whole`."""
     write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
@@ -70,22 +96,61 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Our own: some libraries for this are abandoned, and none waits for the disk. Raises OSError.
     """
-    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a device or a pipe, such as /dev/stdout
+        yield path
+        return
+    new = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _create(new)
         yield new
         _to_disk(new)
         new.replace(path)
         _to_disk(path.parent)  # the name, too
     except BaseException:
-        new.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            new.unlink(missing_ok=True)
         raise
+
+
+def check_writable(path: Path, way_out: str = "fix that, or choose another --out") -> None:
+    """Raises DataError if a file cannot be written at `path`: better now than after the work. Makes its folder."""
+    with writing(path, way_out):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if path.exists() and not path.is_file():
+            return
+        _create(new := _beside(path))
+        new.unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name[:50]}.{os.getpid()}.tmp")  # short: the name itself may be as long as can be
+
+
+def _create(path: Path) -> None:
+    """An empty file of our own: what a stranger put there, such as a link to a file of yours, is not written to."""
+    path.unlink(missing_ok=True)
+    path.touch(exist_ok=False)
+
+
+def no_link(path: str, flags: int) -> int:
+    """For `open(..., opener=no_link)`: refuses a link, which a stranger may have planted."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def to_disk(file: IO[bytes]) -> None:
+    """Waits until what was written to an open file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def write_over(path: Path, data: bytes) -> None:
     """Overwrites a file in place: creating, renaming or deleting another is slow on a network drive, which also keeps
     a copy in its trash. Stopping halfway leaves the file cut short: only for files, or folders, that exist twice.
     """
+    _no_link(path)
     path.write_bytes(data)
     _to_disk(path)
 
@@ -107,7 +172,10 @@ def _to_disk(path: Path) -> None:
 def sweep(folder: Path) -> None:
     """Removes the half-written files of killed writers. Only for the process that has the folder to itself."""
     for left in folder.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -115,12 +183,15 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
     The old one stays as FOLDER.new, to be overwritten the next time, until `settle` removes it.
     """
+    folder = behind(folder)
     settle(folder, keep_spare=True)
     new, old = (folder.with_name(folder.name + end) for end in (".new", ".old"))
     try:
+        _no_link(new)
         new.mkdir(parents=True, exist_ok=True)
         write(new)
         for path in new.iterdir():
+            _no_link(path)
             _to_disk(path)
     except Exception:
         shutil.rmtree(new, ignore_errors=True)  # makes room on a full disk
@@ -132,18 +203,53 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         old.rename(new)
 
 
+def behind(folder: Path) -> Path:
+    """The folder that a symbolic link points to, such as one on a larger disk: it is swapped there, the link stays."""
+    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
+
+
+def _no_link(path: Path) -> None:
+    """Removes a link where we write: only a stranger plants one there."""
+    if path.is_symlink():
+        path.unlink()
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A folder to write files to, which move into `folder` once all are on the disk; none of them moves if one fails.
+
+    Files there that are not written stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder))
+    try:
+        yield new
+        files = sorted(new.iterdir())
+        for path in files:
+            _to_disk(path)
+        for path in files:
+            path.replace(folder / path.name)
+        _to_disk(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
 def whole(folder: Path) -> Path:
     """The folder, or its predecessor if the process was killed while swapping the two."""
+    folder = behind(folder)
     old = folder.with_name(folder.name + ".old")
     return old if old.is_dir() and not folder.is_dir() else folder
 
 
 def settle(folder: Path, keep_spare: bool = False) -> None:
     """Cleans up after a kill: the folder, old or new, is back in its place, with nothing but the spare beside it."""
+    folder = behind(folder)
     if (found := whole(folder)) != folder:
         found.rename(folder)
     for end in (".old",) if keep_spare else (".new", ".old"):
-        shutil.rmtree(folder.with_name(folder.name + end), ignore_errors=True)
+        spare = folder.with_name(folder.name + end)
+        _no_link(spare)
+        shutil.rmtree(spare, ignore_errors=True)
 
 
 class Busy(DataError):
@@ -160,6 +266,7 @@ def alone(folder: Path, way_out: str = "choose another --out", name: str = ".loc
         raise DataError(f"{folder}: is a file, but a folder is needed; {way_out}")
     with writing(folder, way_out):
         folder.mkdir(parents=True, exist_ok=True)
+        _no_link(folder / name)
         try:
             return FileLock(folder / name, **HARD).acquire(blocking=False)
         except Timeout:

@@ -37,7 +37,11 @@ def read_subwords(name: str) -> PreTrainedTokenizerFast:
 
 
 def check_fits(subwords: PreTrainedTokenizerFast, rows: int) -> None:
-    """Raises ValueError if the tokenizer uses numbers beyond the rows of the embedding."""
+    """Raises ValueError if the tokenizer uses numbers beyond the rows of the embedding; or what the library raises if
+    it cannot read a word that it does not know.
+    """
+    subwords(["\ufffd"], is_split_into_words=True, add_special_tokens=False)
+    subwords.convert_tokens_to_ids(subwords.all_special_tokens)
     if (largest := max(subwords.get_vocab().values())) >= rows:
         raise ValueError(
             f"its tokenizer numbers tokens up to {largest}, but the model has an embedding for {rows}: "
