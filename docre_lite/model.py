@@ -225,9 +225,7 @@ class DocRE(nn.Module, hub.Shared):
             encoder, subwords = network.from_folder(home), PreTrainedTokenizerFast.from_pretrained(home)
             for key in ("is_local", "local_files_only"):  # otherwise saving it again would reveal its source
                 subwords.init_kwargs.pop(key, None)
-            relations = Relations(tuple(spec["relations"]), spec["labels"])
-            pairs = None if spec.get("pairs") is None else tuple((head, tail) for head, tail in spec["pairs"])
-            tokenizer = Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]), pairs)
+            tokenizer = _tokenizer(subwords, spec)
             check_fits(subwords, len(read[encoder.table]))
             kind = paper(spec["paper"])
             saved = kind.Options(**spec["options"])
@@ -250,6 +248,12 @@ class DocRE(nn.Module, hub.Shared):
             model.about = read_json(folder / "card.json")
             encoder.source = encoder.source or model.about.get("encoder")
         return model.eval()
+
+
+def _tokenizer(subwords: PreTrainedTokenizerFast, spec: dict[str, Any]) -> Tokenizer:
+    relations = Relations(tuple(spec["relations"]), spec["labels"])
+    pairs = None if spec.get("pairs") is None else tuple((head, tail) for head, tail in spec["pairs"])
+    return Tokenizer(subwords, relations, tuple(spec["types"]), Reading(**spec["reading"]), pairs)
 
 
 def _filled(tokenizer, encoder, kind, options, weights) -> tuple[DocRE | None, str | None]:

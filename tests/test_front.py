@@ -455,7 +455,7 @@ def test_the_component_says_what_it_lacks(nlp, spacy):
     assert finder is nlp.get_pipe("docre_lite")
     nlp.remove_pipe("docre_lite")
     nlp.add_pipe("docre_lite", config={"run": "no/such"})
-    with pytest.raises(ValueError, match="no/such: no model.json here"):
+    with pytest.raises(ValueError, match="model 'no/such' is no folder here, and could not be fetched"):
         nlp(NOTE)
 
 

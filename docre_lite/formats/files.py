@@ -36,7 +36,7 @@ def _unzipped(data: bytes, path: Path) -> bytes:
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             names = [i.filename for i in archive.infolist() if not i.is_dir() and "__MACOSX" not in i.filename]
-    except Exception:  # `unzip` says what is wrong with it
+    except Exception:  # `unzip` names the fault
         names = [""]
     if len(names) != 1:
         some = ", ".join(name[:60] for name in names[:3]) + (", …" if len(names) > 3 else "")
