@@ -177,8 +177,7 @@ class DocRE(nn.Module, hub.Shared):
 
     def write(self, folder: str | Path, half: bool = False, shares: str | None = None) -> None:
         """As `save`, file by file and in place: for a folder that exists twice, see `support.checkpoint`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder := Path(folder)).mkdir(parents=True, exist_ok=True)
         spec = self.spec() | ({"shares": shares} if shares else {})
         write_over(folder / "model.json", (json.dumps(spec, indent=1, ensure_ascii=False) + "\n").encode())
         if not shares:
@@ -238,10 +237,8 @@ class DocRE(nn.Module, hub.Shared):
             raise ValueError(f"{kind.name} has no setting {unknown[0]!r}; have {', '.join(fields(kind.Options))}")
         chosen = update(saved, options)
         model, fault = _filled(tokenizer, encoder, kind, chosen, weights)
-        if fault and options:
-            raise ValueError(
-                f"{folder}: {', '.join(options)} cannot be changed after training: it requires other weights"
-            )
+        if fault and (changed := ", ".join(options)):
+            raise ValueError(f"{folder}: {changed} cannot be changed after training: it requires other weights")
         if fault:
             raise _Foreign(folder, network.file, fault)
         if (folder / "card.json").is_file():
