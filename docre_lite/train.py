@@ -106,27 +106,6 @@ class Step:
     figures: dict[str, float] = field(default_factory=dict)  # scalars of the paper's trace to monitor
 
 
-@dataclass
-class State:
-    """The state of a run, without its tensors."""
-
-    step: int = 0
-    loss_sum: float = 0.0
-    best: float = -1.0
-    seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    def check(self, steps: int) -> None:
-        """Raises TypeError if this is no state of a run of so many steps."""
-        if type(self.step) is not int or not 0 <= self.step <= steps:
-            raise TypeError(f"step is {self.step!r}, not a number up to {steps}")
-        for name in ("loss_sum", "best", "seconds"):
-            if type(value := getattr(self, name)) not in (int, float) or not math.isfinite(value):
-                raise TypeError(f"{name} is {value!r}, not a number")
-        if not isinstance(self.history, list) or not all(isinstance(row, dict) for row in self.history):
-            raise TypeError("history is not a list of epochs")
-
-
 def fit(
     model: DocRE,
     train: Sequence[Document],
@@ -208,7 +187,7 @@ class _Run:
     def __init__(self, model: DocRE, train, dev, config: TrainConfig, out: Path | None, scored, about):
         if not train:
             raise ValueError("no training documents; give at least one")
-        self.config, self.out, self.scored, self.state = config, out, scored or False, State()
+        self.config, self.out, self.scored, self.state = config, out, scored or False, checkpoint.State()
         self.accelerator = _accelerator(config, model.classifier.idle_weights)
         self.folder = checkpoint.Folder(out if self.accelerator.is_main_process else None, config.save_minutes)
         self.documents, self.dev = train, dev
@@ -351,7 +330,7 @@ class _Run:
             )
         if scaler := saved.pop("scaler", None):  # earlier versions had none
             self.scaler.load_state_dict(scaler)
-        self.state = State(**saved)
+        self.state = checkpoint.State(**saved)
         self.state.check(self.steps)
         epoch, within = divmod(self.state.step, self.per_epoch)
         self.order = order_of(self.encoded, self.config, epoch) if within else []

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,27 @@ from .store import (
 
 SLOTS, SEAL = ("0", "1"), "checksums.json"
 OF_ADAM = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class State:
+    """The state of a run, without its tensors."""
+
+    step: int = 0
+    loss_sum: float = 0.0
+    best: float = -1.0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def check(self, steps: int) -> None:
+        """Raises TypeError if this is no state of a run of so many steps."""
+        if type(self.step) is not int or not 0 <= self.step <= steps:
+            raise TypeError(f"step is {self.step!r}, not a number up to {steps}")
+        for name in ("loss_sum", "best", "seconds"):
+            if type(value := getattr(self, name)) not in (int, float) or not math.isfinite(value):
+                raise TypeError(f"{name} is {value!r}, not a number")
+        if not isinstance(self.history, list) or not all(isinstance(row, dict) for row in self.history):
+            raise TypeError("history is not a list of epochs")
 
 
 class Folder:
