@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,13 +35,17 @@ ASKED_TO_STOP = 7
 def place(server, tmp_path) -> Path:  # noqa: F811
     """A folder to work in; the server has DocRED under its pinned names, with few documents, and a tiny BERT."""
     documents = [made(f"document {i}", 4, sentences=3, words=12) for i in range(sum(FILES.values()))]
+    names = {"r": "P1", "s": "P2", "q": "P3"}  # as Wikidata calls its properties
+    documents = [
+        replace(d, triples=tuple(replace(t, relation=names[t.relation]) for t in d.triples)) for d in documents
+    ]
     names = iter(documents)
     for name, count in FILES.items():
         path = write_docred([next(names) for _ in range(count)], tmp_path / "hub" / name)
         [source] = [s for s in SOURCES["docred"].sources if s.name == name]
         server.files[source.address.removeprefix(server.address)] = path.read_bytes()
     [source] = [s for s in SOURCES["docred"].sources if s.name == "rel_info.json.gz"]
-    labels = json.dumps({relation: f"relation {relation}" for relation in "rsq"})
+    labels = json.dumps({relation: f"relation {relation}" for relation in ("P1", "P2", "P3")})
     server.files[source.address.removeprefix(server.address)] = gzip.compress(labels.encode())
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=200, **sizes)).save_pretrained(tmp_path / "bert")
@@ -67,8 +72,7 @@ def executed(place: Path, endpoint: str, signalled: str, *chapters: str) -> tupl
 def test_every_full_run_is_interrupted_and_ends(place, server):  # noqa: F811
     """One is killed before it has a checkpoint; all are stopped in the middle, and their cells are run again."""
     code, _ = executed(place, server.address, "SIGKILL", "04_atlop")
-    assert code == -signal.SIGKILL, json.loads((place / "said.json").read_text())[:6]
-    assert last_checkpoint(next((place / "runs").glob("docred-*"))) is None
+    assert code == -signal.SIGKILL and last_checkpoint(next((place / "runs").glob("docred-*"))) is None
 
     _, said = executed(place, server.address, "SIGINT", *CHAPTERS)
     for chapter in CHAPTERS:

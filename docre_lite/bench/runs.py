@@ -256,7 +256,7 @@ def scored(run: Run, files: Mapping[str, Path], out: Path, device: str | None) -
         "documents": {
             split: {
                 "documents": len(d),
-                "pairs": sum(len(x.pairs()) for x in d),
+                "pairs": sum(x.pair_count for x in d),
                 "triples": sum(len(x.triples) for x in d),
                 "checksum": fingerprint(d)[:12],
             }
