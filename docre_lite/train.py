@@ -255,17 +255,10 @@ class _Run:
             self._save_if(self.folder.is_due())
         return Step(epoch + 1, state.step, self.steps, loss, losses, time.perf_counter() - begin, scores, figures)
 
-    def _collated(self, where: list[int]) -> Batch:
-        """The training documents at these indices, as this step reads them."""
-        if not self.config.shuffle_entities:
-            return self.model.tokenizer.collate([self.encoded[k] for k in where])
-        mixed = [shuffled(self.documents[k], self.config.seed * 1_000_003 + self.state.step * 1_009 + k) for k in where]
-        return self.model.tokenizer.collate(self.model.tokenizer.encode(mixed))
-
     def _backward(self, where: list[int], parts: int) -> tuple[dict[str, float], dict[str, float]]:
         accelerator = self.accelerator
         mine = where[accelerator.process_index :: accelerator.num_processes]
-        batch = self._collated(mine or where[:1]).to(accelerator.device)
+        batch = _collated(self, mine or where[:1]).to(accelerator.device)
         with arithmetic(self.config.precision, accelerator.device):
             prediction = self.wrapped(batch)
             losses, loss = prediction.losses, prediction.loss
@@ -337,6 +330,16 @@ class _Run:
         index = self.accelerator.process_index
         seed = self.config.seed + 1_000_003 * self.state.step + index
         checkpoint.restore(folder, self.model, self.optimizer, seed if index else None)
+
+
+def _collated(run: _Run, where: list[int]) -> Batch:
+    """The training documents at these indices, as the current step reads them."""
+    tokenizer, config = run.model.tokenizer, run.config
+    if not config.shuffle_entities:
+        return tokenizer.collate([run.encoded[k] for k in where])
+    seeds = (config.seed * 1_000_003 + run.state.step * 1_009 + k for k in where)
+    mixed = [shuffled(run.documents[k], seed) for k, seed in zip(where, seeds, strict=True)]
+    return tokenizer.collate(tokenizer.encode(mixed))
 
 
 def _figures(prediction: Prediction) -> dict[str, float]:
