@@ -156,6 +156,27 @@ def test_predict_ignores_labels_even_faulty_ones(data, run, tmp_path, capsys):
     assert out.is_file() and "99" not in capsys.readouterr().err
 
 
+def test_what_strangers_write_does_not_steer_the_terminal(data, tmp_path, capsys):
+    """Escape codes, newlines and turned writing in titles, relations, types and names of files."""
+    evil = "\x1b[2J\n\x9b31m\u202e"
+    obj = json.loads((data / "train.json").read_text())[:2]
+    for k, document in enumerate(obj):
+        document["title"] = f"{k}{evil}"
+        for label in document["labels"]:
+            label["r"] += evil
+    obj[1]["sents"] = obj[0]["sents"]
+    path = tmp_path / f"x{evil.replace('/', '')}.json"
+    path.write_text(json.dumps(obj))
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps([{**obj[0], "sents": [[1]]}]))
+    for command in (["data", "info", path], ["data", "info", path, "--json"], ["data", "info", broken], ["score"]):
+        main([*map(str, command)])
+        told = capsys.readouterr()
+        assert all(c.isprintable() for line in (told.out + told.err).split("\n") for c in line), command
+    main(["data", "info", str(path), "--json"])
+    assert any("\x1b" in name for name in json.loads(capsys.readouterr().out)["relations"]), "still the same string"
+
+
 def test_training_documents_in_dev_are_told(data, tmp_path, capsys):
     assert train(data, tmp_path / "run", "--dev", data / "train.json", "--epochs", 1) == 0
     told = capsys.readouterr().err

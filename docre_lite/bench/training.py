@@ -23,6 +23,7 @@ from ..formats.readers import read, read_relations
 from ..model import DocRE, build, paper
 from ..support.checkpoint import place
 from ..support.machine import processes
+from ..support.prose import printable
 from ..support.record import described
 from ..support.settings import fields, update
 from ..support.store import ANEW, alone, read_json, write_json, writing
@@ -111,7 +112,8 @@ def _prepared(plan: dict[str, Any], out: Path, resume: bool):
     documents = read(plan["train"], **how)[: plan["limit"]]
     dev = read(plan["dev"], **how) if plan["dev"] else []
     for leak in equal_texts(dev, documents)[:3]:
-        print(f"docre-lite: {plan['dev']}: {leak}, so its scores flatter the model", file=sys.stderr)
+        said = printable(f"{plan['dev']}: {leak}")
+        print(f"docre-lite: {said}, so its scores flatter the model", file=sys.stderr)
     if not any(document.triples for document in documents):
         raise ValueError(f"{plan['train']}: no document has a label, so there is nothing to learn; give them labels")
     checkpoint = last_checkpoint(out) if resume else None

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from ..support.prose import printable
 from . import annotate, bench, corpus, data, export, extract, page, predict, push, score, train
 
 # The commands import everything heavy themselves, so that `--help` answers at once.
@@ -107,10 +108,10 @@ def _fault(said: str) -> int:
     line = " ".join(said.split())
     if len(line) > LONGEST:  # the end tells the way out
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
-    print(f"docre-lite: {line}", file=sys.stderr)
+    print(f"docre-lite: {printable(line)}", file=sys.stderr)
     return 2
 
 
 def _told(message: Warning | str, *_: Any) -> None:
     """Prints a warning as a line of its own, without the place in the code that raised it."""
-    print(f"docre-lite: {message}", file=sys.stderr)
+    print(f"docre-lite: {printable(' '.join(str(message).split()))}", file=sys.stderr)

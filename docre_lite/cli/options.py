@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
+from ..support.prose import printable
+
 
 def file(help: str) -> Any:
     return Option(help=help, metavar="FILE")
@@ -96,7 +98,7 @@ def model_folder(run: Path) -> Path:
 
 
 def show(values: Any) -> None:
-    print(json.dumps(values, indent=1, ensure_ascii=False))
+    print("\n".join(map(printable, json.dumps(values, indent=1, ensure_ascii=False).split("\n"))))
 
 
 def table(values: dict[str, Any], indent: str = "") -> str:
@@ -109,7 +111,7 @@ def table(values: dict[str, Any], indent: str = "") -> str:
             lines.append(f"{indent}{key}")
             lines += [indent + "  " + "  ".join(f"{k} {_figure(v)}" for k, v in row.items()) for row in value]
         else:
-            lines.append(f"{indent}{key:<24} {_figure(value)}")
+            lines.append(f"{indent}{printable(str(key)):<24} {printable(_figure(value))}")
     return "\n".join(lines)
 
 

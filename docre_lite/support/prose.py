@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -19,6 +20,14 @@ def gaps(words: Sequence[str]) -> list[str]:
         close = not quoted if word == '"' else bool(_OPENS.fullmatch(word))
         quoted ^= word == '"'
     return out
+
+
+def printable(text: str) -> str:
+    """The text with control characters, and those that turn the direction of writing, as JSON's escapes.
+
+    A stranger's title or file name must not steer the terminal.
+    """
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def joined(words: Sequence[str]) -> str:
