@@ -16,6 +16,7 @@ from small import made, tiny, written
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from docre_lite.evaluate import score, seen_facts
+from docre_lite.formats.readers import write_docred
 from docre_lite.model import DocRE, _papers, build
 from docre_lite.predict import predict, sentence_shares
 from docre_lite.support import DataError
@@ -255,6 +256,36 @@ def test_fp16_scales_the_loss_and_resumes_bit_for_bit(tmp_path):
     hook.remove()
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert json.loads((last_checkpoint(tmp_path / "over") / "state.json").read_text())["scaler"]["scale"] == 2**15
+
+
+def test_documents_made_by_hand_are_checked_by_all_who_take_them(tmp_path):
+    """The same line from each, before any work."""
+    entity = TRAIN[0].entities[0]
+    faults = {
+        "empty or outside sentence": {"entities": (replace(entity, mentions=(replace(entity.mentions[0], end=99),)),)},
+        "names an entity that is absent": {"entities": TRAIN[0].entities[:1]},
+        "no words": {"sentences": ((),)},
+        "give its name": {"triples": (replace(TRAIN[0].triples[0], relation=""),)},
+        "not among the candidates": {"candidates": frozenset()},
+    }
+    model = fresh()
+    for says, fields in faults.items():
+        faulty = [replace(TRAIN[0], **fields)]
+        takers = [
+            lambda docs=faulty: next(fit(fresh(), docs)),
+            lambda docs=faulty: next(fit(fresh(), TRAIN, docs)),
+            lambda docs=faulty: write_docred(docs, tmp_path / "x.json"),
+            lambda docs=faulty: score([], docs),
+            lambda docs=faulty: predict(model, docs),
+        ]
+        of_labels = says in ("names an entity that is absent", "give its name", "not among the candidates")
+        for take in takers[: 3 if says == "not among the candidates" else 4 if of_labels else 5]:
+            with pytest.raises(DataError, match=f'document 0 \\("{TRAIN[0].title}"\\): .*{says}'):
+                take()
+    predict(
+        model, [replace(TRAIN[0], triples=(replace(TRAIN[0].triples[0], relation=""),))]
+    )  # labels are not looked at
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_resume_refuses_another_run(tmp_path):
