@@ -594,6 +594,19 @@ def test_numbers_and_sequences_of_numpy(tmp_path):
     assert submission.read_predictions(tmp_path / "r.json", [made])[0].score == 0.5
 
 
+def test_a_key_that_occurs_twice_is_refused(save):
+    text = json.dumps([plain()]).replace('"title": "Ada Quill"', '"title": "Ada Quill", "title": "Bo"', 1)
+    with pytest.raises(DataError, match="the key 'title' occurs twice in one object"):
+        read(save(text))
+
+
+def test_empty_words_are_counted(save):
+    obj = plain()
+    obj["sents"][1][2] = ""
+    with pytest.warns(UserWarning, match="empty words, kept so that positions fit: 1"):
+        read(save([obj]))
+
+
 def test_classes_that_mean_unrelated(save):
     obj = plain()
     obj["labels"][0]["r"] = "no_relation"

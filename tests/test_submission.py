@@ -117,6 +117,20 @@ def test_files_that_are_no_submission(tmp_path, content):
         read_predictions(path, [HAND])
 
 
+def test_relations_that_no_gold_triple_has_are_counted(tmp_path):
+    relation = HAND.triples[0].relation
+    guesses = [Triple(HAND.title, 0, relation, 1), Triple(HAND.title, 0, "Pmistyped", 1)]
+    path = write_submission(guesses, tmp_path / "r.json", [HAND])
+    with pytest.warns(UserWarning, match="1 predictions have relations that no gold triple has .'Pmistyped'."):
+        assert len(read_predictions(path, [HAND])) == 2
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_refused(tmp_path, score):
+    with pytest.raises(ValueError, match=f"its score is {score}; give a finite number"):
+        write_submission([Triple(HAND.title, 0, "r", 1, score=score)], tmp_path / "r.json", [HAND])
+
+
 @pytest.mark.parametrize("fault", ["flipped", "cut"])
 def test_a_damaged_zip_is_named(tmp_path, fault):
     path = write_submission(GUESSES[:8], tmp_path / "r.json", zip=True)

@@ -69,6 +69,8 @@ def document_from_json(obj: object, where: str, *, labels: bool = True, faults: 
     title = _field(obj, "title", str, f"{where}: field ")
     here = f"{place(where, title)}: field "
     sentences = _sentences(obj, here)
+    if empty := sum(not word for words in sentences for word in words):
+        faults.notes["empty words, kept so that positions fit"] += empty
     entities: dict[int, Entity] = {}
     for number, mentions in enumerate(_lists(obj, "vertexSet", here)):
         if entity := _entity(mentions, f"{here}vertexSet[{number}]", sentences, obj, faults):

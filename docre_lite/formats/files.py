@@ -59,8 +59,17 @@ def decode(data: bytes, path: Path | str, empty: bool = False) -> str:
 
 
 def parse_json(text: str, where: str):
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        found = dict(pairs)
+        if len(found) < len(pairs):  # json would keep the last without a word
+            twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
+            raise DataError(f"{where}: the key {twice[:40]!r} occurs twice in one object; keep one")
+        return found
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=once)
+    except DataError:
+        raise
     except json.JSONDecodeError as error:
         raise DataError(
             f"{where}: line {error.lineno} column {error.colno}: malformed JSON ({error.msg}); correct it there"

@@ -58,14 +58,20 @@ def read_predictions(path: str | Path, documents: Iterable[Document]) -> list[Tr
 
     Entity numbers are those of the data file and are mapped to the documents' own (`Document.order`). Raises DataError
     for a missing key, or for a title, entity or sentence that does not exist. Repeated predictions are
-    kept once, as in the official scorer, with a warning that gives their number.
+    kept once, as in the official scorer, with a warning that gives their number; so does one about relations that no
+    gold triple has.
     """
     known = by_title(documents)
+    relations = {triple.relation for document in known.values() for triple in document.triples}
     rows = _load(Path(path))
     found = unique(_read_row(row, known, f"{path}: prediction {i}") for i, row in enumerate(rows))
     if len(found) < len(rows):
         again = len(rows) - len(found)
         warnings.warn(f"{path}: {again} of {len(rows)} predictions repeat another; each is kept once", stacklevel=2)
+    odd = [triple.relation for triple in found if relations and triple.relation not in relations]
+    if odd:
+        names = ", ".join(repr(name[:40]) for name in sorted(set(odd))[:3])
+        warnings.warn(f"{path}: {len(odd)} predictions have relations that no gold triple has ({names})", stacklevel=2)
     return list(found.values())
 
 
