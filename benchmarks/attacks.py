@@ -2,7 +2,8 @@
 
 Each try writes one faulty input and calls one command, in this process. It survives if the command ends within the
 limits of time and memory with exit code 2 and one line, or with exit code 0 because the change does no harm (for
-documents in `extract`: the document is set aside). All else is a fault, and is printed with its seed. Run it alone:
+documents in `extract`: the document is set aside). Weights that are not finite must be refused. All else is a fault,
+and is printed with its seed. First, faults put into the package show that the attacks notice them. Run it alone:
 
     python benchmarks/attacks.py --tries 100             # of each attack; stores benchmarks/results/attacks.json
     python benchmarks/attacks.py --only models --first 7 --tries 1 --show     # one try again
@@ -26,6 +27,7 @@ import traceback
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -101,10 +103,11 @@ def json_damaged(draw: random.Random, path: Path) -> None:
         path.write_bytes(bytes_damaged(draw, text.encode()))
 
 
-def weights_damaged(draw: random.Random, path: Path) -> None:
+def weights_damaged(draw: random.Random, path: Path) -> bool:
+    """Must the weights be refused? Of changed bytes nobody can tell; numbers that are not finite must be."""
     if draw.random() < 0.3:
         path.write_bytes(bytes_damaged(draw, path.read_bytes()))
-        return
+        return False
     tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
     name = draw.choice(sorted(tensors))
     tensor = tensors[name]
@@ -122,6 +125,10 @@ def weights_damaged(draw: random.Random, path: Path) -> None:
     elif draw.random() < 0.2:
         del tensors[name]
     save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+    left_out = ("pooler", "position_ids")  # no encoder of ours reads these
+    return any(
+        not value.isfinite().all() for key, value in tensors.items() if not any(part in key for part in left_out)
+    )
 
 
 def archive_damaged(draw: random.Random, data: bytes, name: str, path: Path) -> None:
@@ -143,7 +150,10 @@ def archive_damaged(draw: random.Random, data: bytes, name: str, path: Path) -> 
     path.write_bytes(bytes_damaged(draw, whole) if how < 0.6 else whole)
 
 
-# The attacks: each writes one faulty input below `here` and returns the command that meets it
+# The attacks: each writes one faulty input below `here` and returns the command that meets it, and whether it must be
+# refused
+
+Call = tuple[list[str], bool | None]
 
 
 class World:
@@ -169,32 +179,32 @@ class World:
         return self.folder / "model"
 
 
-def models(draw: random.Random, world: World, here: Path) -> list[str]:
+def models(draw: random.Random, world: World, here: Path) -> Call:
     model = Path(shutil.copytree(draw.choice(world.models), here / "model"))
     for shared in world.models:  # shipped models lend each other their encoder
         if not (here / shared.name).exists() and shared.parent.name == "models":
             shutil.copytree(shared, here / shared.name)
     path = draw.choice(sorted(p for p in model.iterdir() if p.suffix in (".json", ".safetensors")))
-    (weights_damaged if path.suffix == ".safetensors" else json_damaged)(draw, path)
-    return ["predict", "--run", str(model), "--data", str(world.data), "--out", str(here / "result.json")]
+    refuse = (weights_damaged if path.suffix == ".safetensors" else json_damaged)(draw, path)
+    return ["predict", "--run", str(model), "--data", str(world.data), "--out", str(here / "result.json")], refuse
 
 
-def encoders(draw: random.Random, world: World, here: Path) -> list[str]:
+def encoders(draw: random.Random, world: World, here: Path) -> Call:
     folder = Path(shutil.copytree(world.folder / "bert", here / "bert"))
     path = draw.choice(sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors")))
-    (weights_damaged if path.suffix == ".safetensors" else json_damaged)(draw, path)
+    refuse = (weights_damaged if path.suffix == ".safetensors" else json_damaged)(draw, path)
     call = ["train", "--encoder", str(folder), "--train", str(world.data), "--out", str(here / "run")]
-    return [*call, "--epochs=1", "--limit=1", "--set=block=8"]
+    return [*call, "--epochs=1", "--limit=1", "--set=block=8"], refuse
 
 
-def checkpoints(draw: random.Random, world: World, here: Path) -> list[str]:
+def checkpoints(draw: random.Random, world: World, here: Path) -> Call:
     run = Path(shutil.copytree(world.run, here / "run"))
     path = draw.choice(sorted(p for p in run.rglob("*") if p.suffix in (".json", ".safetensors") and p.stat().st_size))
     (weights_damaged if path.suffix == ".safetensors" else json_damaged)(draw, path)
     for seal in run.glob("last/*/checksums.json"):
         if draw.random() < 0.5 and seal != path:  # as if the damage had been sealed
             _seal_again(seal)
-    return ["train", "--resume", str(run)]
+    return ["train", "--resume", str(run)], None
 
 
 def _seal_again(seal: Path) -> None:
@@ -206,27 +216,27 @@ def _seal_again(seal: Path) -> None:
         pass
 
 
-def archives(draw: random.Random, world: World, here: Path) -> list[str]:
+def archives(draw: random.Random, world: World, here: Path) -> Call:
     if draw.random() < 0.3:
         archive_damaged(draw, (world.folder / "result.json").read_bytes(), "result.json", here / "mine.zip")
-        return ["score", "--predictions", str(here / "mine.zip"), "--gold", str(world.data)]
+        return ["score", "--predictions", str(here / "mine.zip"), "--gold", str(world.data)], None
     if draw.random() < 0.3:
         rows = [{key: value for key, value in row.items() if key != "labels"} for row in world.rows]
         pq.write_table(pa.Table.from_pylist(rows), here / "data.parquet")
         (here / "data.parquet").write_bytes(bytes_damaged(draw, (here / "data.parquet").read_bytes()))
-        return ["data", "info", str(here / "data.parquet")]
+        return ["data", "info", str(here / "data.parquet")], None
     archive_damaged(draw, world.data.read_bytes(), "data.json", here / "data.json.gz")
-    return ["data", "info", str(here / "data.json.gz")]
+    return ["data", "info", str(here / "data.json.gz")], None
 
 
-def plans_(draw: random.Random, world: World, here: Path) -> list[str]:
+def plans_(draw: random.Random, world: World, here: Path) -> Call:
     path = here / "plan.json"
     shutil.copy(draw.choice(sorted(plans().values())), path)
     json_damaged(draw, path)
-    return ["bench", "run", str(path), "--dry-run", "--results", str(here), "--out", str(here / "runs")]
+    return ["bench", "run", str(path), "--dry-run", "--results", str(here), "--out", str(here / "runs")], None
 
 
-def tables(draw: random.Random, world: World, here: Path) -> list[str]:
+def tables(draw: random.Random, world: World, here: Path) -> Call:
     name = draw.choice(("lite", "cdr"))
     told = json.loads(plans()[name].read_text())["results"]
     for path in RESULTS.glob(told.replace("{paper}", "*").replace("{data}", "*") + ".json"):
@@ -234,10 +244,10 @@ def tables(draw: random.Random, world: World, here: Path) -> list[str]:
         (here / path.name).write_text(json.dumps(rows))
         if draw.random() < 0.5:
             json_damaged(draw, here / path.name)
-    return ["bench", "table", name, "--results", str(here), "--draws=10"]
+    return ["bench", "table", name, "--results", str(here), "--draws=10"], None
 
 
-def documents(draw: random.Random, world: World, here: Path) -> list[str]:
+def documents(draw: random.Random, world: World, here: Path) -> Call:
     lines = [json.dumps(row).encode() for row in world.rows]
     k = draw.randrange(len(lines))
     if draw.random() < 0.7:
@@ -248,11 +258,11 @@ def documents(draw: random.Random, world: World, here: Path) -> list[str]:
         )()
     (here / "data.jsonl").write_bytes(b"\n".join(lines))
     if draw.random() < 0.5:
-        return ["data", "info", str(here / "data.jsonl")]
-    return ["extract", "--run=atlop", "--input", str(here / "data.jsonl"), "--out", str(here / "out")]
+        return ["data", "info", str(here / "data.jsonl")], None
+    return ["extract", "--run=atlop", "--input", str(here / "data.jsonl"), "--out", str(here / "out")], None
 
 
-ATTACKS: dict[str, Callable[[random.Random, World, Path], list[str]]] = {
+ATTACKS: dict[str, Callable[[random.Random, World, Path], Call]] = {
     "models": models,
     "encoders": encoders,
     "checkpoints": checkpoints,
@@ -261,6 +271,20 @@ ATTACKS: dict[str, Callable[[random.Random, World, Path], list[str]]] = {
     "tables": tables,
     "documents": documents,
 }
+
+
+# Faults put into the package one at a time, to see that the attacks notice them: (what, attack, place, instead)
+SEEDED = (
+    ("a damaged file of weights is a traceback", "models", "docre_lite.model.read_tensors", load_file),
+    (
+        "a damaged gzip file is a traceback",
+        "archives",
+        "docre_lite.formats.files.gunzip",
+        lambda file, where: gzip.GzipFile(fileobj=file).read(),
+    ),
+    ("values are taken whatever their type", "documents", "docre_lite.formats.docred._kind", lambda value, *_: value),
+    ("stored rows are not checked", "tables", "docre_lite.bench.rows.sound", lambda path, row: row),
+)
 
 
 # One try and its verdict
@@ -276,7 +300,7 @@ def quiet(call: list[str]) -> tuple[int | None, str]:
             return None, traceback.format_exc()
 
 
-def verdict(code: int | None, said: str, seconds: float, gigabytes: float) -> str | None:
+def verdict(code: int | None, said: str, seconds: float, gigabytes: float, refuse: bool | None) -> str | None:
     """The fault of a try; None if it survived."""
     faults = [line for line in said.splitlines() if line.startswith("docre-lite: ")]
     if code is None:
@@ -285,6 +309,8 @@ def verdict(code: int | None, said: str, seconds: float, gigabytes: float) -> st
         return f"exit code 2 with {len(faults)} lines"
     if code not in (0, 2):
         return f"exit code {code}"
+    if code == 0 and refuse:
+        return "was taken without a word"
     if seconds > SECONDS or gigabytes > GIGABYTES:
         return f"took {seconds:.0f} s and {gigabytes:.1f} GB"
     return None
@@ -293,7 +319,7 @@ def verdict(code: int | None, said: str, seconds: float, gigabytes: float) -> st
 def tried(name: str, seed: int, world: World, show: bool) -> tuple[int | None, str | None, float]:
     """Exit code, fault and seconds of one try."""
     with tempfile.TemporaryDirectory() as folder:
-        call = ATTACKS[name](random.Random(f"{name} {seed}"), world, Path(folder))
+        call, refuse = ATTACKS[name](random.Random(f"{name} {seed}"), world, Path(folder))
         begin, before = time.perf_counter(), _peak()
         signal.alarm(SECONDS)
         try:
@@ -303,7 +329,7 @@ def tried(name: str, seed: int, world: World, show: bool) -> tuple[int | None, s
         finally:
             signal.alarm(0)
         seconds = time.perf_counter() - begin
-        fault = verdict(code, said, seconds, _peak() - before)
+        fault = verdict(code, said, seconds, _peak() - before, refuse)
     if fault or show:
         print(f"{name} {seed}: {fault or 'survived'}; {' '.join(call)}")
     if show:
@@ -325,9 +351,14 @@ def main() -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     torch.set_num_threads(1)
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(Slow(f"longer than {SECONDS} s")))
-    rows = []
+    rows, broken = [], []
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
+        for what, name, place, instead in () if args.only else SEEDED:
+            with mock.patch(place, instead), contextlib.redirect_stdout(io.StringIO()):
+                found = [tried(name, args.first + k, world, False)[1] for k in range(args.tries)]
+            broken.append({"fault": what, "attack": name, "tries": len(found), "noticed": len([*filter(None, found)])})
+            print(json.dumps(broken[-1]), flush=True)
         for name in [args.only] if args.only else ATTACKS:
             found = [tried(name, args.first + k, world, args.show) for k in range(args.tries)]
             codes = [code for code, *_ in found]
@@ -338,7 +369,8 @@ def main() -> None:
             rows.append(row | {"peak_memory_gb": round(_peak(), 1)})
     if not args.only:
         limits = {"seconds": SECONDS, "gigabytes": GIGABYTES}
-        write_json(RESULTS / "attacks.json", {"rows": rows, "limits": limits, "environment": environment()})
+        record = {"rows": rows, "seeded": broken, "first": args.first, "limits": limits}
+        write_json(RESULTS / "attacks.json", record | {"environment": environment()})
 
 
 if __name__ == "__main__":
