@@ -3,7 +3,7 @@
 Each try writes one faulty input and calls one command, in this process. It survives if the command ends within the
 limits of time and memory with exit code 2 and one line, or with exit code 0 because the change does no harm (for
 documents in `extract`: the document is set aside). Weights that are not finite must be refused. All else is a fault,
-and is printed with its seed. First, faults put into the package show that the attacks notice them. Run it alone:
+and is printed with its seed. Afterwards, faults put into the package show that the attacks notice them. Run it alone:
 
     python benchmarks/attacks.py --tries 100             # of each attack; stores benchmarks/results/attacks.json
     python benchmarks/attacks.py --only models --first 7 --tries 1 --show     # one try again
@@ -283,7 +283,7 @@ SEEDED = (
         lambda file, where: gzip.GzipFile(fileobj=file).read(),
     ),
     ("values are taken whatever their type", "documents", "docre_lite.formats.docred._kind", lambda value, *_: value),
-    ("stored rows are not checked", "tables", "docre_lite.bench.rows.sound", lambda path, row: row),
+    ("stored rows are not checked", "tables", "docre_lite.bench.tables.sound", lambda path, row: row),
 )
 
 
@@ -354,11 +354,6 @@ def main() -> None:
     rows, broken = [], []
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
-        for what, name, place, instead in () if args.only else SEEDED:
-            with mock.patch(place, instead), contextlib.redirect_stdout(io.StringIO()):
-                found = [tried(name, args.first + k, world, False)[1] for k in range(args.tries)]
-            broken.append({"fault": what, "attack": name, "tries": len(found), "noticed": len([*filter(None, found)])})
-            print(json.dumps(broken[-1]), flush=True)
         for name in [args.only] if args.only else ATTACKS:
             found = [tried(name, args.first + k, world, args.show) for k in range(args.tries)]
             codes = [code for code, *_ in found]
@@ -367,6 +362,11 @@ def main() -> None:
             row |= {"survived": row["tries"] - row["faults"], "slowest_seconds": round(max(s for *_, s in found), 1)}
             print(json.dumps(row), flush=True)
             rows.append(row | {"peak_memory_gb": round(_peak(), 1)})
+        for what, name, place, instead in () if args.only else SEEDED:
+            with mock.patch(place, instead), contextlib.redirect_stdout(io.StringIO()):
+                found = [tried(name, args.first + k, world, False)[1] for k in range(args.tries)]
+            broken.append({"fault": what, "attack": name, "tries": len(found), "noticed": len([*filter(None, found)])})
+            print(json.dumps(broken[-1]), flush=True)
     if not args.only:
         limits = {"seconds": SECONDS, "gigabytes": GIGABYTES}
         record = {"rows": rows, "seeded": broken, "first": args.first, "limits": limits}
