@@ -778,6 +778,15 @@ def test_checkpoints_of_something_else(file, values, says, run, tmp_path, capsys
     assert {p: p.read_bytes() for p in own.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.parametrize(("key", "value"), [("threads", {}), ("threads", True), ("pairs", "x"), ("lenient", 1)])
+def test_fields_of_a_run_have_their_types(key, value, run, tmp_path, capsys):
+    own = Path(shutil.copytree(run, tmp_path / "run"))
+    plan = json.loads((own / "run.json").read_text())
+    (own / "run.json").write_text(json.dumps(plan | {key: value}))
+    assert main(["train", "--resume", str(own)]) == 2
+    assert f"run.json: {key} is {value!r}" in capsys.readouterr().err
+
+
 def test_resume_takes_no_other_arguments(run, capsys):
     call = ["train", "--resume", str(run), "--threads=1", "--paper=atlop", "--set=epochs=9", "--seed=0"]
     fails(capsys, main, call, says="original arguments; leave out --paper and --seed and --set$")
