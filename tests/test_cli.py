@@ -784,7 +784,7 @@ def test_fields_of_a_run_have_their_types(key, value, run, tmp_path, capsys):
     plan = json.loads((own / "run.json").read_text())
     (own / "run.json").write_text(json.dumps(plan | {key: value}))
     assert main(["train", "--resume", str(own)]) == 2
-    assert f"run.json: {key} is {value!r}" in capsys.readouterr().err
+    assert f"run.json: {key} is '{value}'" in capsys.readouterr().err
 
 
 def test_resume_takes_no_other_arguments(run, capsys):

@@ -42,11 +42,11 @@ def read_plan(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: lacks {', '.join(missing)}; `docre-lite train` did not write it: {ANEW}")
     kinds = dict.fromkeys(KEYS, str | None) | {"settings": dict, "seed": int, "limit": int | None}
     kinds |= dict.fromkeys(("paper", "encoder", "recipe", "train"), str)
-    plan = {"threads": None, "pairs": None, "lenient": False} | plan  # earlier versions had none of them
-    kinds |= {"threads": int | None, "pairs": list | None, "lenient": bool}
+    kinds |= {"threads": int | None, "pairs": list | None, "lenient": bool | None}  # earlier versions have none
     for key, kind in kinds.items():
-        if not isinstance(plan[key], kind) or (isinstance(plan[key], bool) and kind is not bool):
-            raise ValueError(f"{path}: {key} is {str(plan[key])[:40]!r}; `docre-lite train` did not write it: {ANEW}")
+        value = plan.get(key)
+        if not isinstance(value, kind) or (isinstance(value, bool) and key != "lenient"):
+            raise ValueError(f"{path}: {key} is {str(value)[:40]!r}; `docre-lite train` did not write it: {ANEW}")
     return plan
 
 
