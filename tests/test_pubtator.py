@@ -242,6 +242,14 @@ def test_bad_pubtator(save, old, new, says, left):
         assert len(read(file, strict=False)[0].entities) == left
 
 
+def test_an_abstract_that_follows_its_title_directly_is_named(save):
+    text = "7|t|Zeta.\n7|a|Eta drug helps.\n7\t5\t13\tEta drug\tChemical\tD1\n"
+    with pytest.raises(DataError, match="offsets leave out the space between title and abstract"):
+        read(save(text))
+    with pytest.raises(DataError, match="dropped 1 of 1 mentions.*more than half"):
+        read(save(text), strict=False)
+
+
 def test_lenient_stops_where_it_would_drop_more_than_half(save):
     wrong = [f"1 | 9 | Zeta drug | Chemical | D{i}" for i in range(5)]
     with pytest.raises(DataError, match="dropped 5 of 7 mentions.*more than half"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ..support import DataError
 
 FIT = 0.9  # share of mentions that must be what their name says
-SOME = 3  # so many faults of one kind, and more than half of it, are not single slips
+FEW = ("relation", "label", "candidate")  # small files have one or two of these, so all of them may be slips
+SOME = 3  # so many are not
 LENIENT = "drop it on reading: --lenient (in Python: strict=False)"
 
 Span = tuple[int, int]  # start and end
@@ -56,7 +57,7 @@ class Faults:
         counts = ", ".join(f"{n} of {self.read[kind]} {kind}s" for kind, n in faulty.items())
         first = next(iter(self.dropped.values()))[0].removeprefix(f"{self.where}: ")
         told = f"{self.where}: dropped {counts} as faulty; the first: {first}"
-        much = [kind for kind, n in faulty.items() if n >= SOME and 2 * n > self.read[kind]]
+        much = [k for k, n in faulty.items() if 2 * n > self.read[k] and (n >= SOME or k not in FEW)]
         if much or not kept or 2 * sum(faulty.values()) > self.read.total():
             raise DataError(f"{told}; this is more than half of them, so the file needs another reading, not a filter")
         warnings.warn(told, stacklevel=4)
@@ -163,11 +164,19 @@ CHARACTERS: dict[str, Callable[[str, int, int], str]] = {
 }
 
 
-def character_way(text: str, named: Sequence[tuple[int, int, str]]) -> str | None:
-    """How the offsets of mentions (start, end, name) seem to be meant, if not as characters `[start, end)`."""
+Ways = Mapping[str, Callable[[str, int, int], str]]
+
+
+def character_way(text: str, named: Sequence[tuple[int, int, str]], more: Ways | None = None) -> str | None:
+    """How the offsets of mentions (start, end, name) seem to be meant, if not as characters `[start, end)`.
+
+    `more` are ways of one format alone.
+    """
+
+    ways = CHARACTERS | (more or {})
 
     def fits(way: str) -> float:
-        right = [squeezed(CHARACTERS[way](text, a, b)) == squeezed(name) for a, b, name in named]
+        right = [ways[way](text, a, b) in (name, squeezed(name)) for a, b, name in named]
         return sum(right) / len(right) if right else 0.0
 
-    return better(fits, CHARACTERS)
+    return better(fits, ways)

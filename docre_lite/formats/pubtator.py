@@ -20,7 +20,7 @@ from pathlib import Path
 from ..support import DataError
 from ..support.checks import place
 from ..types import Document, Triple
-from .faults import Faults, character_way, whole_number
+from .faults import Faults, character_way, squeezed, whole_number
 from .text import Span, build
 
 _TEXT_LINE = re.compile(r"([^|\s\[]+)\|([ta])\|(.*)")
@@ -62,8 +62,9 @@ def from_pubtator(
     for i, block in enumerate(_blocks(text, where, faults)):
         with faults.part("document"):
             documents.append(_document(block, f"{where}: document {i}", ids, labels, faults))
-    if not any(document.entities for document in documents) and faults.read["mention"]:
-        faults.notes["mentions, none with a concept id, so there are no entities"] += faults.read["mention"]
+    whole = faults.read["mention"] - len(faults.dropped.get("mention", ()))
+    if whole and not any(document.entities for document in documents):
+        faults.notes["mentions, none with a concept id, so there are no entities"] += whole
     return documents
 
 
@@ -151,7 +152,7 @@ def _document(block: _Block, where: str, ids: str, labels: bool, faults: Faults)
     spans: dict[Span, None] = {}
     for number, columns in mentions:
         with faults.part("mention"):
-            _check_mention(columns, text, mentions, f"{here}: line {number}")
+            _check_mention(columns, text, mentions, len(block.title), f"{here}: line {number}")
             start, end, _, kind, *identity = columns[1:6]
             for concept in split_ids(identity[0] if identity else "", ids, faults, arguments):
                 spans[Span(int(start), int(end), kind.strip(), concept)] = None
@@ -172,15 +173,20 @@ def _document(block: _Block, where: str, ids: str, labels: bool, faults: Faults)
     return replace(document, triples=tuple(triples))
 
 
-def _check_mention(columns: list[str], text: str, mentions: list[Line], at: str) -> None:
+def _check_mention(columns: list[str], text: str, mentions: list[Line], title: int, at: str) -> None:
     start, end, name = columns[1:4]
     if not (whole_number(start) and whole_number(end)):
         raise DataError(f"{at}: offsets {start[:20]!r}, {end[:20]!r} are not whole numbers; correct them")
     if not columns[4].strip():
         raise DataError(f"{at}: a mention without a type; give it in the fifth column")
-    if text[int(start) : int(end)] != name or not name.strip():
+    if squeezed(text[int(start) : int(end)]) != squeezed(name) or not name.strip():
         numbered = [c for _, c in mentions if whole_number(c[1]) and whole_number(c[2])]
-        way = character_way(text, [(int(c[1]), int(c[2]), c[3]) for c in numbered])
+        joined = {  # the title's length is where the character between title and abstract is
+            "offsets leave out the space between title and abstract: count it": lambda text, a, b: (
+                f"{text[:title]}{text[title + 1 :]}"[a:b]
+            )
+        }
+        way = character_way(text, [(int(c[1]), int(c[2]), c[3]) for c in numbered], joined)
         raise DataError(
             f"{at}: characters {start} to {end} of the text are not {name[:40]!r}; "
             f"{way or 'offsets count from 0 over the title, one space and the abstract'}"
