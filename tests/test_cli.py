@@ -195,6 +195,7 @@ def test_a_model_keeps_the_pairs_that_it_was_trained_on(data, tmp_path, capsys):
     assert train(tmp_path, tmp_path / "run", "--pairs", ":".join(pair), "--epochs", 1) == 0
     model = DocRE.load(tmp_path / "run" / "model")
     assert model.tokenizer.pairs == (pair,)
+    assert f"only these pairs (head:tail): {':'.join(pair)}." in (tmp_path / "run" / "model" / "README.md").read_text()
     for document, mask in zip(documents, model.batch(documents).mask, strict=True):
         asked = {(int(h), int(t)) for h, t in mask.nonzero()}
         assert asked == {(h, t) for h, t in document.pairs() if types(document, h, t) == pair}

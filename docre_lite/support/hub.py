@@ -214,7 +214,7 @@ def _scores(about: Mapping[str, Any]) -> str:
     row = ["–" if dev[key] is None else f"{100 * dev[key]:.2f}" for key in names.values()]
     return (
         f"## Scores\n\nOn the development documents, in %:\n\n{_table(tuple(names), [row])}\n\nThey also chose the "
-        "epoch, so they flatter the model a little. One seed, one split: another seed differs by a point or so.\n"
+        "epoch, so they flatter the model a little. One seed, one split: another seed gives other scores.\n"
     )
 
 
@@ -231,6 +231,8 @@ def _limits(spec: Mapping[str, Any], about: Mapping[str, Any]) -> str:
         lines[3] = f"Documents are cut after {reading['max_tokens']} tokens."
     if spec["encoder"] == "tiny":
         lines.append("Its encoder was trained from scratch and knows only words of its training documents.")
+    if spec.get("pairs"):
+        lines.append(f"It classifies only these pairs (head:tail): {', '.join(map(':'.join, spec['pairs']))}.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
 
 
