@@ -571,6 +571,14 @@ def test_zip_archives(save, tmp_path):
         read(path)
 
 
+def test_an_archive_unpacks_up_to_a_limit(save, tmp_path):
+    large = gzip.compress(json.dumps([{**plain(), "title": "x" * (3 << 20)}]).encode())
+    path = save(large, "x.json.gz")
+    assert len(read(path)) == 1
+    with pytest.raises(DataError, match="x.json.gz: unpacks to more than the limit of 2 MiB.*--unpacked"):
+        read(path, unpacked=2 << 20)
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_utf_16_is_named(save, encoding):
     with pytest.raises(DataError, match="the file is UTF-16; save it as UTF-8"):

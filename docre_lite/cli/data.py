@@ -14,6 +14,8 @@ Ids = Annotated[
     str, Option(help="characters that join several concept ids of a mention, or 'whole'", metavar="auto|CHARS")
 ]
 
+Unpacked = Annotated[int, Option(help="most MiB that an archive may unpack to", min=1, metavar="MIB")]
+
 
 def fetch(
     name: Annotated[Literal["docred", "redocred", "cdr", "dwie", "gda"], Argument(help="which data set")],
@@ -31,13 +33,14 @@ def info(
     pairs: Pairs = None,
     ids: Ids = "auto",
     lenient: Lenient = False,
+    unpacked: Unpacked = 2048,
     json: AsJson = False,
 ) -> None:
     """Show the format, counts and warnings of a file of documents."""
     from ..formats.describe import describe
     from ..formats.readers import look, read
 
-    opened = look(file, pairs=pairs, ids=ids, strict=not lenient)
+    opened = look(file, pairs=pairs, ids=ids, strict=not lenient, unpacked=unpacked << 20)
     facts = dict(opened.facts)
     names, right = facts.pop("names"), facts.pop("names_right")
     found = {"format": opened.format} | describe(opened.documents, read(train, strict=not lenient) if train else None)
@@ -55,6 +58,7 @@ def convert(
     pairs: Pairs = None,
     ids: Ids = "auto",
     lenient: Lenient = False,
+    unpacked: Unpacked = 2048,
 ) -> None:
     """Turn a file of another format into DocRED JSON, which every command reads."""
     from ..formats.readers import look, typed, write_docred
@@ -66,7 +70,7 @@ def convert(
         if directions := typed(pairs):
             documents = [document.restricted(directions) for document in documents]
     else:
-        opened = look(input, format=format, pairs=pairs, ids=ids, strict=not lenient)
+        opened = look(input, format=format, pairs=pairs, ids=ids, strict=not lenient, unpacked=unpacked << 20)
         documents, format = opened.documents, opened.format
     write_docred(documents, to)
     counts = {"documents": len(documents), "entities": sum(len(d.entities) for d in documents)}

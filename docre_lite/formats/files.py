@@ -8,12 +8,12 @@ from io import BytesIO
 from pathlib import Path
 
 from ..support import DataError
-from .stream import gunzip, unzip
+from .stream import UNPACKED, gunzip, unzip
 
 FORMATS = "DocRED JSON, JSON lines, DocRED parquet, PubTator, or text marked up like [Marie Curie|PER|1]"
 
 
-def read_bytes(path: Path, empty: bool = False, archive: bool = False) -> bytes:
+def read_bytes(path: Path, empty: bool = False, archive: bool = False, limit: int = UNPACKED) -> bytes:
     """The bytes of a file, unpacked if they are gzip or, unless an `archive` is expected, a zip of one file."""
     try:
         if path.is_dir():
@@ -24,15 +24,15 @@ def read_bytes(path: Path, empty: bool = False, archive: bool = False) -> bytes:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     if data[:2] == b"\x1f\x8b":
-        data = gunzip(BytesIO(data), path)
+        data = gunzip(BytesIO(data), path, limit)
     if data[:4] == b"PK\x03\x04" and not archive:
-        data = _unzipped(data, path)
+        data = _unzipped(data, path, limit)
     if not data.strip() and not empty:
         raise DataError(f"{path}: the file is empty; give {FORMATS}")
     return data
 
 
-def _unzipped(data: bytes, path: Path) -> bytes:
+def _unzipped(data: bytes, path: Path, limit: int) -> bytes:
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             names = [i.filename for i in archive.infolist() if not i.is_dir() and "__MACOSX" not in i.filename]
@@ -41,7 +41,7 @@ def _unzipped(data: bytes, path: Path) -> bytes:
     if len(names) != 1:
         some = ", ".join(name[:60] for name in names[:3]) + (", …" if len(names) > 3 else "")
         raise DataError(f"{path}: the archive holds {len(names)} files ({some}); unpack it, and give one")
-    return unzip(BytesIO(data), lambda name: name == names[0], path)
+    return unzip(BytesIO(data), lambda name: name == names[0], path, limit)
 
 
 def decode(data: bytes, path: Path | str, empty: bool = False) -> str:

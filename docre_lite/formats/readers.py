@@ -24,6 +24,7 @@ from .faults import FIT, Faults, agree, way_of
 from .files import FORMATS, decode, parquet_rows, parse_json, read_bytes
 from .pubtator import drop_hypernyms, from_pubtator, is_pubtator, tree_numbers
 from .standoff import bioc_objects, brat_pairs, foreign, from_bioc, from_brat, from_label_studio
+from .stream import UNPACKED
 from .text import from_texts, is_marked_up
 
 READ = ("auto", "docred", "pubtator", "text", "biored", "bioc", "brat", "label-studio", "dwie", "gda")
@@ -49,6 +50,7 @@ def read(
     relations: Relations | None = None,
     labels: bool = True,
     strict: bool = True,
+    unpacked: int = UNPACKED,
 ) -> list[Document]:
     """The documents of a file. The content determines the format; the file's name does not matter.
 
@@ -69,11 +71,12 @@ def read(
         labels: if false, labels are not read.
         strict: if false, faulty mentions, labels, lines and documents are left out with a warning that counts them,
             and repeated titles are numbered. Where it would be more than half of them, that is an error all the same.
+        unpacked: most bytes that an archive may unpack to.
 
     Raises:
         DataError: one line naming file, document, field and the way out.
     """
-    given = {"format": format, "pairs": pairs, "ids": ids, "hypernyms": hypernyms}
+    given = {"format": format, "pairs": pairs, "ids": ids, "hypernyms": hypernyms, "unpacked": unpacked}
     return look(path, **given, relations=relations, labels=labels, strict=strict).documents
 
 
@@ -87,6 +90,7 @@ def look(
     relations: Relations | None = None,
     labels: bool = True,
     strict: bool = True,
+    unpacked: int = UNPACKED,
 ) -> File:
     """`read`, with what there is to tell about the file."""
     path = Path(path)
@@ -94,7 +98,7 @@ def look(
         raise ValueError(f"no format {format!r}; have {', '.join(READ)}")
     directions = typed(pairs)
     faults = Faults(str(path), lenient=not strict)
-    kind, documents = _documents(path, format, faults, {"ids": ids, "labels": labels})
+    kind, documents = _documents(path, format, faults, {"ids": ids, "labels": labels}, unpacked)
     if directions:
         places = [f"{path}: document {i}" for i in range(len(documents))]
         documents = [_directed(*part, directions, faults) for part in zip(documents, places, strict=True)]
@@ -114,7 +118,9 @@ def look(
     return File(documents, kind, facts)
 
 
-def _documents(path: Path, format: str, faults: Faults, given: dict[str, Any]) -> tuple[str, list[Document]]:
+def _documents(
+    path: Path, format: str, faults: Faults, given: dict[str, Any], unpacked: int
+) -> tuple[str, list[Document]]:
     """The format of a file, and its documents."""
     where, ids = str(path), given["ids"]
     if format == "gda":
@@ -125,7 +131,7 @@ def _documents(path: Path, format: str, faults: Faults, given: dict[str, Any]) -
             for pair in brat_pairs(path)
         ]
         return format, _each(pairs, lambda pair, at: from_brat(*pair, at, ids, faults), where, faults)
-    data = read_bytes(path)
+    data = read_bytes(path, limit=unpacked)
     if data[:4] == b"PAR1":
         rows = parquet_rows(data, path)
         return ("dwie" if format == "dwie" else "docred parquet"), _json(rows, format, where, given, faults)
