@@ -63,8 +63,8 @@ def _read(file: BufferedIOBase, where: Path | str, limit: int) -> bytes:
         pieces.append(piece)
         if (size := size + len(piece)) > limit:
             raise DataError(
-                f"{where}: unpacks to more than the limit of {limit >> 20} MiB; divide it, unpack it first, or raise the "
-                "limit (`data info` and `convert` have --unpacked)"
+                f"{where}: unpacks to more than the limit of {limit >> 20} MiB; divide it, unpack it first, or raise "
+                "the limit (`data info` and `convert` have --unpacked)"
             )
     return b"".join(pieces)
 
