@@ -47,8 +47,11 @@ class RelationFinder:
         self._strange: set[str] = set()  # types that the model does not know, once warned of
 
     @property
-    def model(self) -> Any:
-        """The model, loaded when it is first needed: after `nlp.from_disk`, which brings its own."""
+    def reader(self) -> Any:
+        """The model, loaded when it is first needed: after `nlp.from_disk`, which brings its own.
+
+        It is not called `model`: spaCy looks for that name on every component, which would load it too early.
+        """
         if self._model is None:
             from ..model import load, located
 
@@ -79,8 +82,8 @@ class RelationFinder:
             doc.user_data[KEY] = []
         if not readings:
             return
-        encoded = self.model.tokenizer.encode([reading.document for reading in readings])
-        found = predict_encoded(self.model, encoded, self.batch_size, evidence=self.evidence)
+        encoded = self.reader.tokenizer.encode([reading.document for reading in readings])
+        found = predict_encoded(self.reader, encoded, self.batch_size, evidence=self.evidence)
         for doc, reading, triples in zip(worth, readings, found, strict=True):
             entities = [
                 [_range(reading.tokens[m.sentence][m.start : m.end]) for m in entity.mentions]
@@ -99,17 +102,17 @@ class RelationFinder:
 
     def _warn_of_types(self, readings: Iterable[Any]) -> None:
         types = {m.type for reading in readings for entity in reading.document.entities for m in entity.mentions}
-        if strange := types - self._strange - set(self.model.tokenizer.types if types else ()):
+        if strange := types - self._strange - set(self.reader.tokenizer.types if types else ()):
             self._strange |= strange
             warnings.warn(
-                f"{self.name}: the model was trained on the types {', '.join(self.model.tokenizer.types)} and does not "
+                f"{self.name}: the model was trained on the types {', '.join(self.reader.tokenizer.types)} and does not "
                 f"know {', '.join(sorted(strange))}; name them as it does with config={{'types': {{'PERSON': 'PER'}}}}",
                 stacklevel=4,
             )
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
         """Saves the model with the pipeline, which then needs the folder of the run no more."""
-        self.model.save(Path(path) / MODEL)
+        self.reader.save(Path(path) / MODEL)
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> RelationFinder:
         from ..model import load
