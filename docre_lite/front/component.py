@@ -105,8 +105,8 @@ class RelationFinder:
         if strange := types - self._strange - set(self.reader.tokenizer.types if types else ()):
             self._strange |= strange
             warnings.warn(
-                f"{self.name}: the model was trained on the types {', '.join(self.reader.tokenizer.types)} and does not "
-                f"know {', '.join(sorted(strange))}; name them as it does with config={{'types': {{'PERSON': 'PER'}}}}",
+                f"{self.name}: the model was trained on the types {', '.join(self.reader.tokenizer.types)} and does "
+                f"not know {', '.join(sorted(strange))}; name them as it does: config={{'types': {{'PERSON': 'PER'}}}}",
                 stacklevel=4,
             )
 
