@@ -18,7 +18,7 @@ from small import made
 from test_hub import server  # noqa: F401  a fixture
 from transformers import BertConfig, BertModel
 
-from docre_lite import show
+from docre_lite import model, show
 from docre_lite.bench import cost, full
 from docre_lite.encoder import tiny_tokenizer
 from docre_lite.formats.hub import SOURCES
@@ -181,3 +181,16 @@ def test_hours_and_memory_follow_work_and_card():
     assert 0 < known.hours_here() < 5000
     with pytest.raises(ValueError, match="the sizes of the encoder 'bart' are unknown; have bert-base-cased"):
         cost.cost("atlop", "docred", "bart", 1, 1)
+
+
+@pytest.mark.parametrize("name", ["atlop", "docunet", "paee", "docre_ii", "dre_mir"])
+def test_the_memory_that_the_page_prints_is_what_is_computed(name):
+    page = (Path(__file__).parent.parent / "book" / "use.md").read_text(encoding="utf-8")
+    title = {"atlop": "ATLOP", "docunet": "DocuNet", "paee": "PAEE", "docre_ii": "DocRE-II", "dre_mir": "DRE-MIR"}[name]
+    [line] = [line for line in page.splitlines() if line.startswith(f"| {title} |") and line.count("|") == 7]
+    base, large = (list(map(float, line.split("|")[k : k + 2])) for k in (2, 4))
+    for_large = "docred_large" if "docred_large" in model.paper(name).recipes else "docred"
+    for encoder, recipe, (fixed, each) in (("bert-base-cased", "docred", base), ("roberta-large", for_large, large)):
+        config, _ = configure(name, recipe)
+        found = cost.cost(name, recipe, encoder, train=100, dev=100).gigabytes
+        assert found == pytest.approx(fixed + config.batch_size * each, rel=0.02), encoder
